@@ -1,0 +1,87 @@
+"""The images of the real node, made here: nothing is pulled, so no registry is needed.
+
+A static busybox, once as a notebook image as jobs use it (user jovyan, home /home/jovyan), once as
+the pause image that holds a pod's namespaces.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+NOTEBOOK = "primehub.dev/base-notebook:busybox"
+PAUSE = "primehub.dev/pause:busybox"
+
+JOVYAN, USERS = 1000, 100
+PASSWD = f"root:x:0:0:root:/root:/bin/sh\njovyan:x:{JOVYAN}:{USERS}::/home/jovyan:/bin/sh\n"
+GROUP = f"root:x:0:\nusers:x:{USERS}:\n"
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+EPOCH = "1970-01-01T00:00:00Z"
+
+
+def write_archive(target: Path, busybox: Path, applets: list[str], architecture: str) -> None:
+    """Both images as one archive in Docker's format, as `ctr images import` reads it."""
+    layer = _layer(busybox.read_bytes(), applets)
+    run_as_jovyan = {
+        "User": str(JOVYAN),
+        "Env": [PATH, "HOME=/home/jovyan"],
+        "WorkingDir": "/home/jovyan",
+        "Cmd": ["sh"],
+    }
+    hold_on = {"User": "65535:65535", "Env": [PATH], "Entrypoint": ["/bin/busybox", "sleep", "infinity"]}
+    manifest, files = [], {"layer.tar": layer}
+    for tag, config in ((NOTEBOOK, run_as_jovyan), (PAUSE, hold_on)):
+        content = _image_config(config, layer, architecture)
+        name = f"{hashlib.sha256(content).hexdigest()}.json"
+        files[name] = content
+        manifest.append({"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]})
+    files["manifest.json"] = json.dumps(manifest).encode()
+    target.write_bytes(_tar([(_entry(name), content) for name, content in files.items()]))
+
+
+def _layer(busybox: bytes, applets: list[str]) -> bytes:
+    """The file system: busybox under the name of each of its applets, and one user."""
+    members = [
+        (_entry("bin", kind=tarfile.DIRTYPE), b""),
+        (_entry("etc", kind=tarfile.DIRTYPE), b""),
+        (_entry("home", kind=tarfile.DIRTYPE), b""),
+        (_entry("home/jovyan", kind=tarfile.DIRTYPE, uid=JOVYAN, gid=USERS), b""),
+        (_entry("tmp", kind=tarfile.DIRTYPE, mode=0o1777), b""),
+        (_entry("etc/passwd"), PASSWD.encode()),
+        (_entry("etc/group"), GROUP.encode()),
+        (_entry("bin/busybox", mode=0o755), busybox),
+    ]
+    links = [_entry(f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox") for applet in applets if applet != "busybox"]
+    return _tar([*members, *((link, b"") for link in links)])
+
+
+def _image_config(config: Mapping[str, object], layer: bytes, architecture: str) -> bytes:
+    content = {
+        "architecture": architecture,
+        "os": "linux",
+        "created": EPOCH,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "history": [{"created": EPOCH, "created_by": "phjob dev"}],
+    }
+    return json.dumps(content).encode()
+
+
+def _entry(
+    name: str, *, kind: bytes = tarfile.REGTYPE, mode: int | None = None, uid: int = 0, gid: int = 0, link: str = ""
+) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.uid, entry.gid, entry.linkname = kind, uid, gid, link
+    entry.mode = mode or (0o755 if kind == tarfile.DIRTYPE else 0o644)
+    return entry
+
+
+def _tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for entry, content in members:
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return target.getvalue()

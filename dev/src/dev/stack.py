@@ -1,0 +1,201 @@
+"""The whole stack of one STATE: what belongs to it, in which order it starts, how it ends.
+
+What each component is lies in the module of its name; this one only puts them together.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, get_args
+
+from dev import cluster, containerd, control_plane, kubelet, kwok, leftovers, rabbitmq, services
+from dev.cache import locked
+from dev.component import Component, Record, Spec, mark, write_private
+from dev.debian import RABBITMQ_PACKAGES, REAL_NODE_PACKAGES, require
+from dev.kubectl import Kubectl
+from dev.options import NodeKind
+from dev.pki import Pki
+from dev.process import end, kill, marked
+from dev.progress import say, working
+from dev.site import Site
+from dev.tools import CONTAINERD, KUBERNETES, KWOK, tools
+
+Part = Literal["control-plane", "rabbitmq", "node", "services"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+SERVICES_GRACE_SECONDS = 15.0
+GRACE_SECONDS = 3.0
+
+
+class Stack:
+    """One stack; as a context manager it is up inside, and down after."""
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        node: NodeKind = "kwok",
+        nodes: int = 1,
+        parts: Collection[Part] = PARTS,
+        settings: Path | None = None,
+        broker: str | None = None,
+        kubeconfig: Path | None = None,
+        flags: Mapping[str, Sequence[str]] | None = None,
+        capacity: Mapping[str, str] | None = None,
+    ) -> None:
+        """Of this STATE; touches nothing yet.
+
+        `nodes` and `capacity` (resources of each) are for kwok. `broker` and `kubeconfig` stand for what
+        isn't started then. `flags`: more arguments for the components of these names, after ours.
+        """
+        self._site = Site(state)
+        self._pki = Pki(self._site.config / "pki")
+        self._node, self._nodes, self._capacity = node, nodes, capacity or {}
+        self._settings, self._broker, self._given_kubeconfig = settings, broker, kubeconfig
+        self._flags = flags or {}
+        replaced: set[Part] = set()
+        if broker:
+            replaced |= {"rabbitmq"}
+        if kubeconfig:
+            replaced |= {"control-plane", "node"}
+        self._parts = set(parts) - replaced
+
+    def __enter__(self) -> Self:
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.down()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's; also of a cluster of one's own."""
+        return self._site.kubeconfig
+
+    @property
+    def amqp_url(self) -> str:
+        """The broker's, login included."""
+        return self._broker or rabbitmq.amqp_url(self._site)
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """kubectl as the administrator."""
+        return Kubectl(self.kubeconfig)
+
+    def component(self, name: str) -> Component:
+        """The component of this name; KeyError if the stack has none."""
+        return self._components[name]
+
+    def up(self) -> None:
+        """Start what doesn't run, leave alone what does; returns when all is ready."""
+        site = self._site
+        site.make()
+        with locked(site.state / "lock", waiting=lambda: say(f"another run is at work in {site.state}: waiting")):
+            install(self._parts, self._node)
+            if "control-plane" in self._parts:
+                self._pki.make()
+            elif self._given_kubeconfig:
+                flat = Kubectl(self._given_kubeconfig)("config", "view", "--raw", "--flatten", "--minify")
+                write_private(site.kubeconfig, flat)
+            self._start("etcd", "epmd")
+            self._start("kube-apiserver", "rabbitmq")
+            self._start("kube-controller-manager", "kube-scheduler")
+            if "control-plane" in self._parts or self._given_kubeconfig:
+                cluster.prepare(self.kubectl)
+            if "node" in self._parts:
+                self._start_node()
+            self._start(*services.MODULES)
+
+    def down(self) -> None:
+        """End all of it and delete its data; the logs stay."""
+        down(self._site.state)
+
+    def _start(self, *names: str) -> None:
+        """Start those of these that belong to the stack and don't run; wait until all of them are ready."""
+        chosen = [self._components[name] for name in names if name in self._components]
+        stale = [component for component in chosen if not component.is_current()]
+        for component in stale:
+            component.stop()
+            component.start()
+        if not stale:
+            _wait_ready(chosen)
+            return
+        with working(f"starting {', '.join(component.name for component in stale)}"):
+            _wait_ready(chosen)
+
+    def _start_node(self) -> None:
+        if self._node == "kwok":
+            self._start("kwok")
+            kwok.create_nodes(self.kubectl, self._nodes, self._capacity)
+            cluster.wait_nodes(self.kubectl, self._nodes)
+        else:
+            self._start("containerd")
+            containerd.load_images(self._site, tools(CONTAINERD))
+            self._start("kubelet")
+            cluster.wait_nodes(self.kubectl, 1)
+
+    @cached_property
+    def _components(self) -> dict[str, Component]:
+        specs = (replace(spec, argv=[*spec.argv, *self._flags.get(spec.name, ())]) for spec in self._specs())
+        return {spec.name: Component(self._site.state, spec) for spec in specs}
+
+    def _specs(self) -> list[Spec]:
+        site, pki, specs = self._site, self._pki, list[Spec]()
+        if "control-plane" in self._parts:
+            programs = tools(KUBERNETES)
+            specs += [
+                control_plane.etcd(site, programs),
+                control_plane.apiserver(site, pki, programs),
+                control_plane.controller_manager(site, pki, programs),
+                control_plane.scheduler(site, pki, programs),
+            ]
+        if "rabbitmq" in self._parts:
+            specs += [rabbitmq.epmd(site), rabbitmq.rabbitmq(site)]
+        if "node" in self._parts and self._node == "kwok":
+            specs += [kwok.kwok(site, pki, tools(KWOK))]
+        if "node" in self._parts and self._node == "real":
+            specs += [containerd.containerd(site, tools(CONTAINERD)), kubelet.kubelet(site, pki, tools(KUBERNETES))]
+        if "services" in self._parts:
+            specs += services.services(site, self.amqp_url, self._settings)
+        return specs
+
+
+def install(parts: Collection[Part], node: NodeKind) -> None:
+    """Everything that these parts need on this machine, as far as it is missing."""
+    if "rabbitmq" in parts:
+        require(RABBITMQ_PACKAGES)
+    if "node" in parts and node == "real":
+        require(REAL_NODE_PACKAGES)
+        tools(CONTAINERD)
+    if "node" in parts and node == "kwok":
+        tools(KWOK)
+    if "control-plane" in parts or "node" in parts:
+        tools(KUBERNETES)
+
+
+def down(state: Path) -> None:
+    """End the stack of this STATE, whatever it consists of, and delete its data; the logs stay."""
+    site = Site(state)
+    if not site.state.exists():
+        return
+    with locked(site.state / "lock", waiting=lambda: say(f"another run is at work in {site.state}: waiting")):
+        processes = {record.name: process for record in Record.all(site.state) if (process := record.process())}
+        end([processes.pop(name) for name in services.MODULES if name in processes], SERVICES_GRACE_SECONDS)
+        end(processes.values(), GRACE_SECONDS)
+        for name, value in mark(site.state).items():
+            kill(marked(f"{name}={value}"))
+        leftovers.remove(site)
+        site.clear()
+
+
+def _wait_ready(components: list[Component]) -> None:
+    for component in components:
+        component.wait_ready()

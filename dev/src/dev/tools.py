@@ -1,0 +1,97 @@
+"""Programs built from Go modules, once per machine: each module under `dev/tools` is one set.
+
+A set lies in the cache under a key of all that goes into it, and appears there complete or not at all.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dev.cache import cache_dir, locked
+from dev.errors import DevError
+from dev.golang import go
+from dev.progress import say, working
+
+MODULES = Path(__file__).parents[2] / "tools"
+
+KUBERNETES = "kubernetes"
+KWOK = "kwok"
+CONTAINERD = "containerd"
+
+VERSION_SYMBOL = "k8s.io/component-base/version.gitVersion"
+BUILD_TAGS = "no_btrfs,no_devmapper,no_zfs"
+ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
+# What a binary is called by its package, where that says too little.
+RENAMED = {"server": "etcd"}
+
+
+def tools(name: str) -> Path:
+    """The folder with this set's programs; built now if this machine hasn't it yet."""
+    module = MODULES / name
+    flags = _flags(module)
+    target = cache_dir() / "tools" / f"{name}-{_key(module, flags)}"
+    if target.exists():
+        return target
+
+    def waiting() -> None:
+        say(f"another run builds {name}: waiting for it")
+
+    with locked(cache_dir() / f"build-{name}.lock", waiting=waiting):
+        if not target.exists():
+            _build(module, flags, target)
+    return target
+
+
+def _flags(module: Path) -> list[str]:
+    ldflags = "-s -w"
+    if version := re.search(r"^\s*k8s\.io/kubernetes (v\S+)", (module / "go.mod").read_text(), re.MULTILINE):
+        ldflags += f" -X {VERSION_SYMBOL}={version[1]}"
+    return ["-trimpath", "-buildvcs=false", f"-tags={BUILD_TAGS}", f"-ldflags={ldflags}"]
+
+
+def _key(module: Path, flags: list[str]) -> str:
+    """Of all that goes into the build."""
+    content = (module / "go.mod").read_bytes() + (module / "go.sum").read_bytes() + repr(flags).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _build(module: Path, flags: list[str], target: Path) -> None:
+    command = [str(go(module)), "install", "-v", *flags, "tool"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=target.parent) as folder,
+        working(f"building {module.name} (once per machine, takes minutes)") as tell,
+    ):
+        _run(command, module, {"GOBIN": folder}, tell)
+        for old, new in RENAMED.items():
+            if (built := Path(folder, old)).exists():
+                built.rename(Path(folder, new))
+        Path(folder).rename(target)
+        Path(folder).mkdir()  # For the context to remove.
+
+
+def _run(command: list[str], module: Path, env: dict[str, str], tell: Callable[[str], None]) -> None:
+    lines: list[str] = []
+    compiled = 0
+    with subprocess.Popen(
+        command,
+        cwd=module,
+        env={**os.environ, **ENVIRONMENT, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if line.startswith("go: downloading"):
+                tell(line.removeprefix("go: ").strip())
+            else:
+                compiled += 1
+                tell(f"{compiled} packages compiled")
+    if process.returncode != 0:
+        tail = "\n".join(lines[-30:])
+        raise DevError(f"could not build {module.name}:\n{tail}")

@@ -1,0 +1,1 @@
+"""The janitor: decides when a job is over time. It reads and writes messages only."""

@@ -1,0 +1,42 @@
+"""Work in lanes: one key's work strictly in sequence, different keys side by side."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Lanes:
+    """Runs `work(key)` whenever a key was touched, once at a time for each key."""
+
+    def __init__(self, work: Callable[[str], Awaitable[None]], fail: Callable[[Exception], None]) -> None:
+        """`fail` is told what `work` did not expect."""
+        self._work = work
+        self._fail = fail
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._touched: set[str] = set()
+
+    def touch(self, key: str) -> None:
+        """Let the key's work run; if it runs already, once more when it has ended."""
+        self._touched.add(key)
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key))
+
+    async def close(self) -> None:
+        """Break off what runs."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, key: str) -> None:
+        try:
+            while key in self._touched:
+                self._touched.discard(key)
+                await self._work(key)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            del self._tasks[key]
+
+    def __len__(self) -> int:
+        """How many keys have work under way."""
+        return len(self._tasks)

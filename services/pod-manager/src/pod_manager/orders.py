@@ -1,0 +1,171 @@
+"""The scheduler's orders: which of them to obey, and in what order to write them.
+
+The fence's half on this side (ARCHITECTURE.md, The fence): obey one session alone, and only after
+every older write has ended; settle what a predecessor may have left under way. A group's orders are
+written strictly one after the other, for that is what makes jobs enter Preparing in their order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from pod_manager import metrics, status
+from pod_manager.jobs import PHJOBS, Jobs
+from pod_manager.lanes import Lanes
+from pod_manager.writes import Writer
+from shared import topology
+from shared.clock import Clock
+from shared.errors import RefusedError
+from shared.kube import Kube
+from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse, SnapshotWanted
+from shared.session import Envelope, Stream
+
+FENCE_AGAIN = timedelta(seconds=10)
+"""How long the scheduler may take to answer a `FenceWanted`."""
+
+_log = structlog.get_logger()
+
+Done = Callable[[], None]
+
+
+class Orders:
+    """The orders of one shard's scheduler."""
+
+    def __init__(  # noqa: PLR0913 - its ports
+        self, kube: Kube, clock: Clock, writer: Writer, jobs: Jobs, stream: Stream, shard: int
+    ) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._writer = writer
+        self._jobs = jobs
+        self._stream = stream
+        self._scheduler = topology.queue_of(topology.SCHEDULER, shard)
+        self._inbox: asyncio.Queue[tuple[Envelope, Done]] = asyncio.Queue()
+        self._session: str | None = None
+        self._expected = 0
+        self._fence_asked: datetime | None = None
+        self._settled = 0
+        self._waiting: dict[str, deque[tuple[Message, bool, Done]]] = {}
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lanes = Lanes(self._write_group, self._failed)
+
+    def receive(self, envelope: Envelope, done: Done) -> None:
+        """Take an order or a fence in; `done` is called when its writes have ended."""
+        self._inbox.put_nowait((envelope, done))
+
+    def want_fence(self) -> None:
+        """Ask the scheduler for a session to obey."""
+        now = self._clock.now()
+        if self._fence_asked is None or now - self._fence_asked > FENCE_AGAIN:
+            self._fence_asked = now
+            self._stream.send(self._scheduler, FenceWanted())
+
+    async def run(self) -> None:
+        """Obey, one after the other, for ever."""
+        while True:
+            envelope, done = await self._inbox.get()
+            message = envelope.message
+            if isinstance(message, Fence):
+                if not envelope.redelivered:
+                    await self._fence(message, envelope.number)
+                done()
+            elif isinstance(message, Admit) and envelope.redelivered:
+                self._enqueue(message, done, settle=True)
+            elif isinstance(message, Admit | Refuse | Explain) and self._obeys(envelope):
+                self._enqueue(message, done, settle=False)
+            else:
+                done()
+
+    async def close(self) -> None:
+        """Break off what is under way: whatever is unacknowledged comes again, to be settled."""
+        await self._lanes.close()
+
+    async def _fence(self, fence: Fence, number: int) -> None:
+        """Reach the fence: every older write has ended. Obey the new session from here on."""
+        await self._idle.wait()
+        self._session, self._expected = fence.session, number + 1
+        self._fence_asked = None
+        wanted = SnapshotWanted(queue=fence.queue, request=fence.session)
+        self._stream.send(topology.WATCHER, wanted)
+        _log.info("fence_reached", session=fence.session)
+
+    def _obeys(self, envelope: Envelope) -> bool:
+        """Whether an order is the next one of the session that counts."""
+        kind = type(envelope.message).__name__
+        if envelope.redelivered:
+            metrics.ignored(kind, "redelivered")
+            return False
+        if self._session is None or envelope.session != self._session:
+            metrics.ignored(kind, "session")
+            self.want_fence()
+            return False
+        if envelope.number < self._expected:
+            metrics.ignored(kind, "duplicate")
+            return False
+        if envelope.number > self._expected:
+            metrics.ignored(kind, "gap")
+            self._session = None
+            self.want_fence()
+            return False
+        self._expected += 1
+        return True
+
+    def _enqueue(self, order: Admit | Refuse | Explain, done: Done, *, settle: bool) -> None:
+        self._waiting.setdefault(order.group, deque()).append((order, settle, done))
+        self._under_way += 1
+        self._idle.clear()
+        self._lanes.touch(order.group)
+
+    async def _write_group(self, group: str) -> None:
+        waiting = self._waiting.get(group, deque())
+        while waiting:
+            order, settle, done = waiting.popleft()
+            try:
+                await self._write(order, settle=settle)
+            except RefusedError as error:
+                metrics.refused(type(order).__name__)
+                _log.info("order_too_late", order=type(order).__name__, why=str(error))
+            finally:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.set()
+            done()
+        self._waiting.pop(group, None)
+
+    async def _write(self, order: Message, *, settle: bool) -> None:
+        now = self._clock.now()
+        match order:
+            case Admit() if settle:
+                self._settled += 1
+                token = f"{self._stream.session}!{self._settled}"
+                await self._patch(order.name, status.settle(order, token), "settle")
+                _log.info("admission_settled", job=order.name, uid=order.uid)
+            case Admit():
+                self._jobs.admitted(
+                    await self._patch(order.name, status.admit(order, now), "admit")
+                )
+                metrics.transition("Preparing", "Admitted")
+                _log.info("admitted", job=order.name, uid=order.uid, group=order.group)
+            case Refuse():
+                patch = status.refuse(order.uid, order.fence, order.reason, order.message, now)
+                await self._patch(order.name, patch, "refuse")
+                metrics.transition("Failed", order.reason)
+                self._jobs.refused(order.uid)
+                _log.info("refused", job=order.name, uid=order.uid, why=order.message)
+            case Explain():
+                await self._patch(order.name, status.explain(order), "explain")
+
+    async def _patch(self, name: str, patch: status.Patch, what: str) -> status.Object:
+        return await self._writer.definite(
+            lambda: self._kube.patch(PHJOBS, name, patch, subresource="status"), what
+        )
+
+    @staticmethod
+    def _failed(error: Exception) -> None:
+        _log.error("lane_failed", exc_info=error)
+        metrics.failed()

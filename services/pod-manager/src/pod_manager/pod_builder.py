@@ -1,0 +1,193 @@
+"""The pod of a job, as a manifest (seed, Running Pod; contract.md, The pod).
+
+Pure: (job, image, instance type, settings) to a plain dict. Who creates it is `jobs`' part.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pod_manager.status import rendered
+from shared.errors import PermanentError
+from shared.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
+from shared.phjob import API_VERSION, FENCE_ANNOTATION
+from shared.projection import MAIN
+from shared.resources import MEMORY, is_gpu, parse, parse_primehub
+from shared.settings import JobSubmission
+
+Object = Mapping[str, Any]
+
+HOME = "/home/jovyan"
+JOVYAN_GROUP = 100
+"""The group id of the user jovyan in Jupyter's images."""
+USAGE_ANNOTATION = "primehub.io/usage"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+_RUN = 'if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; else exec sh -c "$1"; fi'
+"""Runs the command under bash where the image has it."""
+
+
+class UnbuildableError(PermanentError):
+    """What the pod is made of is missing or unusable; the text names it."""
+
+
+def build(job: Object, image: Object, instance_type: Object, settings: JobSubmission) -> Object:
+    """The manifest of the job's pod.
+
+    `job` is the PhJob as admitted: its `status.resources` are the pod's limits, so that a pod never
+    holds more than was counted.
+
+    Raises:
+        UnbuildableError: the image has no url.
+
+    """
+    metadata, spec, status = job["metadata"], job["spec"], job["status"]
+    limits = {name: parse(name, quantity) for name, quantity in status["resources"].items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": metadata["name"],
+            "labels": {
+                "app": "primehub-job",
+                GROUP_LABEL: label_value(spec["groupName"]),
+                USER_LABEL: label_value(spec["userName"]),
+                JOB_UID_LABEL: metadata["uid"],
+            },
+            "annotations": _annotations(job),
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "PhJob",
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "fsGroup": JOVYAN_GROUP,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **_scheduling(instance_type, settings),
+            **_pull_secret(image),
+            "containers": [
+                {
+                    "name": MAIN,
+                    "image": _image_url(image, gpu=any(n and is_gpu(r) for r, n in limits.items())),
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sh", "-c", _RUN, "phjob", spec["command"]],
+                    "workingDir": HOME,
+                    "env": _env(job),
+                    "resources": _resources(limits, instance_type),
+                    "securityContext": {"allowPrivilegeEscalation": settings.grant_sudo},
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "volumeMounts": [
+                        {"name": "home", "mountPath": HOME},
+                        {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount path
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "home", "emptyDir": {"sizeLimit": settings.working_dir_size}},
+                {"name": "dshm", "emptyDir": {"medium": "Memory"}},
+            ],
+        },
+    }
+
+
+def _annotations(job: Object) -> dict[str, str]:
+    metadata, spec = job["metadata"], job["spec"]
+    copied = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key != _LAST_APPLIED
+    }
+    usage = {
+        "component": "job",
+        "component_name": metadata["name"],
+        "instance_type": spec["instanceType"],
+        "group": spec["groupName"],
+        "user": spec["userName"],
+    }
+    return {
+        **copied,
+        USAGE_ANNOTATION: json.dumps(usage),
+        FENCE_ANNOTATION: job["status"]["fence"],
+    }
+
+
+def _env(job: Object) -> list[dict[str, str]]:
+    spec = job["spec"]
+    variables = {
+        "PRIMEHUB_USER": spec["userName"],
+        "PRIMEHUB_GROUP": spec["groupName"],
+        "GROUP_ID": spec.get("groupId", ""),
+        "GROUP_NAME": spec["groupName"],
+        "JUPYTERHUB_USER": spec["userName"],
+        "INSTANCE_TYPE": spec["instanceType"],
+        "IMAGE_NAME": spec["image"],
+        "PHJOB_NAME": job["metadata"]["name"],
+    }
+    # Kubernetes expands $(VAR) in values; $$ is a plain $.
+    return [{"name": k, "value": v.replace("$", "$$")} for k, v in variables.items()]
+
+
+def _image_url(image: Object, *, gpu: bool) -> str:
+    spec = image["spec"]
+    url = (spec.get("urlForGpu") if gpu else None) or spec.get("url") or spec.get("urlForGpu")
+    if not url:
+        msg = f"image {image['metadata']['name']!r} has no url"
+        raise UnbuildableError(msg)
+    return str(url)
+
+
+def _pull_secret(image: Object) -> dict[str, Any]:
+    secret = image["spec"].get("pullSecret")
+    return {"imagePullSecrets": [{"name": secret}]} if secret else {}
+
+
+def _resources(limits: Mapping[str, int], instance_type: Object) -> dict[str, Any]:
+    """The admitted limits, and the instance type's requests; GPUs stand in the limits only."""
+    prefix = "requests."
+    requests = {
+        key.removeprefix(prefix): value
+        for key, value in instance_type["spec"].items()
+        if key.startswith(prefix) and value is not None
+    }
+    return {
+        "limits": dict(rendered(limits)),
+        "requests": dict(
+            rendered(
+                {
+                    name: parse_primehub(name, quantity)
+                    for name, quantity in requests.items()
+                    if name in ("cpu", MEMORY, "ephemeral-storage")
+                }
+            )
+        ),
+    }
+
+
+_STAY_ON_LOST_NODE = [
+    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute"}
+    for what in ("not-ready", "unreachable")
+]
+"""Nothing evicts a job's pod from a lost node: its command may still run there (seed, FAQ)."""
+
+
+def _scheduling(instance_type: Object, settings: JobSubmission) -> dict[str, Any]:
+    """Where the pod may run: the settings, and the instance type's on top."""
+    spec = instance_type["spec"]
+    node_selector = {**settings.node_selector, **(spec.get("nodeSelector") or {})}
+    tolerations = [*settings.tolerations, *(spec.get("tolerations") or ()), *_STAY_ON_LOST_NODE]
+    return {
+        **({"nodeSelector": node_selector} if node_selector else {}),
+        **({"affinity": settings.affinity} if settings.affinity else {}),
+        "tolerations": tolerations,
+    }

@@ -1,0 +1,1 @@
+"""The scheduler: decides which job goes next. It reads and writes messages only."""

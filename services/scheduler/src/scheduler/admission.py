@@ -1,0 +1,321 @@
+"""The scheduler's mind: facts in, orders out.
+
+It keeps what the facts say about jobs, pods and the catalog, lets each group's `queue` decide, and
+remembers what it admitted until that is seen to be true. Pure: `now` is an argument, orders are
+returned. Only a complete snapshot makes it act (`start`); before, it just listens.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from scheduler.catalog import Catalog, Refusal
+from scheduler.explanations import Explanations, Said
+from scheduler.queue import GroupQueue, Waiting
+from shared.labels import label_value
+from shared.messages import Admit, Explain, GroupSeen, JobSeen, Order, PodSeen, Refuse
+from shared.phjob import EVERYONE, Phase, Reason
+from shared.resources import Amounts, charge
+
+RESERVATION_LIMIT = timedelta(seconds=60)
+"""How long an admission may stay unseen before the session is doubted (design.md, The fence)."""
+
+
+class Reservation(NamedTuple):
+    """An admission that was ordered and not yet seen."""
+
+    token: str
+    fence: str
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that waits or holds something."""
+
+    seen: JobSeen
+    limits: Amounts = field(default_factory=dict)
+    reservation: Reservation | None = None
+    ended: bool = False
+    """Its pod was seen to have ended: it holds nothing, though its phase says so later."""
+
+
+class Admission:
+    """One session's knowledge and decisions for the groups of one shard."""
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.catalog = Catalog()
+        self.catalog_revision = 0
+        self.groups: dict[str, GroupQueue] = {}
+        self.jobs: dict[str, Job] = {}
+        self.doubtful: set[str] = set()
+        """Jobs that look wrong, but may be newer than what is known of the catalog."""
+        self.unexpected = 0
+        """Jobs seen admitted that this session did not admit."""
+        self._job_of: dict[str, str] = {}
+        self._pods_of: dict[str, set[str]] = {}
+        self._explanations = Explanations()
+        self._backoff: list[tuple[datetime, str]] = []
+        self._reserved: deque[tuple[datetime, str, str]] = deque()
+        self._admissions = 0
+        self._started = False
+
+    # --- facts ---
+
+    def start(self, now: datetime) -> list[Order]:
+        """The snapshot is complete: decide everything."""
+        self._started = True
+        return [
+            *(order for uid in list(self.jobs) for order in self._wait(uid, now)),
+            *(order for group in list(self.groups) for order in self._decide(group, now)),
+        ]
+
+    def job_seen(self, seen: JobSeen, now: datetime) -> list[Order]:
+        """A job is new or has changed."""
+        group = label_value(seen.group)
+        if seen.phase.final:
+            return self.job_gone(seen.uid, seen.group, now)
+        job = self.jobs.get(seen.uid)
+        if job is None:
+            job = self.jobs[seen.uid] = Job(seen)
+        was, job.seen = job.seen, seen
+        if seen.phase.admitted:
+            self._came_true(job, was)
+        elif job.reservation and seen.fence != job.reservation.fence:
+            # Settled by another pod-manager, or admitted and sent back again: the order is spent.
+            job.reservation = None
+        if seen.phase is Phase.PENDING and was.phase.admitted:
+            job.ended = False
+        self._account(job)
+        return [*self._wait(seen.uid, now), *self._decide(group, now)]
+
+    def job_gone(self, uid: str, group: str, now: datetime) -> list[Order]:
+        """A job is finished or deleted: it waits no more, and holds only what its pods hold."""
+        self.doubtful.discard(uid)
+        if self.jobs.pop(uid, None) is None:
+            return []
+        queue = self._group(label_value(group))
+        queue.remove(uid)
+        queue.release(uid)
+        return self._decide(label_value(group), now)
+
+    def pod_seen(self, seen: PodSeen, now: datetime) -> list[Order]:
+        """A pod is new or has changed: its limits count until it is finished."""
+        queue = self._group(seen.group)
+        job = self.jobs.get(seen.job_uid)
+        if seen.phase.finished:
+            queue.release(seen.uid)
+            self._forget_pod(seen.uid)
+            if job:
+                job.ended = True
+        else:
+            queue.hold(seen.uid, seen.user, charge(seen.limits))
+            if seen.job_uid:
+                self._job_of[seen.uid] = seen.job_uid
+                self._pods_of.setdefault(seen.job_uid, set()).add(seen.uid)
+        if job:
+            self._account(job)
+        return self._decide(seen.group, now)
+
+    def pod_gone(self, uid: str, group: str, now: datetime) -> list[Order]:
+        """A pod is no more."""
+        self._group(group).release(uid)
+        job = self._forget_pod(uid)
+        if job:
+            self._account(job)
+        return self._decide(group, now)
+
+    def group_seen(self, seen: GroupSeen, now: datetime) -> list[Order]:
+        """A group is new or has changed: its quota, and who may use what."""
+        self.catalog.put_group(seen)
+        return self._group_changed(seen.group, now)
+
+    def group_gone(self, group: str, name: str, now: datetime) -> list[Order]:
+        """A group is no more."""
+        self.catalog.drop_group(group, name)
+        return self._group_changed(group, now)
+
+    def catalog_changed(self, now: datetime) -> list[Order]:
+        """An instance type or an image is new, has changed or is gone: look at all jobs again."""
+        return self._look_again(list(self.jobs), now)
+
+    def catalog_listed(self, revision: int, now: datetime) -> list[Order]:
+        """The catalog is known to be complete up to the revision."""
+        self.catalog_revision = max(self.catalog_revision, revision)
+        return self._look_again(list(self.doubtful), now)
+
+    # --- time ---
+
+    def due(self) -> datetime | None:
+        """When `tick` has something to do."""
+        times = [
+            self._explanations.due(),
+            self._backoff[0][0] if self._backoff else None,
+            self._reserved[0][0] if self._reserved else None,
+        ]
+        return min((time for time in times if time), default=None)
+
+    def tick(self, now: datetime) -> list[Order]:
+        """Let those wait again whose backoff is over, and tell those that wait why."""
+        orders: list[Order] = []
+        while self._backoff and self._backoff[0][0] <= now:
+            _, uid = heapq.heappop(self._backoff)
+            if uid in self.jobs:
+                orders += self._wait(uid, now)
+                orders += self._decide(label_value(self.jobs[uid].seen.group), now)
+        for uid, (reason, message) in self._explanations.tell(now, self._reads):
+            job = self.jobs[uid].seen
+            orders.append(
+                Explain(
+                    uid=uid, name=job.name, group=job.group, fence=job.fence,
+                    reason=reason, message=message, revision=job.revision,
+                )
+            )  # fmt: skip
+        return orders
+
+    def overdue(self, now: datetime) -> list[str]:
+        """The jobs whose admission was ordered too long ago and never seen."""
+        late = []
+        while self._reserved and self._reserved[0][0] <= now:
+            _, uid, token = self._reserved.popleft()
+            job = self.jobs.get(uid)
+            if job and job.reservation and job.reservation.token == token:
+                late.append(uid)
+        return late
+
+    # --- the parts ---
+
+    def _group(self, label: str) -> GroupQueue:
+        queue = self.groups.get(label)
+        if queue is None:
+            queue = self.groups[label] = GroupQueue()
+        return queue
+
+    def _came_true(self, job: Job, was: JobSeen) -> None:
+        """The job is seen Preparing or Running."""
+        expected = job.reservation and job.reservation.token == job.seen.fence
+        if self._started and not expected and not was.phase.admitted:
+            self.unexpected += 1
+        job.reservation = None
+        job.limits = job.seen.resources or job.limits
+
+    def _account(self, job: Job) -> None:
+        """Let the job hold its resources while it is admitted and its pod is not seen."""
+        queue = self._group(label_value(job.seen.group))
+        holds = job.reservation is not None or job.seen.phase.admitted
+        if holds and job.seen.uid not in self._pods_of and not job.ended:
+            queue.remove(job.seen.uid)
+            queue.hold(job.seen.uid, label_value(job.seen.user), charge(job.limits))
+        else:
+            queue.release(job.seen.uid)
+
+    def _wait(self, uid: str, now: datetime) -> list[Order]:
+        """Put a job that is Pending into its queue, or say why it can never run."""
+        job = self.jobs[uid]
+        seen = job.seen
+        queue = self._group(label_value(seen.group))
+        if not self._started or job.reservation:
+            return []
+        if seen.phase is not Phase.PENDING or seen.cancel:
+            queue.remove(uid)
+            return []
+        if seen.requeue_after and seen.requeue_after > now:
+            queue.remove(uid)
+            heapq.heappush(self._backoff, (seen.requeue_after, uid))
+            return []
+        verdict = self.catalog.check(seen)
+        if not isinstance(verdict, Refusal):
+            problem = queue.impossible(charge(verdict))
+            if not problem:
+                self.doubtful.discard(uid)
+                job.limits = verdict
+                place = (seen.created, seen.revision, seen.name)
+                queue.add(Waiting(uid, label_value(seen.user), charge(verdict), place))
+                if seen.reason in (Reason.USER_QUOTA, Reason.GROUP_QUOTA):
+                    self._explanations.watch(uid, now)
+                return []
+            verdict = Refusal(Reason.OVER_QUOTA, f"instance type {seen.instance_type!r} {problem}")
+        queue.remove(uid)
+        if seen.revision > self.catalog_revision:
+            self.doubtful.add(uid)
+            return []
+        self.doubtful.discard(uid)
+        return [
+            Refuse(
+                uid=uid, name=seen.name, group=seen.group, fence=seen.fence,
+                reason=verdict.reason, message=verdict.message,
+            )
+        ]  # fmt: skip
+
+    def _decide(self, label: str, now: datetime) -> list[Order]:
+        """Let the group's queue decide."""
+        if not self._started:
+            return []
+        queue = self._group(label)
+        orders: list[Order] = []
+        for waiting in queue.decide():
+            job = self.jobs[waiting.uid]
+            seen = job.seen
+            self._admissions += 1
+            job.reservation = Reservation(f"{self.session}#{self._admissions}", seen.fence)
+            job.ended = False
+            self._reserved.append((now + RESERVATION_LIMIT, seen.uid, job.reservation.token))
+            orders.append(
+                Admit(
+                    uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
+                    token=job.reservation.token, resources=dict(job.limits), revision=seen.revision,
+                )
+            )  # fmt: skip
+        for uid in (*queue.newly_parked, queue.blocked):
+            if uid:
+                self._explanations.watch(uid, now)
+        if not queue.jobs and not queue.ledger and not queue.group_quota and not queue.user_quota:
+            del self.groups[label]
+        return orders
+
+    def _group_changed(self, group: str, now: datetime) -> list[Order]:
+        seen = self.catalog.groups.get(group)
+        label = label_value(group)
+        if seen:
+            self._group(label).set_quota(seen.user_quota, seen.group_quota)
+        else:
+            self._group(label).set_quota({}, {})
+        if group == EVERYONE:
+            return self._look_again(list(self.jobs), now)
+        return self._look_again(
+            [uid for uid, job in self.jobs.items() if job.seen.group == group], now
+        )
+
+    def _look_again(self, uids: list[str], now: datetime) -> list[Order]:
+        """Judge jobs anew after the catalog changed."""
+        if not self._started:
+            return []
+        orders: list[Order] = []
+        for uid in uids:
+            orders += self._wait(uid, now)
+        for label in {label_value(self.jobs[uid].seen.group) for uid in uids}:
+            orders += self._decide(label, now)
+        return orders
+
+    def _forget_pod(self, uid: str) -> Job | None:
+        """Count a pod no longer; its job, if it was a live pod of one."""
+        job_uid = self._job_of.pop(uid, None)
+        if job_uid is None:
+            return None
+        pods = self._pods_of[job_uid]
+        pods.discard(uid)
+        if not pods:
+            del self._pods_of[job_uid]
+        return self.jobs.get(job_uid)
+
+    def _reads(self, uid: str) -> tuple[Said, Said] | None:
+        """What a waiting job reads, and what it should read."""
+        job = self.jobs.get(uid)
+        if job is None:
+            return None
+        queue = self._group(label_value(job.seen.group))
+        if uid not in queue.jobs:
+            return None
+        return (job.seen.reason, job.seen.message), queue.why(uid)

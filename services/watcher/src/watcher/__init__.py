@@ -1,0 +1,1 @@
+"""The watcher: publishes what changed in Kubernetes. It decides nothing."""

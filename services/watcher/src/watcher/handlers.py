@@ -1,0 +1,153 @@
+"""The watcher's work while it holds the Lease: mirror, tell, and answer requests."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shared import projection, topology
+from shared.bus import Bus, Delivery
+from shared.clock import Clock
+from shared.errors import UnreachableError
+from shared.kube import Kube, Object, Resource
+from shared.labels import GROUP_LABEL
+from shared.messages import (
+    CatalogWanted,
+    Fact,
+    GroupGone,
+    ImageGone,
+    InstanceTypeGone,
+    JobGone,
+    PodGone,
+    SnapshotWanted,
+)
+from shared.phjob import GROUP, VERSION
+from watcher import translate
+from watcher.mirror import Mirror
+from watcher.publish import AUDIENCE, Publisher
+
+HEARTBEAT = 5.0
+"""Seconds between two heartbeats to every queue."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of object: where it is, and how it becomes facts."""
+
+    resource: Resource
+    translate: Callable[[Object, Any], Fact]
+    gone: type[Fact]
+    kept: tuple[str, ...] = ()
+    """What the fact of its end says beside its name."""
+
+    def end(self, known: Fact, revision: int) -> Fact:
+        """The fact of an object's end, from the last that was known of it."""
+        kept = {field: getattr(known, field) for field in ("uid", "name", *self.kept)}
+        return self.gone(**kept, resource_version=revision)
+
+
+def _ours(plural: str, field_selector: str = "") -> Resource:
+    return Resource(plural, GROUP, VERSION, field_selector=field_selector)
+
+
+KINDS: dict[str, _Kind] = {
+    "phjobs": _Kind(
+        _ours("phjobs", "status.reclaimed!=true"),
+        lambda item, known: projection.job_seen(item, known.revision if known else None),
+        JobGone,
+        ("group",),
+    ),
+    "pods": _Kind(
+        Resource("pods", label_selector=GROUP_LABEL),
+        lambda item, _: projection.pod_seen(item),
+        PodGone,
+        ("group", "job_uid"),
+    ),
+    "phgroups": _Kind(
+        _ours("phgroups"), lambda item, _: translate.group(item), GroupGone, ("group",)
+    ),
+    "instancetypes": _Kind(
+        _ours("instancetypes"),
+        lambda item, _: translate.instance_type(item),
+        InstanceTypeGone,
+    ),
+    "images": _Kind(_ours("images"), lambda item, _: translate.image(item), ImageGone),
+}
+CATALOG = ("phgroups", "instancetypes", "images")
+
+
+class Watcher:
+    """One reign: from the Lease's acquisition to its loss."""
+
+    def __init__(self, kube: Kube, bus: Bus, clock: Clock, *, epoch: int, shards: int) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._publisher = Publisher(epoch, shards, bus.send)
+        self._requests: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._mirrors: dict[str, Mirror[Any]] = {
+            name: Mirror(
+                kube, clock, kind.resource, kind.translate, kind.end, self._publisher.tell
+            )
+            for name, kind in KINDS.items()
+        }
+        self._started = False
+
+    def waiting_for(self) -> str:
+        """What keeps it from telling all there is; empty if nothing."""
+        if not self._started:
+            return "the API server to list everything"
+        return next((m.unreachable for m in self._mirrors.values() if m.unreachable), "")
+
+    async def run(self) -> None:
+        """Reign until cancelled."""
+        for mirror in self._mirrors.values():
+            await mirror.start()
+        self._started = True
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self._mirrors.values():
+                tasks.create_task(mirror.follow())
+            tasks.create_task(self._answer())
+            await self._bus.consume(topology.WATCHER, self._requests.put_nowait)
+            while True:
+                self._publisher.beat()
+                await self._clock.sleep(HEARTBEAT)
+
+    async def _answer(self) -> None:
+        while True:
+            delivery = await self._requests.get()
+            message = delivery.envelope.message
+            match message:
+                case SnapshotWanted():
+                    await self._retry(lambda: self._snapshot(message))
+                case CatalogWanted():
+                    revisions = [await self._mirrors[kind].refresh() for kind in CATALOG]
+                    self._publisher.catalog_listed(message.queue, message.request, min(revisions))
+            self._bus.when_sent(delivery.ack)
+
+    async def _snapshot(self, wanted: SnapshotWanted) -> None:
+        """LIST now, for what was written before the request must be in it, then tell."""
+        service = wanted.queue.partition(".")[0]
+        kinds = [name for name, kind in KINDS.items() if service in AUDIENCE[kind.gone]]
+        facts: list[Fact] = []
+        revisions: dict[str, int] = {}
+        # Jobs before pods: an admission that is listed has its pod, if any, listed too.
+        for kind in kinds:
+            listing = await self._mirrors[kind].list()
+            facts += listing.items
+            revisions[kind] = listing.revision
+        self._publisher.snapshot(wanted.queue, wanted.request, revisions, facts)
+        _log.info("snapshot_told", queue=wanted.queue, request=wanted.request, facts=len(facts))
+
+    async def _retry(self, attempt: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await attempt()
+            except UnreachableError as error:
+                _log.warning("snapshot_delayed", why=str(error))
+                await self._clock.sleep(1.0)
+            else:
+                return

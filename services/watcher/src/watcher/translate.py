@@ -1,0 +1,100 @@
+"""The catalog's objects as facts: the small projection that the other services need.
+
+Pure. PhJobs and pods are `shared.projection`'s. An object that can't be used becomes
+a fact that says so (`invalid`), for its users to read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared import resources
+from shared.errors import PermanentError
+from shared.messages import GroupSeen, ImageSeen, InstanceTypeSeen
+
+Object = Mapping[str, Any]
+
+_GPU_LIMIT = "gpu"
+
+
+class UntranslatableError(PermanentError):
+    """The object lacks what the CRD or Kubernetes itself guarantees."""
+
+
+def group(item: Object) -> GroupSeen:
+    """A PhGroup."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    name = metadata["name"]
+    problems: list[str] = []
+    users = spec.get("users")
+    return GroupSeen(
+        uid=metadata["uid"],
+        name=name,
+        resource_version=int(metadata["resourceVersion"]),
+        group=spec.get("groupName") or name,
+        group_id=spec.get("groupId") or "",
+        user_quota=_amounts(spec.get("userQuota"), "userQuota.", problems),
+        group_quota=_amounts(spec.get("groupQuota"), "groupQuota.", problems),
+        users=None if users is None else tuple(users),
+        images=tuple(spec.get("images") or ()),
+        instance_types=tuple(spec.get("instanceTypes") or ()),
+        default_active_deadline_seconds=spec.get("jobDefaultActiveDeadlineSeconds"),
+        invalid="; ".join(problems),
+    )
+
+
+def instance_type(item: Object) -> InstanceTypeSeen:
+    """An InstanceType: its `limits.*`."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    problems: list[str] = []
+    prefix = "limits."
+    written = {
+        key.removeprefix(prefix): value for key, value in spec.items() if key.startswith(prefix)
+    }
+    if _GPU_LIMIT in written:
+        gpu = written.pop(_GPU_LIMIT)
+        written[spec.get("gpuResourceName") or resources.NVIDIA_GPU] = gpu
+    return InstanceTypeSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        limits=_amounts(written, prefix, problems),
+        invalid="; ".join(problems),
+    )
+
+
+def image(item: Object) -> ImageSeen:
+    """An Image."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    return ImageSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        invalid="" if spec.get("url") or spec.get("urlForGpu") else "it has no url",
+    )
+
+
+def _amounts(written: Object | None, prefix: str, problems: list[str]) -> dict[str, int]:
+    amounts = {}
+    for resource, quantity in (written or {}).items():
+        if quantity is None:
+            continue
+        try:
+            amounts[resource] = resources.parse_primehub(resource, quantity)
+        except resources.QuantityError as error:
+            problems.append(f"{prefix}{resource}: {error}")
+    return amounts
+
+
+def guarded(translate: Callable[[Object], Any], item: Object) -> Any:
+    """Translate, or say which object it was that can't be.
+
+    Raises:
+        UntranslatableError: something that must be there is not.
+
+    """
+    try:
+        return translate(item)
+    except (KeyError, TypeError, ValueError, PermanentError) as error:
+        metadata = item.get("metadata") or {}
+        msg = f"{item.get('kind', 'object')} {metadata.get('name')}: {type(error).__name__}: {error}"
+        raise UntranslatableError(msg) from error

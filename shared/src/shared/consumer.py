@@ -1,0 +1,168 @@
+"""A service's consumer: one queue, the watcher's stream followed, and timers.
+
+It brings the session protocol (`session`), the broker (`bus`) and a service's handlers together, so
+that a handler only ever sees news. What to do with them is the service's part.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from shared import metrics, topology
+from shared.bus import Bus, Delivery
+from shared.clock import Clock
+from shared.messages import Heartbeat, Message, SnapshotBegin
+from shared.session import Envelope, Follower, Verdict
+
+ASK_AGAIN = timedelta(seconds=10)
+"""How long an answer to a request for a snapshot may take to begin or go on."""
+
+_log = structlog.get_logger()
+
+
+class Handler(Protocol):
+    """A service's own part: what it does with what the consumer hands it."""
+
+    def ask(self, request: str) -> None:
+        """Forget all, and send what leads to a snapshot under the name `request`."""
+        ...
+
+    def begin(self, begin: SnapshotBegin) -> None:
+        """A snapshot starts."""
+        ...
+
+    def fact(self, fact: Message, *, listed: bool) -> None:
+        """A message of the watcher; `listed` if it is a part of the snapshot."""
+        ...
+
+    def end(self) -> None:
+        """The snapshot is complete: start to act."""
+        ...
+
+    def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
+        """A message of another service; call `done` once its effects are done."""
+        ...
+
+    def due(self) -> datetime | None:
+        """When `tick` wants to be called next."""
+        ...
+
+    def tick(self) -> None:
+        """The time that `due` named has come."""
+        ...
+
+
+class Consumer:
+    """Runs a handler on a queue until it is cancelled."""
+
+    def __init__(self, bus: Bus, queue: str, identity: str, clock: Clock, handler: Handler) -> None:
+        self._bus = bus
+        self._queue = queue
+        self._identity = identity
+        self._clock = clock
+        self._handler = handler
+        self._follower = Follower(identity)
+        self._active = False
+        self._ask_again: datetime | None = None
+        self._wake = asyncio.Event()
+        self._planned: datetime | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does its work, or stands by for the one that does."""
+        return self._follower.whole or not self._active
+
+    async def run(self) -> None:
+        """Consume and keep the timers, for ever."""
+        await self._bus.consume(self._queue, self._receive)
+        # Whichever replica the broker chose as the active consumer gets this. If it comes back to
+        # us, we are the one, and start; else we stand by.
+        self._bus.send(self._queue, Envelope(self._identity, "", 0, Heartbeat()))
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            if self._ask_again and now >= self._ask_again:
+                self._ask("no answer")
+            due = self._handler.due() if self._follower.whole else None
+            if due and now >= due:
+                self._handler.tick()
+                continue
+            self._planned = min(filter(None, (due, self._ask_again)), default=None)
+            await self._wait(self._planned, now)
+
+    async def _wait(self, until: datetime | None, now: datetime) -> None:
+        woken = asyncio.ensure_future(self._wake.wait())
+        tasks: list[asyncio.Future[object]] = [woken]
+        if until:
+            tasks.append(asyncio.ensure_future(self._clock.sleep((until - now).total_seconds())))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _receive(self, delivery: Delivery) -> None:
+        envelope = delivery.envelope
+        metrics.received(envelope)
+        try:
+            self._handle(delivery)
+        except Exception as error:
+            _log.exception("handler_failed", kind=type(envelope.message).__name__)
+            metrics.handler_failed(envelope)
+            delivery.bury(f"{type(error).__name__}: {error}")
+        self._replan()
+
+    def _handle(self, delivery: Delivery) -> None:
+        envelope = delivery.envelope
+
+        def done() -> None:
+            self._bus.when_sent(delivery.ack)
+
+        if envelope.publisher == topology.WATCHER:
+            self._follow(envelope)
+        elif envelope.publisher == self._identity:
+            if not self._active:
+                self._ask("active")
+        elif envelope.message is not None and not isinstance(envelope.message, Heartbeat):
+            self._handler.other(envelope, done)
+            return
+        done()
+
+    def _replan(self) -> None:
+        """Wake the timers if something is due before the time they sleep to."""
+        due = self._handler.due() if self._follower.whole else self._ask_again
+        if due and (self._planned is None or due < self._planned):
+            self._wake.set()
+
+    def _follow(self, envelope: Envelope) -> None:
+        verdict = self._follower.receive(envelope)
+        message = envelope.message
+        if verdict is Verdict.ASK:
+            self._ask("gap")
+        elif verdict is Verdict.BEGIN and isinstance(message, SnapshotBegin):
+            self._ask_again = self._clock.now() + ASK_AGAIN
+            self._handler.begin(message)
+        elif verdict is Verdict.END:
+            self._ask_again = None
+            self._handler.end()
+            _log.info("snapshot_complete", request=self._follower.request)
+        elif verdict is Verdict.APPLY and message is not None:
+            if self._follower.in_snapshot and self._ask_again:
+                self._ask_again = self._clock.now() + ASK_AGAIN
+            self._handler.fact(message, listed=self._follower.in_snapshot)
+
+    def ask(self, why: str) -> None:
+        """Start a new session, because the handler is in doubt."""
+        self._ask(why)
+        self._replan()
+
+    def _ask(self, why: str) -> None:
+        self._active = True
+        request = self._follower.ask()
+        self._ask_again = self._clock.now() + ASK_AGAIN
+        metrics.session_asked(why)
+        _log.info("session_asked", why=why, request=request)
+        self._handler.ask(request)

@@ -1,0 +1,295 @@
+"""The Kubernetes API, as plain JSON: list, watch, get, create, JSON Patch, delete.
+
+Objects stay the dicts that the API server sends; what they mean is for `watcher.translate` and
+pod-manager. Errors are told apart here: refused for good, unknown, or too old a revision.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import aiohttp
+from kubernetes_asyncio import client, config
+from pydantic_core import from_json
+
+from shared import metrics
+from shared.errors import GoneError, RefusedError, SettingsError, UnreachableError
+
+T = TypeVar("T")
+Object = Mapping[str, Any]
+"""A Kubernetes object as the API server sends it."""
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds until the outcome of a request counts as unknown."""
+WATCH_SECONDS = 300
+"""How long the API server keeps one watch open."""
+WATCH_SILENCE = 120
+"""Seconds without a line, bookmarks included, after which a watch counts as broken."""
+PAGE = 500
+"""Objects in one page of a LIST."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of namespaced object, and which of them are meant."""
+
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    label_selector: str = ""
+    field_selector: str = ""
+    namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """The path in the API."""
+        parts = ["apis", self.group] if self.group else ["api"]
+        parts.append(self.version)
+        if self.namespaced:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/" + "/".join(parts)
+
+
+@dataclass(frozen=True)
+class Listing(Generic[T]):
+    """What a LIST found, and the revision at which that was so."""
+
+    items: Sequence[T]
+    revision: int
+
+
+class Kube(Protocol):
+    """The port to the API server; every method can raise `UnreachableError`."""
+
+    async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
+        """Every object, consistent as of now, each as `project` makes it."""
+        ...
+
+    def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
+        """(event type, object) for everything after the revision, until the server ends it.
+
+        Raises:
+            GoneError: the revision is too old; list again.
+
+        """
+        ...
+
+    async def get(self, resource: Resource, name: str) -> Object | None:
+        """The object, or None."""
+        ...
+
+    async def create(self, resource: Resource, body: Object) -> Object:
+        """Create it and return it as the server has it.
+
+        Raises:
+            RefusedError: 409 if the name is taken.
+
+        """
+        ...
+
+    async def patch(
+        self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
+    ) -> Object:
+        """Apply a JSON Patch (RFC 6902).
+
+        Raises:
+            RefusedError: 422 if a `test` in it failed.
+
+        """
+        ...
+
+    async def replace(self, resource: Resource, name: str, body: Object) -> Object:
+        """Write the whole object, at the resourceVersion it carries.
+
+        Raises:
+            RefusedError: 409 if it changed meanwhile.
+
+        """
+        ...
+
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, revision: int | None = None
+    ) -> None:
+        """Delete the object of that uid, if it still is at the revision; else do nothing."""
+        ...
+
+
+class HttpKube:
+    """The API over HTTP, with the credentials that kubernetes_asyncio found."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._session: aiohttp.ClientSession = api.rest_client.pool_manager
+
+    async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
+        """Every object, consistent as of now, each as `project` makes it."""
+        query = self._selectors(resource) | {"limit": str(PAGE)}
+        items: list[T] = []
+        while True:
+            page = await self._call("GET", resource, query=query)
+            items += [project(item) for item in page.get("items") or ()]
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return Listing(items, int(metadata["resourceVersion"]))
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self, resource: Resource, revision: int
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """(event type, object) for everything after the revision, until the server ends it."""
+        query = self._selectors(resource) | {
+            "watch": "true",
+            "resourceVersion": str(revision),
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=WATCH_SILENCE)
+        try:
+            async with self._session.get(
+                self._url(resource), params=query, headers=await self._headers(), timeout=timeout
+            ) as response:
+                if response.status != 200:
+                    _raise(response.status, await response.read())
+                async for line in response.content:
+                    event = from_json(line)
+                    if event["type"] == "ERROR":
+                        _raise(event["object"].get("code", 500), line)
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def get(self, resource: Resource, name: str) -> Object | None:
+        """The object, or None."""
+        try:
+            return await self._call("GET", resource, name)
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create(self, resource: Resource, body: Object) -> Object:
+        """Create it and return it as the server has it."""
+        return await self._call("POST", resource, body=body)
+
+    async def patch(
+        self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
+    ) -> Object:
+        """Apply a JSON Patch (RFC 6902)."""
+        return await self._call("PATCH", resource, name, subresource, body=operations)
+
+    async def replace(self, resource: Resource, name: str, body: Object) -> Object:
+        """Write the whole object, at the resourceVersion it carries."""
+        return await self._call("PUT", resource, name, body=body)
+
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, revision: int | None = None
+    ) -> None:
+        """Delete the object of that uid, if it still is at the revision; else do nothing."""
+        preconditions = {"uid": uid}
+        if revision is not None:
+            preconditions["resourceVersion"] = str(revision)
+        try:
+            await self._call("DELETE", resource, name, body={"preconditions": preconditions})
+        except RefusedError as error:
+            # 409: the object is another by now, or has changed since the revision.
+            if error.status not in (404, 409):
+                raise
+
+    def _selectors(self, resource: Resource) -> dict[str, str]:
+        selectors = {
+            "labelSelector": resource.label_selector,
+            "fieldSelector": resource.field_selector,
+        }
+        return {key: value for key, value in selectors.items() if value}
+
+    def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
+        host: str = self._api.configuration.host
+        return host + resource.path(self._namespace, name, subresource)
+
+    async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        return headers
+
+    async def _call(
+        self,
+        method: str,
+        resource: Resource,
+        name: str = "",
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> Any:
+        content_type = "application/json-patch+json" if method == "PATCH" else "application/json"
+        started = time.perf_counter()
+        code = 0
+        try:
+            async with self._session.request(
+                method,
+                self._url(resource, name, subresource),
+                params=query,
+                data=None if body is None else json.dumps(body),
+                headers=await self._headers(content_type),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT),
+            ) as response:
+                content = await response.read()
+                code = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+        finally:
+            metrics.api_request(method, resource.plural, code, time.perf_counter() - started)
+        if not 200 <= code < 300:
+            _raise(code, content)
+        return from_json(content)
+
+
+def _unreachable(error: BaseException) -> UnreachableError:
+    return UnreachableError(f"the API server does not answer: {type(error).__name__}: {error}")
+
+
+def _raise(status: int, content: bytes) -> None:
+    """Raise what an answer that is no success means."""
+    try:
+        answer = from_json(content)
+        answer = answer.get("object", answer)
+        reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", content[:1000].decode(errors="replace")
+    if status == 410:
+        raise GoneError(message)
+    if status in (408, 429) or status >= 500:
+        msg = f"the API server answered {status} {reason}: {message}"
+        raise UnreachableError(msg, status)
+    raise RefusedError(status, reason, message)
+
+
+@asynccontextmanager
+async def connect(kubeconfig: Path | None, namespace: str) -> AsyncIterator[HttpKube]:
+    """The API of a kubeconfig file, or of the cluster that the process runs in.
+
+    Raises:
+        SettingsError: there are no usable credentials.
+
+    """
+    configuration = client.Configuration()
+    try:
+        if kubeconfig:
+            await config.load_kube_config(
+                config_file=str(kubeconfig), client_configuration=configuration
+            )
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        msg = f"KUBECONFIG {kubeconfig or '(not set; no service account either)'}: {error}"
+        raise SettingsError(msg) from error
+    configuration.connection_pool_maxsize = 128
+    async with client.ApiClient(configuration=configuration) as api:
+        yield HttpKube(api, namespace)
+        await asyncio.sleep(0)

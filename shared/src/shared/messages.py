@@ -1,0 +1,283 @@
+"""The message contract: everything that one service ever says to another.
+
+Facts are told by the watcher, orders are given to the pod-manager, frames hold a stream together.
+Only shapes live here: how a message travels is `bus`, what makes a stream whole is `session`.
+
+A message's kind travels beside its body, so a body is just the fields below as JSON. An old body
+must always decode: a field is only ever added, and only with a default; one that changes meaning
+gets a new name. Unknown fields are ignored, so that an old service understands a newer one.
+No message holds a job's command or a dataset's values: secrets stay out of the broker.
+"""
+
+from datetime import datetime
+from typing import Union, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import PermanentError
+from shared.phjob import Phase, PodPhase
+
+
+class Message(BaseModel):
+    """What all messages have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# --- Facts: what the watcher saw. `resource_version` orders the facts about one kind. ---
+
+
+class Fact(Message):
+    """Something that is so in Kubernetes, at a revision."""
+
+    uid: str
+    name: str
+    resource_version: int
+
+
+class JobSeen(Fact):
+    """A PhJob that still needs something (`status.reclaimed` is not true)."""
+
+    group: str
+    user: str
+    image: str
+    instance_type: str
+    group_id: str = ""
+    created: datetime
+    revision: int
+    """resourceVersion at creation: the order of jobs created in one second."""
+    cancel: bool = False
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    requeue_limit: int | None = None
+    phase: Phase = Phase.PENDING
+    reason: str = ""
+    message: str = ""
+    fence: str = ""
+    requeued: int = 0
+    requeue_after: datetime | None = None
+    preparing_time: datetime | None = None
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+    resources: dict[str, int] = {}
+    """What was admitted, as `shared.resources.Amounts`."""
+
+
+class JobGone(Fact):
+    """A PhJob was deleted, or needs nothing any more."""
+
+    group: str
+
+
+class PodSeen(Fact):
+    """A pod that counts in a group's pool: a job's or a Jupyter server's."""
+
+    group: str
+    """The value of the label `primehub.io/group`."""
+    user: str
+    """The value of the label `primehub.io/user`; empty where there is none."""
+    job_uid: str = ""
+    """The PhJob that controls the pod; empty for any other pod."""
+    fence: str = ""
+    phase: PodPhase = PodPhase.PENDING
+    deleting: bool = False
+    limits: dict[str, int] = {}
+    node: str = ""
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class PodGone(Fact):
+    """A pod that counted is no more."""
+
+    group: str
+    job_uid: str = ""
+
+
+class GroupSeen(Fact):
+    """A PhGroup. A map's value is the amount; an absent key is unlimited."""
+
+    group: str
+    """The group's name as jobs give it: `spec.groupName`, else the object's name."""
+    group_id: str = ""
+    user_quota: dict[str, int] = {}
+    group_quota: dict[str, int] = {}
+    users: tuple[str, ...] | None = None
+    images: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    default_active_deadline_seconds: int | None = None
+    invalid: str = ""
+    """What makes it unusable, for the user to read; empty if nothing does."""
+
+
+class GroupGone(Fact):
+    """A PhGroup was deleted."""
+
+    group: str
+
+
+class InstanceTypeSeen(Fact):
+    """An InstanceType: what a job of it is charged and limited to."""
+
+    limits: dict[str, int] = {}
+    invalid: str = ""
+
+
+class InstanceTypeGone(Fact):
+    """An InstanceType was deleted."""
+
+
+class ImageSeen(Fact):
+    """An Image."""
+
+    invalid: str = ""
+
+
+class ImageGone(Fact):
+    """An Image was deleted."""
+
+
+# --- Orders: what pod-manager shall do. Each names the state that it was decided on. ---
+
+
+class Order(Message):
+    """Something to do for one job, if its `status.fence` still is `fence`."""
+
+    uid: str
+    name: str
+    group: str
+    fence: str
+
+
+class Admit(Order):
+    """Scheduler: Pending to Preparing, then create the pod."""
+
+    token: str
+    """The new `status.fence`: the name of this admission."""
+    resources: dict[str, int]
+    revision: int
+
+
+class Refuse(Order):
+    """Scheduler: Pending to Failed; the job can never run."""
+
+    reason: str
+    message: str
+
+
+class Explain(Order):
+    """Scheduler: why a Pending job waits."""
+
+    reason: str
+    message: str
+    revision: int
+
+
+class Requeue(Order):
+    """Janitor: the pod did not start in time; Preparing back to Pending."""
+
+    message: str
+
+
+class TimeOut(Order):
+    """Janitor: Running to Failed, `OverActiveDeadline`."""
+
+    message: str
+
+
+class Reclaim(Order):
+    """Janitor: a finished job's pod has lived its time; delete it."""
+
+
+# --- Frames: what keeps a stream whole. ---
+
+
+class SnapshotWanted(Message):
+    """To the watcher: tell `queue` everything, from a LIST made after this was read."""
+
+    queue: str
+    request: str
+
+
+class SnapshotBegin(Message):
+    """The answer starts: what follows was listed at `revisions` (kind to resourceVersion)."""
+
+    request: str
+    revisions: dict[str, int]
+
+
+class SnapshotEnd(Message):
+    """The answer is complete."""
+
+    request: str
+
+
+class CatalogWanted(Message):
+    """To the watcher: list groups, images and instance types anew, then tell `queue`."""
+
+    queue: str
+    request: int
+
+
+class CatalogListed(Message):
+    """Every fact about the catalog up to `revision` has been told on this stream."""
+
+    request: int
+    revision: int
+
+
+class Fence(Message):
+    """To pod-manager: obey `session` alone, once every older write has ended."""
+
+    session: str
+    queue: str
+    """Where the scheduler of that session reads."""
+
+
+class FenceWanted(Message):
+    """To the scheduler: pod-manager knows no session to obey; open one."""
+
+
+class Heartbeat(Message):
+    """The stream lives; its number shows whether something before it was lost."""
+
+
+AnyMessage = Union[  # noqa: UP007 - get_args below reads it
+    JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
+    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone,
+    Admit, Refuse, Explain, Requeue, TimeOut, Reclaim,
+    SnapshotWanted, SnapshotBegin, SnapshotEnd, CatalogWanted, CatalogListed,
+    Fence, FenceWanted, Heartbeat,
+]  # fmt: skip
+
+_BY_KIND: dict[str, type[Message]] = {model.__name__: model for model in get_args(AnyMessage)}
+
+
+class UndecodableError(PermanentError):
+    """The bytes are no message of this contract; the text says why."""
+
+
+def encode(message: Message) -> tuple[str, bytes]:
+    """A message as its kind and its body."""
+    return type(message).__name__, message.model_dump_json(exclude_defaults=True).encode()
+
+
+def decode(kind: str | None, body: bytes) -> Message:
+    """The message behind a kind and a body.
+
+    Raises:
+        UndecodableError: the kind is unknown, or the body does not fit it.
+
+    """
+    model = _BY_KIND.get(kind or "")
+    if model is None:
+        msg = f"unknown message kind {kind!r}"
+        raise UndecodableError(msg)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        msg = f"{kind}: {error.error_count()} fields do not fit: {error.errors()[0]['msg']}"
+        raise UndecodableError(msg) from error

@@ -1,0 +1,139 @@
+"""The life of a service's process: start, start again, stop.
+
+`run` connects to RabbitMQ and runs the service on that connection; when it breaks, all state is
+dropped and it starts over, for the session protocol rebuilds it. A signal ends it in order.
+"""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+import uvloop
+
+from shared import bus, health, log, metrics
+from shared.consumer import Consumer
+from shared.errors import RetryableError, SettingsError
+from shared.settings import ServiceSettings
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries to reach what is not reachable, at most."""
+
+_log = structlog.get_logger()
+
+
+class Service:
+    """What a running service has of its process: its name, its readiness, its way out."""
+
+    def __init__(self, name: str) -> None:
+        self.identity = f"{name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        """Unique for each process."""
+        self.health = health.Health()
+        self.stopping = asyncio.Event()
+
+    async def follow(self, consumer: Consumer, failing: Callable[[], str] = lambda: "") -> None:
+        """Run the consumer; the service is ready when it is, and nothing else is `failing`."""
+        self.health.waiting_for = lambda: (
+            failing() if consumer.ready else "the watcher to tell it everything"
+        )
+        await consumer.run()
+
+    def stand_by(self) -> None:
+        """Be ready: another replica does the work, and this one waits to take over."""
+        self.health.waiting_for = lambda: ""
+
+    async def pause(self, attempt: int, why: str) -> None:
+        """Say what is missing and wait a little, longer each time, before trying again."""
+        self.health.waiting_for = lambda: why
+        seconds = min(0.25 * 2 ** min(attempt, 6), LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        _log.warning("waiting", why=why, seconds=round(seconds, 1))
+        await asyncio.sleep(seconds)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+Role = Callable[[Service, bus.RabbitBus], Awaitable[None]]
+"""A service's work on one connection to RabbitMQ, until it is cancelled or fails."""
+
+
+def main(name: str, settings: ServiceSettings, role: Role) -> None:
+    """Run the service until SIGTERM or SIGINT; the process's exit code is 0 then."""
+    log.configure(name, settings.log_level)
+    uvloop.run(_main(name, settings, role))
+
+
+def load(settings: type[S]) -> S:
+    """The settings; a bad one is told in one line, and the process ends with code 2."""
+    try:
+        loaded = settings.load()
+        loaded.job_submission()
+    except SettingsError as error:
+        sys.exit(f"bad setting: {error}")
+    return loaded
+
+
+async def _main(name: str, settings: ServiceSettings, role: Role) -> None:
+    service = Service(name)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stopping.set)
+    _log.info("starting", identity=service.identity)
+    async with health.serve(service.health, settings.http_host, settings.http_port):
+        work = asyncio.create_task(_restart(service, settings, role))
+        stop = asyncio.create_task(service.stopping.wait())
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        service.health.waiting_for = lambda: "its end"
+        work.cancel()
+        stop.cancel()
+        await asyncio.gather(work, stop, return_exceptions=True)
+        if work.done() and not work.cancelled() and (error := work.exception()):
+            _log.error("cannot_run", why=str(error))
+            sys.exit(2)
+    _log.info("stopped")
+
+
+async def _restart(service: Service, settings: ServiceSettings, role: Role) -> None:
+    attempt = 0
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await _run_once(service, settings, role)
+        except SettingsError:
+            raise
+        except Exception as failure:
+            error = _first(failure)
+            if not isinstance(error, RetryableError):
+                _log.exception("service_failed")
+            if asyncio.get_running_loop().time() - started > LONGEST_PAUSE:
+                attempt = 0
+            await service.pause(attempt, str(error))
+            attempt += 1
+        finally:
+            metrics.broker_connected(False)  # noqa: FBT003
+
+
+def _first(error: Exception) -> Exception:
+    """The error itself, or the first of those that a task group gathered."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _run_once(service: Service, settings: ServiceSettings, role: Role) -> None:
+    """Run the role on a connection of its own, until either of the two fails."""
+    async with bus.connect(str(settings.amqp_url), service.identity, settings.shards) as rabbit:
+        metrics.broker_connected(True)  # noqa: FBT003
+        work = asyncio.ensure_future(role(service, rabbit))
+        try:
+            await asyncio.wait((work, rabbit.broken), return_when=asyncio.FIRST_COMPLETED)
+            if rabbit.broken.done():
+                rabbit.broken.result()
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)

@@ -1,0 +1,67 @@
+"""RabbitMQ's exchanges, queues and bindings, as data.
+
+The services declare them when they connect, and RabbitMQ's definitions for an installation are
+made from the same lists. What travels through them is `messages`.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.labels import label_value
+
+WATCHER = "watcher"
+SCHEDULER = "scheduler"
+JANITOR = "janitor"
+POD_MANAGER = "pod-manager"
+
+DEAD = "phjob.dead"
+"""Exchange and queue of what nobody could handle."""
+
+DELIVERY_LIMIT = 20
+"""How often a message is delivered before it goes to `phjob.dead`; each crash of a consumer is one."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A quorum queue of one service and shard, fed by that service's exchange."""
+
+    name: str
+    exchange: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def queue_of(service: str, shard: int = 0) -> str:
+    """The queue that a service's shard reads. The watcher has no shards."""
+    return service if service == WATCHER else f"{service}.{shard}"
+
+
+def exchange_of(queue: str) -> str:
+    """The direct exchange through which a queue is written; the routing key is its name."""
+    return f"phjob.{queue.partition('.')[0]}"
+
+
+def shard_of(group_label: str, shards: int) -> int:
+    """The shard of a group, by its label value: pods carry nothing else of it."""
+    return zlib.crc32(group_label.encode()) % shards
+
+
+def shard_of_group(group: str, shards: int) -> int:
+    """The shard of a group, by its name."""
+    return shard_of(label_value(group), shards)
+
+
+def queues(shards: int) -> Iterator[Queue]:
+    """Every queue of an installation with that many shards."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD,
+    }
+    names = [WATCHER]
+    for service in (SCHEDULER, JANITOR, POD_MANAGER):
+        names += [queue_of(service, shard) for shard in range(shards)]
+    for name in names:
+        yield Queue(name, exchange_of(name), dict(arguments))

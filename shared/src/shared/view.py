@@ -1,0 +1,61 @@
+"""What a consumer knows of one kind of object, and which facts are news to it.
+
+A snapshot was listed at a revision; the live facts around it may be older than that. This is where
+they are recognized. What a fact means is the consumer's business.
+"""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from shared.messages import Fact
+
+F = TypeVar("F", bound=Fact)
+
+
+class View(Generic[F]):
+    """The latest fact about each object of a kind, by its uid."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, F] = {}
+        self._floor = 0
+
+    def begin(self, revision: int) -> None:
+        """Forget all; what follows was listed at `revision`."""
+        self._facts.clear()
+        self._floor = revision
+
+    def put(self, fact: F, *, listed: bool = False) -> bool:
+        """Remember the fact if it is news: newer than the snapshot and than what is known.
+
+        `listed` facts belong to the snapshot itself and may be as old as they like.
+        """
+        if not listed and not self._is_news(fact.uid, fact.resource_version):
+            return False
+        self._facts[fact.uid] = fact
+        return True
+
+    def drop(self, uid: str, revision: int) -> F | None:
+        """Forget an object that was deleted at `revision`: what was known of it, if that is news."""
+        if not self._is_news(uid, revision):
+            return None
+        return self._facts.pop(uid, None)
+
+    def forget(self, uid: str) -> None:
+        """Spend no memory on an object about which nothing more is to be known."""
+        self._facts.pop(uid, None)
+
+    def get(self, uid: str) -> F | None:
+        """What is known of the object."""
+        return self._facts.get(uid)
+
+    def __iter__(self) -> Iterator[F]:
+        """Iterate over every object's latest fact."""
+        return iter(self._facts.values())
+
+    def __len__(self) -> int:
+        """How many objects are known."""
+        return len(self._facts)
+
+    def _is_news(self, uid: str, revision: int) -> bool:
+        known = self._facts.get(uid)
+        return revision > self._floor and (known is None or revision > known.resource_version)
