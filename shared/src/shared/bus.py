@@ -9,13 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
-from aiormq.abc import AbstractChannel as RawChannel
+from aiormq import Channel as RawChannel
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
@@ -275,7 +275,8 @@ async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
         await consuming.set_qos(prefetch_count=PREFETCH)
         await _declare(sending, shards)
         bus = RabbitBus(
-            await sending.get_underlay_channel(), await consuming.get_underlay_channel()
+            cast("RawChannel", await sending.get_underlay_channel()),
+            cast("RawChannel", await consuming.get_underlay_channel()),
         )
 
         def on_close(_: object, error: BaseException | None) -> None:
@@ -304,10 +305,6 @@ async def _declare(channel: AbstractChannel, shards: int) -> None:
     )
     await dead_queue.bind(dead)
     for queue in topology.queues(shards):
-        exchange = await channel.declare_exchange(
-            queue.exchange, aio_pika.ExchangeType.DIRECT, durable=True
-        )
-        declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=queue.arguments
-        )
+        exchange = await channel.declare_exchange(queue.exchange, aio_pika.ExchangeType.DIRECT, durable=True)
+        declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
         await declared.bind(exchange, routing_key=queue.name)

@@ -94,10 +94,9 @@ class Consumer:
             await self._wait(self._planned, now)
 
     async def _wait(self, until: datetime | None, now: datetime) -> None:
-        woken = asyncio.ensure_future(self._wake.wait())
-        tasks: list[asyncio.Future[object]] = [woken]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(self._wake.wait())]
         if until:
-            tasks.append(asyncio.ensure_future(self._clock.sleep((until - now).total_seconds())))
+            tasks.append(asyncio.create_task(self._clock.sleep((until - now).total_seconds())))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

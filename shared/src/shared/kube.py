@@ -112,9 +112,7 @@ class Kube(Protocol):
         """
         ...
 
-    async def delete(
-        self, resource: Resource, name: str, *, uid: str, revision: int | None = None
-    ) -> None:
+    async def delete(self, resource: Resource, name: str, *, uid: str, revision: int | None = None) -> None:
         """Delete the object of that uid, if it still is at the revision; else do nothing."""
         ...
 
@@ -139,9 +137,7 @@ class HttpKube:
                 return Listing(items, int(metadata["resourceVersion"]))
             query["continue"] = metadata["continue"]
 
-    async def watch(
-        self, resource: Resource, revision: int
-    ) -> AsyncIterator[tuple[str, Object]]:
+    async def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
         """(event type, object) for everything after the revision, until the server ends it."""
         query = self._selectors(resource) | {
             "watch": "true",
@@ -167,11 +163,12 @@ class HttpKube:
     async def get(self, resource: Resource, name: str) -> Object | None:
         """The object, or None."""
         try:
-            return await self._call("GET", resource, name)
+            found: Object = await self._call("GET", resource, name)
         except RefusedError as error:
             if error.status == 404:
                 return None
             raise
+        return found
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create it and return it as the server has it."""
@@ -187,9 +184,7 @@ class HttpKube:
         """Write the whole object, at the resourceVersion it carries."""
         return await self._call("PUT", resource, name, body=body)
 
-    async def delete(
-        self, resource: Resource, name: str, *, uid: str, revision: int | None = None
-    ) -> None:
+    async def delete(self, resource: Resource, name: str, *, uid: str, revision: int | None = None) -> None:
         """Delete the object of that uid, if it still is at the revision; else do nothing."""
         preconditions = {"uid": uid}
         if revision is not None:
@@ -209,7 +204,7 @@ class HttpKube:
         return {key: value for key, value in selectors.items() if value}
 
     def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
-        host: str = self._api.configuration.host
+        host: str = self._api.configuration.host or ""
         return host + resource.path(self._namespace, name, subresource)
 
     async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
@@ -226,7 +221,7 @@ class HttpKube:
         *,
         query: Mapping[str, str] | None = None,
         body: Any = None,
-    ) -> Any:
+    ) -> dict[str, Any]:
         content_type = "application/json-patch+json" if method == "PATCH" else "application/json"
         started = time.perf_counter()
         code = 0
@@ -247,7 +242,8 @@ class HttpKube:
             metrics.api_request(method, resource.plural, code, time.perf_counter() - started)
         if not 200 <= code < 300:
             _raise(code, content)
-        return from_json(content)
+        answer: dict[str, Any] = from_json(content)
+        return answer
 
 
 def _unreachable(error: BaseException) -> UnreachableError:
@@ -281,11 +277,9 @@ async def connect(kubeconfig: Path | None, namespace: str) -> AsyncIterator[Http
     configuration = client.Configuration()
     try:
         if kubeconfig:
-            await config.load_kube_config(
-                config_file=str(kubeconfig), client_configuration=configuration
-            )
+            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
         msg = f"KUBECONFIG {kubeconfig or '(not set; no service account either)'}: {error}"
         raise SettingsError(msg) from error

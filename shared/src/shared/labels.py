@@ -26,7 +26,7 @@ def label_value(name: str) -> str:
     `escaped-` and the name with every character but `a-z0-9` as `-` and two hexadecimal digits for
     each byte. A value over 63 characters is cut and ends in a hash of the whole name.
     """
-    value = "escaped-" + escape(name, safe=_SAFE, escape_char="-").lower()
+    value: str = "escaped-" + escape(name, safe=_SAFE, escape_char="-").lower()
     if len(value) <= _LONGEST:
         return value
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]

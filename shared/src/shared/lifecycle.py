@@ -57,12 +57,8 @@ _FAIL = Transition(Phase.FAILED, Reason.ERROR)
 TABLE: Mapping[tuple[Phase, Event], Transition] = {
     (Phase.PENDING, Event.ADMITTED): Transition(Phase.PREPARING, Reason.ADMITTED, Effect.CREATE),
     (Phase.PENDING, Event.REFUSED): Transition(Phase.FAILED, Reason.INVALID_SPEC),
-    (Phase.PENDING, Event.CANCELLED): Transition(
-        Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER
-    ),
-    (Phase.PREPARING, Event.CANCELLED): Transition(
-        Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER
-    ),
+    (Phase.PENDING, Event.CANCELLED): Transition(Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER),
+    (Phase.PREPARING, Event.CANCELLED): Transition(Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER),
     (Phase.PREPARING, Event.POD_REFUSED): _REQUEUE,
     (Phase.PREPARING, Event.POD_INVALID): Transition(Phase.FAILED, Reason.POD_CREATION_FAILED),
     (Phase.PREPARING, Event.POD_RUNNING): Transition(Phase.RUNNING, Reason.STARTED),
@@ -70,9 +66,7 @@ TABLE: Mapping[tuple[Phase, Event], Transition] = {
     (Phase.PREPARING, Event.POD_FAILED): _FAIL,
     (Phase.PREPARING, Event.POD_GONE): _REQUEUE,
     (Phase.PREPARING, Event.NOT_STARTED): _REQUEUE,
-    (Phase.RUNNING, Event.CANCELLED): Transition(
-        Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER
-    ),
+    (Phase.RUNNING, Event.CANCELLED): Transition(Phase.CANCELLED, Reason.CANCELLED, Effect.DELETE_AFTER),
     (Phase.RUNNING, Event.POD_SUCCEEDED): _SUCCEED,
     (Phase.RUNNING, Event.POD_FAILED): _FAIL,
     (Phase.RUNNING, Event.POD_GONE): Transition(Phase.FAILED, Reason.POD_DELETED),

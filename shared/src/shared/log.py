@@ -28,6 +28,8 @@ def configure(service: str, level: str) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     # What the libraries say goes the same way, from warnings up.
-    logging.basicConfig(
-        level=logging.WARNING, format='{"event": "library", "logger": "%(name)s", "level": "%(levelname)s", "message": "%(message)s"}'
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=[structlog.stdlib.add_logger_name, *shared, renderer])
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

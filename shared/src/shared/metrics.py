@@ -8,15 +8,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.session import Envelope
 
-_RECEIVED = Counter(
-    "phjob_messages_received", "Messages received, by kind", ["publisher", "kind"]
-)
+_RECEIVED = Counter("phjob_messages_received", "Messages received, by kind", ["publisher", "kind"])
 _REDELIVERED = Counter("phjob_messages_redelivered", "Messages received again", ["publisher"])
 _HANDLER_FAILED = Counter("phjob_handler_failures", "Messages whose handling failed", ["kind"])
 _SESSIONS = Counter("phjob_sessions", "Snapshots asked for, by reason", ["reason"])
-_API_REQUESTS = Counter(
-    "phjob_api_requests", "Requests to the Kubernetes API", ["verb", "resource", "code"]
-)
+_API_REQUESTS = Counter("phjob_api_requests", "Requests to the Kubernetes API", ["verb", "resource", "code"])
 _API_SECONDS = Histogram(
     "phjob_api_request_duration_seconds",
     "How long the Kubernetes API took",

@@ -68,12 +68,8 @@ def pod_seen(item: Object) -> PodSeen:
     """A pod with the label `primehub.io/group`."""
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     labels = metadata.get("labels") or {}
-    owner: Object = next(
-        (o for o in metadata.get("ownerReferences") or () if o.get("controller")), {}
-    )
-    container = next(
-        (c for c in status.get("containerStatuses") or () if c.get("name") == MAIN), {}
-    )
+    owner: Object = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
+    container: Object = next((c for c in status.get("containerStatuses") or () if c.get("name") == MAIN), {})
     state = container.get("state") or {}
     ran = state.get("terminated") or state.get("running") or {}
     reason, message = _why(status, state)

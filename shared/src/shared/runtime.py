@@ -39,9 +39,7 @@ class Service:
 
     async def follow(self, consumer: Consumer, failing: Callable[[], str] = lambda: "") -> None:
         """Run the consumer; the service is ready when it is, and nothing else is `failing`."""
-        self.health.waiting_for = lambda: (
-            failing() if consumer.ready else "the watcher to tell it everything"
-        )
+        self.health.waiting_for = lambda: failing() if consumer.ready else "the watcher to tell it everything"
         await consumer.run()
 
     def stand_by(self) -> None:

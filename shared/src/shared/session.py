@@ -32,9 +32,7 @@ class Stream:
     `session` orders the sessions of one publisher: a later one compares greater.
     """
 
-    def __init__(
-        self, publisher: str, session: str, send: Callable[[str, Envelope], None]
-    ) -> None:
+    def __init__(self, publisher: str, session: str, send: Callable[[str, Envelope], None]) -> None:
         self.publisher = publisher
         self.session = session
         self._send = send

@@ -26,9 +26,7 @@ class JobSubmission(BaseModel):
 
     default_active_deadline_seconds: Seconds = 86400
     """How long a job may run if neither it nor its group says; 0: for ever (seed, Timeout)."""
-    default_ttl_seconds_after_finished: Seconds = Field(
-        604800, alias="defaultTTLSecondsAfterFinished"
-    )
+    default_ttl_seconds_after_finished: Seconds = Field(604800, alias="defaultTTLSecondsAfterFinished")
     """How long a finished job's pod stays; 0: for ever (seed, Pod TTL After Finished)."""
     preparing_timeout_seconds: Annotated[int, Field(ge=1)] = 180
     """How long a pod may take to start before the job is requeued (seed, Requeue)."""
@@ -114,9 +112,7 @@ class ServiceSettings(BaseSettings):
             raise SettingsError(_explain(error, where)) from error
 
 
-def _explain(
-    error: ValidationError, where: str, spell: Callable[[str], str] = lambda key: key
-) -> str:
+def _explain(error: ValidationError, where: str, spell: Callable[[str], str] = lambda key: key) -> str:
     parts = []
     for detail in error.errors():
         key = spell(".".join(str(part) for part in detail["loc"]))

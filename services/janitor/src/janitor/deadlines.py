@@ -14,16 +14,12 @@ Deadline = tuple[datetime, Order]
 """When, and the order to give then."""
 
 
-def deadline(
-    job: JobSeen, group_default: int | None, settings: JobSubmission
-) -> Deadline | None:
+def deadline(job: JobSeen, group_default: int | None, settings: JobSubmission) -> Deadline | None:
     """The job's next deadline; None if it has none. `group_default` is the group's, in seconds."""
     if job.phase is Phase.PREPARING:
         return _after(job.preparing_time, settings.preparing_timeout_seconds, _requeue, job)
     if job.phase is Phase.RUNNING:
-        limit = _first(
-            job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds
-        )
+        limit = _first(job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds)
         return _after(job.start_time, limit, _time_out, job)
     if job.phase.final:
         ttl = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)

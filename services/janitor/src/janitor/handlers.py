@@ -101,7 +101,7 @@ class Handlers:
         now = self._clock.now()
         for uid in self._timers.take(now):
             job = self._jobs.get(uid)
-            due = job and deadline(job, self._defaults.get(job.group), self._settings)
+            due = deadline(job, self._defaults.get(job.group), self._settings) if job else None
             if job is None or due is None:
                 continue
             kind = type(due[1]).__name__

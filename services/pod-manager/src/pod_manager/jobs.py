@@ -43,9 +43,7 @@ _log = structlog.get_logger()
 class Jobs:
     """What is known of jobs and their pods, and the lanes that work on them."""
 
-    def __init__(
-        self, kube: Kube, clock: Clock, writer: Writer, settings: JobSubmission
-    ) -> None:
+    def __init__(self, kube: Kube, clock: Clock, writer: Writer, settings: JobSubmission) -> None:
         self._kube = kube
         self._clock = clock
         self._writer = writer
@@ -114,7 +112,7 @@ class Jobs:
         """A job's refusal was written: nothing is left to do."""
         self._forget(uid)
 
-    def wish(self, uid: str, event: Event | None, message: str, fence: str, done: Callable[[], None]) -> None:  # noqa: PLR0913 - an order's parts
+    def wish(self, uid: str, event: Event | None, message: str, fence: str, done: Callable[[], None]) -> None:
         """The janitor wants something of the job; `done` is called when it is, or can't be."""
         before = self._wishes.pop(uid, None)
         if before:
@@ -167,9 +165,7 @@ class Jobs:
                 return await self._create_pod(job)
             case DeletePod(pod=unwanted, revision=revision):
                 await self._writer.definite(
-                    lambda: self._kube.delete(
-                        PODS, unwanted.name, uid=unwanted.uid, revision=revision
-                    ),
+                    lambda: self._kube.delete(PODS, unwanted.name, uid=unwanted.uid, revision=revision),
                     "delete pod",
                 )
                 _log.info("pod_deleted", job=job.name, uid=job.uid, pod=unwanted.uid)
@@ -207,9 +203,7 @@ class Jobs:
 
     async def _look(self, job: JobSeen) -> bool:
         """Ask how the job is; whether that is news."""
-        answer = await self._writer.definite(
-            lambda: self._kube.get(PHJOBS, job.name), "get phjob"
-        )
+        answer = await self._writer.definite(lambda: self._kube.get(PHJOBS, job.name), "get phjob")
         return self._learn(job, answer)
 
     def _learn(self, job: JobSeen, answer: Object | None) -> bool:
@@ -225,9 +219,7 @@ class Jobs:
     async def _create_pod(self, job: JobSeen) -> bool:
         phjob = self._admitted.pop(job.uid, None)
         if phjob is None or phjob["status"]["fence"] != job.fence:
-            phjob = await self._writer.definite(
-                lambda: self._kube.get(PHJOBS, job.name), "get phjob"
-            )
+            phjob = await self._writer.definite(lambda: self._kube.get(PHJOBS, job.name), "get phjob")
         if phjob is None or phjob["metadata"]["uid"] != job.uid or job_seen(phjob).phase != job.phase:
             return self._learn(job, phjob)
         try:
@@ -240,7 +232,7 @@ class Jobs:
         except RefusedError as error:
             return await self._pod_refused(job, error)
         except UnreachableError as error:
-            if error.status != 500:  # noqa: PLR2004 - Internal Server Error, as failing webhooks give
+            if error.status != 500:
                 return True
             return await self._transit(job, Event.POD_REFUSED, str(error), None)
         _log.info("pod_created", job=job.name, uid=job.uid, pod=answer["metadata"]["uid"])
@@ -267,7 +259,7 @@ class Jobs:
 
     async def _pod_refused(self, job: JobSeen, error: RefusedError) -> bool:
         """The API server does not take the pod: because of its name, itself, or a policy."""
-        if error.status == 409 and error.reason == "AlreadyExists":  # noqa: PLR2004 - Conflict
+        if error.status == 409 and error.reason == "AlreadyExists":
             pod = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
             if pod is None:
                 return True

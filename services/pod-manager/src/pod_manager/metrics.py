@@ -6,12 +6,8 @@ _TRANSITIONS = Counter("phjob_transitions", "Phases written, by reason", ["phase
 _REFUSED = Counter(
     "phjob_pod_manager_writes_refused", "Writes that came too late, by what they were", ["what"]
 )
-_REPEATED = Counter(
-    "phjob_pod_manager_requests_repeated", "Requests without a definite answer", ["what"]
-)
-_IGNORED = Counter(
-    "phjob_pod_manager_orders_ignored", "Orders not obeyed, by kind and why", ["kind", "why"]
-)
+_REPEATED = Counter("phjob_pod_manager_requests_repeated", "Requests without a definite answer", ["what"])
+_IGNORED = Counter("phjob_pod_manager_orders_ignored", "Orders not obeyed, by kind and why", ["kind", "why"])
 _FAILED = Counter("phjob_pod_manager_lane_failures", "Errors that nobody foresaw")
 
 

@@ -34,7 +34,7 @@ Done = Callable[[], None]
 class Orders:
     """The orders of one shard's scheduler."""
 
-    def __init__(  # noqa: PLR0913 - its ports
+    def __init__(
         self, kube: Kube, clock: Clock, writer: Writer, jobs: Jobs, stream: Stream, shard: int
     ) -> None:
         self._kube = kube
@@ -146,9 +146,7 @@ class Orders:
                 await self._patch(order.name, status.settle(order, token), "settle")
                 _log.info("admission_settled", job=order.name, uid=order.uid)
             case Admit():
-                self._jobs.admitted(
-                    await self._patch(order.name, status.admit(order, now), "admit")
-                )
+                self._jobs.admitted(await self._patch(order.name, status.admit(order, now), "admit"))
                 metrics.transition("Preparing", "Admitted")
                 _log.info("admitted", job=order.name, uid=order.uid, group=order.group)
             case Refuse():

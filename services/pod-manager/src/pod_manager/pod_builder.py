@@ -104,9 +104,7 @@ def build(job: Object, image: Object, instance_type: Object, settings: JobSubmis
 def _annotations(job: Object) -> dict[str, str]:
     metadata, spec = job["metadata"], job["spec"]
     copied = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if key != _LAST_APPLIED
+        key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED
     }
     usage = {
         "component": "job",

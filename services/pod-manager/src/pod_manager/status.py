@@ -16,6 +16,9 @@ from shared.resources import Amounts, render
 Patch = list[dict[str, Any]]
 Object = Mapping[str, Any]
 
+_LONGEST = {"reason": 128, "message": 4096}
+"""The CRD's bounds on what others may have said."""
+
 
 def admit(order: Admit, now: datetime) -> Patch:
     """Pending to Preparing."""
@@ -69,7 +72,7 @@ def refuse(job_uid: str, fence: str, reason: str, message: str, now: datetime) -
     ]
 
 
-def transit(  # noqa: PLR0913 - what a status is made of
+def transit(
     job: JobSeen,
     event: Event,
     transition: Transition,
@@ -142,9 +145,10 @@ def _expect(uid: str, phase: Phase, fence: str) -> Patch:
 
 
 def _set(**fields: Any) -> Patch:
-    return [
-        {"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()
-    ]
+    for name, longest in _LONGEST.items():
+        if name in fields:
+            fields[name] = fields[name][:longest]
+    return [{"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()]
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -16,7 +16,7 @@ def main() -> None:
         clock = SystemClock()
         queue = topology.queue_of(topology.SCHEDULER, settings.shard)
         consumer: Consumer
-        handlers = Handlers(settings.shard, clock, bus.send, lambda why: consumer.ask(why))
+        handlers = Handlers(settings.shard, clock, bus.send, lambda why: consumer.ask(why))  # noqa: PLW0108 - made below
         consumer = Consumer(bus, queue, service.identity, clock, handlers)
         await service.follow(consumer)
 

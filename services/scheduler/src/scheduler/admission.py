@@ -284,9 +284,7 @@ class Admission:
             self._group(label).set_quota({}, {})
         if group == EVERYONE:
             return self._look_again(list(self.jobs), now)
-        return self._look_again(
-            [uid for uid, job in self.jobs.items() if job.seen.group == group], now
-        )
+        return self._look_again([uid for uid, job in self.jobs.items() if job.seen.group == group], now)
 
     def _look_again(self, uids: list[str], now: datetime) -> list[Order]:
         """Judge jobs anew after the catalog changed."""

@@ -3,7 +3,7 @@
 Pure. It says what a job asks for or why it can never run; when that is certain is `admission`'s.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
@@ -53,7 +53,7 @@ class Catalog:
             return Refusal(Reason.INVALID_SPEC, problem)
         return self.instance_types[job.instance_type].limits
 
-    def _problems(self, job: JobSeen) -> Iterable[str]:
+    def _problems(self, job: JobSeen) -> Iterator[str]:
         group = self.groups.get(job.group)
         if group is None:
             yield f"group {job.group!r} does not exist"
@@ -62,8 +62,7 @@ class Catalog:
             yield f"group {job.group!r} is unusable: {group.invalid}"
         if job.group_id and group.group_id and job.group_id != group.group_id:
             yield (
-                f"groupId {job.group_id!r} is not the id of group {job.group!r}, "
-                f"which is {group.group_id!r}"
+                f"groupId {job.group_id!r} is not the id of group {job.group!r}, which is {group.group_id!r}"
             )
         if group.users is not None and job.user not in group.users:
             yield f"user {job.user!r} is not a member of group {job.group!r}"
@@ -80,7 +79,7 @@ class Catalog:
             job,
         )
 
-    def _granted(  # noqa: PLR0913 - one question, asked of images and instance types
+    def _granted(
         self,
         what: str,
         name: str,
@@ -88,7 +87,7 @@ class Catalog:
         granted: tuple[str, ...],
         to_everyone: tuple[str, ...],
         job: JobSeen,
-    ) -> Iterable[str]:
+    ) -> Iterator[str]:
         seen = known.get(name)
         if seen is None:
             yield f"{what} {name!r} does not exist"

@@ -7,9 +7,7 @@ from prometheus_client import Counter, Gauge
 from scheduler.admission import Admission
 
 _ORDERS = Counter("phjob_scheduler_orders", "Orders given to pod-manager, by kind", ["kind"])
-_UNSEEN = Counter(
-    "phjob_scheduler_admissions_unseen", "Admissions not seen to come true within a minute"
-)
+_UNSEEN = Counter("phjob_scheduler_admissions_unseen", "Admissions not seen to come true within a minute")
 _UNEXPECTED = Gauge(
     "phjob_scheduler_admissions_unexpected",
     "Jobs seen Preparing that this session did not admit",
@@ -30,6 +28,4 @@ def unseen(count: int) -> None:
 def observe(admission: Callable[[], Admission]) -> None:
     """Read these from the current session whenever they are scraped."""
     _UNEXPECTED.set_function(lambda: admission().unexpected)
-    _WAITING.set_function(
-        lambda: sum(len(queue.jobs) for queue in list(admission().groups.values()))
-    )
+    _WAITING.set_function(lambda: sum(len(queue.jobs) for queue in list(admission().groups.values())))

@@ -67,9 +67,7 @@ KINDS: dict[str, _Kind] = {
         PodGone,
         ("group", "job_uid"),
     ),
-    "phgroups": _Kind(
-        _ours("phgroups"), lambda item, _: translate.group(item), GroupGone, ("group",)
-    ),
+    "phgroups": _Kind(_ours("phgroups"), lambda item, _: translate.group(item), GroupGone, ("group",)),
     "instancetypes": _Kind(
         _ours("instancetypes"),
         lambda item, _: translate.instance_type(item),
@@ -89,9 +87,7 @@ class Watcher:
         self._publisher = Publisher(epoch, shards, bus.send)
         self._requests: asyncio.Queue[Delivery] = asyncio.Queue()
         self._mirrors: dict[str, Mirror[Any]] = {
-            name: Mirror(
-                kube, clock, kind.resource, kind.translate, kind.end, self._publisher.tell
-            )
+            name: Mirror(kube, clock, kind.resource, kind.translate, kind.end, self._publisher.tell)
             for name, kind in KINDS.items()
         }
         self._started = False
@@ -122,7 +118,7 @@ class Watcher:
             message = delivery.envelope.message
             match message:
                 case SnapshotWanted():
-                    await self._retry(lambda: self._snapshot(message))
+                    await self._snapshot_until_told(message)
                 case CatalogWanted():
                     revisions = [await self._mirrors[kind].refresh() for kind in CATALOG]
                     self._publisher.catalog_listed(message.queue, message.request, min(revisions))
@@ -142,10 +138,10 @@ class Watcher:
         self._publisher.snapshot(wanted.queue, wanted.request, revisions, facts)
         _log.info("snapshot_told", queue=wanted.queue, request=wanted.request, facts=len(facts))
 
-    async def _retry(self, attempt: Callable[[], Any]) -> None:
+    async def _snapshot_until_told(self, wanted: SnapshotWanted) -> None:
         while True:
             try:
-                await attempt()
+                await self._snapshot(wanted)
             except UnreachableError as error:
                 _log.warning("snapshot_delayed", why=str(error))
                 await self._clock.sleep(1.0)

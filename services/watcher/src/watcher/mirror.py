@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 class Mirror(Generic[F]):
     """What is known of one kind of object, complete up to `revision`."""
 
-    def __init__(  # noqa: PLR0913 - its ports and its kind
+    def __init__(
         self,
         kube: Kube,
         clock: Clock,
@@ -134,4 +134,3 @@ class Mirror(Generic[F]):
         known = self._known.pop(uid, None)
         if known is not None:
             self._tell(self._gone(known, revision))
-

@@ -66,9 +66,7 @@ class Publisher:
             if queue.name != topology.WATCHER:
                 self._stream.send(queue.name, Heartbeat())
 
-    def snapshot(
-        self, queue: str, request: str, revisions: dict[str, int], facts: Iterable[Fact]
-    ) -> None:
+    def snapshot(self, queue: str, request: str, revisions: dict[str, int], facts: Iterable[Fact]) -> None:
         """Tell a queue everything that concerns it, in one piece."""
         service, _, number = queue.partition(".")
         self._stream.send(queue, SnapshotBegin(request=request, revisions=revisions))

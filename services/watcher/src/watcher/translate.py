@@ -47,9 +47,7 @@ def instance_type(item: Object) -> InstanceTypeSeen:
     metadata, spec = item["metadata"], item.get("spec") or {}
     problems: list[str] = []
     prefix = "limits."
-    written = {
-        key.removeprefix(prefix): value for key, value in spec.items() if key.startswith(prefix)
-    }
+    written = {key.removeprefix(prefix): value for key, value in spec.items() if key.startswith(prefix)}
     if _GPU_LIMIT in written:
         gpu = written.pop(_GPU_LIMIT)
         written[spec.get("gpuResourceName") or resources.NVIDIA_GPU] = gpu
