@@ -77,16 +77,15 @@ class Admission:
         group = label_value(seen.group)
         if seen.phase.final:
             return self.job_gone(seen.uid, seen.group, now)
-        job = self.jobs.get(seen.uid)
-        if job is None:
-            job = self.jobs[seen.uid] = Job(seen)
-        was, job.seen = job.seen, seen
+        job = self.jobs.setdefault(seen.uid, Job(seen))
+        was_admitted = job.seen is not seen and job.seen.phase.admitted
+        job.seen = seen
         if seen.phase.admitted:
-            self._came_true(job, was)
+            self._came_true(job, was_admitted=was_admitted)
         elif job.reservation and seen.fence != job.reservation.fence:
             # Settled by another pod-manager, or admitted and sent back again: the order is spent.
             job.reservation = None
-        if seen.phase is Phase.PENDING and was.phase.admitted:
+        if was_admitted and not seen.phase.admitted:
             job.ended = False
         self._account(job)
         return [*self._wait(seen.uid, now), *self._decide(group, now)]
@@ -193,10 +192,10 @@ class Admission:
             queue = self.groups[label] = GroupQueue()
         return queue
 
-    def _came_true(self, job: Job, was: JobSeen) -> None:
+    def _came_true(self, job: Job, *, was_admitted: bool) -> None:
         """The job is seen Preparing or Running."""
         expected = job.reservation and job.reservation.token == job.seen.fence
-        if self._started and not expected and not was.phase.admitted:
+        if self._started and not expected and not was_admitted:
             self.unexpected += 1
         job.reservation = None
         job.limits = job.seen.resources or job.limits

@@ -98,11 +98,12 @@ class GroupQueue:
         self.blocked = None
         self.newly_parked = []
         while self._heads:
-            _, uid, name = self._heads[0]
+            place, uid, name = self._heads[0]
             user = self._users.get(name)
             job = self.jobs.get(uid)
             # 1. Skip what was only true when it was offered.
-            if user is None or job is None or user.parked or self._head(user) is not job:
+            current = job is not None and job.place == place
+            if user is None or job is None or user.parked or not current or self._head(user) is not job:
                 heapq.heappop(self._heads)
                 continue
             # 2. Too little user quota parks this user; the others go on.

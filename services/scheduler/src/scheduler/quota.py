@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._holders: dict[str, tuple[str, Amounts]] = {}
+        self._holds_of: dict[str, int] = {}
         self.group: dict[str, int] = {}
         self.users: dict[str, dict[str, int]] = {}
 
@@ -32,8 +33,9 @@ class Ledger:
         """Let `holder` (a pod's or a job's uid) hold exactly these amounts for the user."""
         self.release(holder)
         self._holders[holder] = (user, amounts)
-        of_user = self.users.setdefault(user, {})
+        self._holds_of[user] = self._holds_of.get(user, 0) + 1
         for resource, amount in amounts.items():
+            of_user = self.users.setdefault(user, {})
             self.group[resource] = self.group.get(resource, 0) + amount
             of_user[resource] = of_user.get(resource, 0) + amount
 
@@ -43,12 +45,13 @@ class Ledger:
         if held is None:
             return None
         user, amounts = held
-        of_user = self.users[user]
         for resource, amount in amounts.items():
             self.group[resource] -= amount
-            of_user[resource] -= amount
-        if not any(of_user.values()):
-            del self.users[user]
+            self.users[user][resource] -= amount
+        self._holds_of[user] -= 1
+        if not self._holds_of[user]:
+            del self._holds_of[user]
+            self.users.pop(user, None)
         return user
 
     def held(self, holder: str) -> tuple[str, Amounts] | None:
