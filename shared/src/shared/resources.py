@@ -19,9 +19,7 @@ MEMORY = "memory"
 GPU = "gpu"
 NVIDIA_GPU = "nvidia.com/gpu"
 
-_QUANTITY = re.compile(
-    r"^([+-]?(?:\d+\.?\d*|\.\d+))(m|u|n|k|Ki|[EPTGM]i?|[eE][+-]?\d+)?$", re.ASCII
-)
+_QUANTITY = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(m|u|n|k|Ki|[EPTGM]i?|[eE][+-]?\d+)?$", re.ASCII)
 _SCALE = {
     "": Decimal(1),
     "n": Decimal("1e-9"),

@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AmqpDsn, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AmqpDsn, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared import resources
 from shared.errors import SettingsError
 
+
+def _quantity(text: str) -> str:
+    try:
+        resources.parse(resources.MEMORY, text)
+    except resources.QuantityError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+Quantity = Annotated[str, AfterValidator(_quantity)]
 Seconds = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -30,7 +41,7 @@ class JobSubmission(BaseModel):
     """How long a finished job's pod stays; 0: for ever (seed, Pod TTL After Finished)."""
     preparing_timeout_seconds: Annotated[int, Field(ge=1)] = 180
     """How long a pod may take to start before the job is requeued (seed, Requeue)."""
-    working_dir_size: str = "5Gi"
+    working_dir_size: Quantity = "5Gi"
     """Size of `/home/jovyan` (seed, Working Directory Size)."""
     grant_sudo: bool = False
     """Whether a command may gain privileges, as with sudo; off: the safer default."""

@@ -29,7 +29,9 @@ def decide(
         if job.user in parked:
             continue
         group = sum(users.values(), Counter[str]())
-        if any(users[job.user][r] + n > user_quota.get(r, n + users[job.user][r]) for r, n in job.request.items()):
+        if any(
+            users[job.user][r] + n > user_quota.get(r, n + users[job.user][r]) for r, n in job.request.items()
+        ):
             parked.add(job.user)
             outcome.reasons[job.uid] = Reason.USER_QUOTA
         elif any(group[r] + n > group_quota.get(r, n + group[r]) for r, n in job.request.items()):

@@ -1,11 +1,11 @@
 from collections.abc import Callable
 
 import pytest
+from tests.unit.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 
 from scheduler.admission import RESERVATION_LIMIT, Admission
 from shared.messages import Admit, Explain, GroupSeen, JobSeen, Order, Refuse
 from shared.phjob import Phase, PodPhase, Reason
-from tests.unit.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 
 NEWER_THAN_ALL = 10**9
 

@@ -4,12 +4,12 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.unit.facts import at
+from tests.unit.scheduler import reference
 
 from scheduler.queue import GroupQueue, Waiting
 from shared.phjob import Reason
 from shared.resources import Amounts
-from tests.unit.facts import at
-from tests.unit.scheduler import reference
 
 
 def waiting(uid: str, user: str, gpus: int, second: float = 0, revision: int = 0) -> Waiting:

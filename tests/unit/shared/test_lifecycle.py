@@ -1,8 +1,9 @@
 from datetime import timedelta
 
+from tests.unit.facts import START
+
 from shared.lifecycle import TABLE, Effect, Event, requeue, transition
 from shared.phjob import Phase, Reason
-from tests.unit.facts import START
 
 ALLOWED = {
     (Phase.PENDING, Phase.PREPARING),

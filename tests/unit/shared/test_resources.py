@@ -54,7 +54,7 @@ def test_an_amount_survives_being_written_and_read(amount: int, resource: str) -
 @given(st.decimals(0, 10**6, places=3), st.sampled_from(["", "m", "k", "Ki", "Gi"]))
 def test_no_quantity_is_ever_counted_as_less_than_it_is(number: Decimal, suffix: str) -> None:
     """Rounding never gives anything away."""
-    scale = {"": 1, "m": Decimal("0.001"), "k": 1000, "Ki": 1024, "Gi": 1024**3}[suffix]
+    scale = Decimal({"": "1", "m": "0.001", "k": "1000", "Ki": "1024", "Gi": str(1024**3)}[suffix])
     amount = parse("memory", f"{number}{suffix}")
     assert 0 <= amount - number * scale < 1
 

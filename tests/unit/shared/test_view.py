@@ -1,10 +1,12 @@
-from shared.view import View
 from tests.unit.facts import a_job
+
+from shared.messages import JobSeen
+from shared.view import View
 
 
 def test_a_fact_older_than_the_snapshot_is_no_news() -> None:
     """It was on its way while the LIST was made."""
-    view: View = View()
+    view: View[JobSeen] = View()
     view.begin(100)
     assert not view.put(a_job(resource_version=100))
     assert view.put(a_job(resource_version=101))
@@ -12,7 +14,7 @@ def test_a_fact_older_than_the_snapshot_is_no_news() -> None:
 
 def test_what_was_listed_may_be_as_old_as_it_likes() -> None:
     """An object that never changed has an old revision."""
-    view: View = View()
+    view: View[JobSeen] = View()
     view.begin(100)
     assert view.put(a_job(resource_version=7), listed=True)
     assert len(view) == 1
@@ -20,7 +22,7 @@ def test_what_was_listed_may_be_as_old_as_it_likes() -> None:
 
 def test_a_fact_not_newer_than_what_is_known_is_no_news() -> None:
     """The answer to one's own write may come before the watch tells of it."""
-    view: View = View()
+    view: View[JobSeen] = View()
     view.begin(1)
     assert view.put(a_job(resource_version=9))
     assert not view.put(a_job(resource_version=9))
@@ -29,7 +31,7 @@ def test_a_fact_not_newer_than_what_is_known_is_no_news() -> None:
 
 def test_a_stale_deletion_does_not_remove_what_was_listed() -> None:
     """Of an object that was deleted and is listed, one is wrong; the LIST is the later word."""
-    view: View = View()
+    view: View[JobSeen] = View()
     view.begin(100)
     job = a_job(resource_version=90)
     view.put(job, listed=True)

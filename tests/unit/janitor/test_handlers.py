@@ -1,0 +1,77 @@
+from datetime import datetime
+
+from tests.unit.facts import START, a_group, a_job, at, later
+
+from janitor.handlers import AGAIN, Handlers
+from shared.messages import Message, Reclaim, SnapshotBegin, SnapshotWanted, TimeOut
+from shared.phjob import Phase
+from shared.session import Envelope
+from shared.settings import JobSubmission
+
+
+class Janitor:
+    """The janitor's handlers, with a clock that a test sets and everything they sent."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self.sent: list[tuple[str, Message | None]] = []
+        self.handlers = Handlers(0, self, self._send, JobSubmission(defaultActiveDeadlineSeconds=1000))
+        self.handlers.ask("request")
+        assert self.take() == [("watcher", SnapshotWanted(queue="janitor.0", request="request"))]
+        self.handlers.begin(SnapshotBegin(request="request", revisions={"phjobs": 0, "phgroups": 0}))
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def _send(self, queue: str, envelope: Envelope) -> None:
+        self.sent.append((queue, envelope.message))
+
+    def take(self) -> list[tuple[str, Message | None]]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def orders_at(self, time: datetime) -> list[Message | None]:
+        self.time = time
+        due = self.handlers.due()
+        if due and due <= time:
+            self.handlers.tick()
+        return [message for _, message in self.take()]
+
+
+def test_an_order_is_repeated_until_it_has_an_effect() -> None:
+    """A lost one does no harm."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=5)
+    janitor.handlers.fact(job, listed=True)
+    assert janitor.orders_at(at(4.9)) == []
+    (order,) = janitor.orders_at(at(5))
+    assert isinstance(order, Reclaim)
+    assert janitor.orders_at(at(6)) == []
+    assert len(janitor.orders_at(at(5) + AGAIN)) == 1
+
+
+def test_a_groups_default_deadline_counts_even_when_it_is_told_after_its_jobs() -> None:
+    """And an edit of it takes effect at once."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.RUNNING, start_time=START)
+    janitor.handlers.fact(job, listed=True)
+    janitor.handlers.fact(a_group(default_active_deadline_seconds=20), listed=True)
+    janitor.handlers.end()
+    assert janitor.handlers.due() == at(20)
+    janitor.handlers.fact(a_group(default_active_deadline_seconds=10), listed=False)
+    (order,) = janitor.orders_at(at(10))
+    assert isinstance(order, TimeOut)
+
+
+def test_an_edited_deadline_takes_effect_at_once() -> None:
+    """contract.md: activeDeadlineSeconds may be changed at any time."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=100)
+    janitor.handlers.fact(job, listed=True)
+    janitor.handlers.fact(later(job, active_deadline_seconds=5), listed=False)
+    assert janitor.handlers.due() == at(5)
+    janitor.handlers.fact(later(job, active_deadline_seconds=0), listed=False)
+    assert janitor.handlers.due() is None

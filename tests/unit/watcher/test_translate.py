@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+from tests.unit.facts import START, at
+
+from shared.phjob import Phase, PodPhase
+from shared.projection import job_seen, pod_seen
+from watcher.translate import UntranslatableError, group, guarded, image, instance_type
+
+
+def an_object(name: str = "x", **parts: Any) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "uid": f"uid-{name}",
+        "resourceVersion": "42",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return {"metadata": metadata, **parts}
+
+
+PHJOB = an_object(
+    "job-1",
+    spec={
+        "command": "secret",
+        "userName": "bob",
+        "groupName": "phusers",
+        "image": "i",
+        "instanceType": "t",
+        "cancel": True,
+    },
+    status={
+        "phase": "Preparing",
+        "resources": {"cpu": "500m", "memory": "1Gi"},
+        "preparingTime": "2026-01-01T00:00:05Z",
+    },
+)
+
+
+def test_a_jobs_projection_holds_what_decides_and_never_the_command() -> None:
+    """Secrets stay out of the broker."""
+    seen = job_seen(PHJOB)
+    assert (seen.phase, seen.cancel, seen.created, seen.preparing_time) == (
+        Phase.PREPARING,
+        True,
+        START,
+        at(5),
+    )
+    assert seen.resources == {"cpu": 500, "memory": 1024**3}
+    assert "secret" not in seen.model_dump_json()
+
+
+def test_a_jobs_revision_is_the_one_noted_else_the_first_seen_else_its_own() -> None:
+    """Queueing 1: jobs created in one second keep their order."""
+    assert job_seen(PHJOB).revision == 42
+    assert job_seen(PHJOB, 40).revision == 40
+    noted = {**PHJOB, "status": {"revision": 7}}
+    assert job_seen(noted, 40).revision == 7
+
+
+def a_pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    pod = an_object("pod", spec={"containers": []}, status=status)
+    pod["metadata"] |= {"labels": {"primehub.io/group": "escaped-g"}, **metadata}
+    return pod
+
+
+def test_a_pods_times_and_exit_code_are_those_of_its_main_container() -> None:
+    """Not of a sidecar."""
+    terminated = {
+        "exitCode": 3,
+        "reason": "Error",
+        "startedAt": "2026-01-01T00:00:01Z",
+        "finishedAt": "2026-01-01T00:00:02Z",
+    }
+    statuses = [{"name": "proxy", "state": {}}, {"name": "main", "state": {"terminated": terminated}}]
+    seen = pod_seen(a_pod({"phase": "Failed", "containerStatuses": statuses}))
+    assert (seen.phase, seen.exit_code, seen.reason) == (PodPhase.FAILED, 3, "Error")
+    assert (seen.start_time, seen.finish_time) == (at(1), at(2))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "R", "message": "M"}}}]},
+        {"reason": "R", "message": "M"},
+        {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "R", "message": "M"}]},
+    ],
+    ids=["container", "kubelet", "kube-scheduler"],
+)
+def test_a_pod_that_does_not_start_says_why_in_whosever_words_there_are(status: dict[str, Any]) -> None:
+    """They end in the job's status."""
+    seen = pod_seen(a_pod(status))
+    assert (seen.reason, seen.message) == ("R", "M")
+
+
+def test_a_pod_belongs_to_the_phjob_that_controls_it_and_to_nothing_else() -> None:
+    """A Jupyter pod, or one of another controller, is nobody's job."""
+    owner = {"kind": "PhJob", "controller": True, "uid": "job"}
+    assert pod_seen(a_pod({}, ownerReferences=[owner])).job_uid == "job"
+    assert not pod_seen(a_pod({}, ownerReferences=[{**owner, "controller": False}])).job_uid
+    assert not pod_seen(a_pod({}, ownerReferences=[{**owner, "kind": "Job"}])).job_uid
+
+
+def test_a_group_is_called_by_its_group_name_else_by_its_objects() -> None:
+    """contract.md, PhGroup; memory 4G means 4Gi."""
+    seen = group(an_object("g", spec={"groupName": "R & D", "groupQuota": {"memory": "4G", "cpu": 2}}))
+    assert (seen.name, seen.group) == ("g", "R & D")
+    assert seen.group_quota == {"memory": 4 * 1024**3, "cpu": 2000}
+    assert group(an_object("g")).group == "g"
+
+
+def test_no_list_of_users_means_anyone_and_an_empty_one_nobody() -> None:
+    """contract.md, PhGroup."""
+    assert group(an_object(spec={})).users is None
+    assert group(an_object(spec={"users": []})).users == ()
+
+
+def test_an_instance_types_gpus_go_by_their_resource_name() -> None:
+    """contract.md, InstanceType."""
+    spec = {"limits.cpu": 0.5, "limits.memory": "1G", "limits.gpu": 2, "gpuResourceName": "amd.com/gpu"}
+    assert instance_type(an_object(spec=spec)).limits == {
+        "cpu": 500,
+        "memory": 1024**3,
+        "amd.com/gpu": 2,
+    }
+    assert instance_type(an_object(spec={"limits.gpu": 1})).limits == {"nvidia.com/gpu": 1}
+
+
+def test_a_malformed_quantity_makes_the_instance_type_unusable_by_name() -> None:
+    """Its jobs fail with this text; nobody else's do."""
+    seen = instance_type(an_object(spec={"limits.cpu": "lots"}))
+    assert seen.invalid == "limits.cpu: 'lots' is not a quantity (write for example 2, 500m or 4Gi)"
+
+
+def test_an_image_without_a_url_is_unusable() -> None:
+    """Nothing could be run."""
+    assert image(an_object(spec={})).invalid == "it has no url"
+    assert not image(an_object(spec={"url": "x"})).invalid
+
+
+def test_an_object_without_what_must_be_there_is_named() -> None:
+    """It is skipped; the others go on."""
+    with pytest.raises(UntranslatableError, match="PhJob odd: KeyError: 'spec'"):
+        guarded(job_seen, {**an_object("odd"), "kind": "PhJob"})
