@@ -19,7 +19,7 @@ from shared.phjob import Phase, PodPhase, Reason
 
 
 def wish(event: Event | None, job: JobSeen) -> Wish:
-    return Wish(event, "because", job.fence, lambda: None)
+    return Wish(event, "because", job.fence)
 
 
 def step(
@@ -190,4 +190,4 @@ def test_an_order_for_a_phase_that_is_over_is_pointless(
 
 def test_an_order_for_an_older_admission_is_pointless() -> None:
     """A requeue of the first try must not hit the second."""
-    assert wish_is_pointless(preparing(), Wish(Event.NOT_STARTED, "", "s#0", lambda: None))
+    assert wish_is_pointless(preparing(), Wish(Event.NOT_STARTED, "", "s#0"))

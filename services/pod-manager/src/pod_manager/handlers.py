@@ -76,13 +76,15 @@ class Handlers:
         """The janitor or the scheduler orders something."""
         match envelope.message:
             case Requeue(uid=uid, message=message, fence=fence):
-                self._jobs.wish(uid, Event.NOT_STARTED, message, fence, done)
+                self._jobs.wish(uid, Event.NOT_STARTED, message, fence)
             case TimeOut(uid=uid, message=message, fence=fence):
-                self._jobs.wish(uid, Event.OVER_DEADLINE, message, fence, done)
+                self._jobs.wish(uid, Event.OVER_DEADLINE, message, fence)
             case Reclaim(uid=uid, fence=fence):
-                self._jobs.wish(uid, None, "", fence, done)
+                self._jobs.wish(uid, None, "", fence)
             case _:
                 self._orders.receive(envelope, done)
+                return
+        done()
 
     def due(self) -> datetime | None:
         """There are no timers here: others say when."""

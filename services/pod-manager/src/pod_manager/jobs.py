@@ -4,8 +4,6 @@ Orders and facts change what is known and touch the job; its lane then takes one
 other until nothing is left to do. What it writes is made by `status` and `pod_builder`.
 """
 
-from collections.abc import Callable
-
 import structlog
 
 from pod_manager import catalog, metrics, status
@@ -36,6 +34,8 @@ PHJOBS = Resource("phjobs", GROUP, VERSION)
 PODS = Resource("pods")
 SERVER_ERROR_TRIES = 5
 """How often a pod's creation may end in a server error before the job is requeued."""
+PREDECESSOR_PAUSE = 1.0
+"""Seconds between two tries while the pod of a deleted job of the same name still stands."""
 
 _log = structlog.get_logger()
 
@@ -112,15 +112,12 @@ class Jobs:
         """A job's refusal was written: nothing is left to do."""
         self._forget(uid)
 
-    def wish(self, uid: str, event: Event | None, message: str, fence: str, done: Callable[[], None]) -> None:
-        """The janitor wants something of the job; `done` is called when it is, or can't be."""
-        before = self._wishes.pop(uid, None)
-        if before:
-            before.done()
+    def wish(self, uid: str, event: Event | None, message: str, fence: str) -> None:
+        """The janitor wants something of the job."""
         pod = self._pod(uid)
         if event and pod and pod.reason:
             message = f"{message}: {pod.reason}: {pod.message}".removesuffix(": ")
-        self._wishes[uid] = Wish(event, message, fence, done)
+        self._wishes[uid] = Wish(event, message, fence)
         self._lanes.touch(uid)
 
     async def close(self) -> None:
@@ -134,8 +131,7 @@ class Jobs:
         self._jobs.forget(uid)
         self._admitted.pop(uid, None)
         self._had_pod.pop(uid, None)
-        if wish := self._wishes.pop(uid, None):
-            wish.done()
+        self._wishes.pop(uid, None)
 
     # --- what is done ---
 
@@ -146,7 +142,6 @@ class Jobs:
             wish = self._wishes.get(uid)
             if wish and (job is None or wish_is_pointless(job, wish)):
                 del self._wishes[uid]
-                wish.done()
                 wish = None
             if job is None:
                 return
@@ -181,10 +176,11 @@ class Jobs:
         patch = status.transit(job, event, change, message, pod, self._clock.now())
         written = await self._write(job, patch, event.name)
         if written:
-            metrics.transition(change.phase, change.reason)
+            phase, reason = status.outcome(patch)
+            metrics.transition(phase, change.reason)
             _log.info(
                 "transition", job=job.name, uid=job.uid, group=job.group,
-                phase=change.phase, reason=change.reason, why=message,
+                phase=phase, reason=reason, why=message,
             )  # fmt: skip
         return written
 
@@ -263,8 +259,13 @@ class Jobs:
             pod = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
             if pod is None:
                 return True
-            if _controlled_by(pod, job.uid):
+            owner = _phjob_of(pod)
+            if owner.get("uid") == job.uid:
                 self.pod_seen(pod_seen(pod), listed=False)
+                return True
+            if owner.get("name") == job.name:
+                # Of a job of this name that was deleted: Kubernetes is about to remove it.
+                await self._clock.sleep(PREDECESSOR_PAUSE)
                 return True
             return await self._transit(
                 job, Event.POD_INVALID, f"the name of pod {job.name!r} is taken by another", None
@@ -279,6 +280,7 @@ class Jobs:
         metrics.failed()
 
 
-def _controlled_by(pod: Object, uid: str) -> bool:
+def _phjob_of(pod: Object) -> Object:
+    """The reference to the PhJob that controls the pod; empty if none does."""
     owners = pod["metadata"].get("ownerReferences") or ()
-    return any(owner.get("controller") and owner["uid"] == uid for owner in owners)
+    return next((o for o in owners if o.get("controller") and o.get("kind") == "PhJob"), {})

@@ -4,7 +4,6 @@ Pure and level-triggered: it looks at the job, its pod and what is wished, and n
 a step twice is harmless. The phases and their order are `shared.lifecycle`'s.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.lifecycle import POD_UNWANTED, Event
@@ -14,13 +13,15 @@ from shared.phjob import Phase, PodPhase
 
 @dataclass(frozen=True)
 class Wish:
-    """What the janitor ordered, until it is done or has become pointless."""
+    """What the janitor ordered, until it is done or has become pointless.
+
+    One that is lost is no harm: the janitor orders again until it sees the effect.
+    """
 
     event: Event | None
     """What shall happen to the job; None: only its pod shall go (a finished job's)."""
     message: str
     fence: str
-    done: Callable[[], None]
 
 
 @dataclass(frozen=True)

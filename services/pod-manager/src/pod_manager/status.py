@@ -131,6 +131,12 @@ def _from_pod(pod: PodSeen, now: datetime, *, ended: bool) -> dict[str, Any]:
     return fields
 
 
+def outcome(patch: Patch) -> tuple[str, str]:
+    """The phase and the reason that a transition's patch writes."""
+    written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
+    return written["/status/phase"], written["/status/reason"]
+
+
 def rendered(amounts: Amounts) -> Mapping[str, str]:
     """Amounts as quantities."""
     return {resource: render(resource, amount) for resource, amount in amounts.items()}

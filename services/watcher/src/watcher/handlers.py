@@ -20,6 +20,7 @@ from shared.messages import (
     ImageGone,
     InstanceTypeGone,
     JobGone,
+    Message,
     PodGone,
     SnapshotWanted,
 )
@@ -114,15 +115,23 @@ class Watcher:
 
     async def _answer(self) -> None:
         while True:
-            delivery = await self._requests.get()
-            message = delivery.envelope.message
-            match message:
-                case SnapshotWanted():
+            deliveries = [await self._requests.get()]
+            while not self._requests.empty():
+                deliveries.append(self._requests.get_nowait())
+            # Of a queue's requests that have piled up, only the last still waits for its answer.
+            wanted: dict[tuple[type, str], Message] = {}
+            for delivery in deliveries:
+                message = delivery.envelope.message
+                if isinstance(message, SnapshotWanted | CatalogWanted):
+                    wanted[type(message), message.queue] = message
+            for message in wanted.values():
+                if isinstance(message, SnapshotWanted):
                     await self._snapshot_until_told(message)
-                case CatalogWanted():
+                elif isinstance(message, CatalogWanted):
                     revisions = [await self._mirrors[kind].refresh() for kind in CATALOG]
                     self._publisher.catalog_listed(message.queue, message.request, min(revisions))
-            self._bus.when_sent(delivery.ack)
+            for delivery in deliveries:
+                self._bus.when_sent(delivery.ack)
 
     async def _snapshot(self, wanted: SnapshotWanted) -> None:
         """LIST now, for what was written before the request must be in it, then tell."""
