@@ -18,25 +18,29 @@ def planned(*arguments: str, **environment: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_options_count_only_on_the_command_line() -> None:
-    exported = {name: "from-the-shell" for name in ("STATE", "NODE", "NODES", "SETTINGS", "BROKER", "KUBECONFIG")}
+def test_exported_options() -> None:
+    """What the shell has exported is no option: only the command line counts."""
+    exported = dict.fromkeys(("STATE", "NODE", "NODES", "SETTINGS", "BROKER", "KUBECONFIG"), "from-the-shell")
 
     assert "from-the-shell" not in planned("up", **exported)
     assert "--kubeconfig 'given'" in planned("up", "KUBECONFIG=given", **exported)
 
 
-def test_a_path_with_spaces_and_quotes_stays_one_word() -> None:
+def test_quoting() -> None:
+    """A path with spaces and quotes stays one word."""
     assert "--state 'it'\\''s a \"state\"'" in planned("down", 'STATE=it\'s a "state"')
 
 
-def test_an_option_that_is_not_given_again_stays_as_it_was() -> None:
+def test_remembered_options() -> None:
+    """An option that is not given again stays as it was."""
     first = Options(node="kwok", nodes=3, settings="/a.yaml").after(None)
 
     assert Options().after(first) == first
     assert Options(settings="/b.yaml").after(first).settings == "/b.yaml"
 
 
-def test_a_running_stack_keeps_its_node_broker_and_cluster() -> None:
+def test_refused_options() -> None:
+    """A running stack keeps its node, broker and cluster; `make down` comes first."""
     running = Options(node="kwok").after(None)
 
     with pytest.raises(DevError, match="make down"):

@@ -1,16 +1,16 @@
-"""The command line: `python -m dev up | down | install`; the Makefile's targets call it.
+"""The command line: `python -m dev up | down | demo | install`; the Makefile's targets call it.
 
 Wiring only: what the words mean is said in `stack`.
 """
 
 import argparse
-import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from dev.component import Record
+from dev.demo.run import demo
 from dev.errors import DevError
 from dev.kubectl import kubectl_path
 from dev.options import Options, default_node
@@ -40,7 +40,11 @@ def up(arguments: argparse.Namespace) -> None:
     site = Site(arguments.state)
     site.make()
     given = Options(
-        arguments.node, arguments.nodes, _absolute(arguments.settings), arguments.broker, _absolute(arguments.kubeconfig)
+        node=arguments.node,
+        nodes=arguments.nodes,
+        settings=_absolute(arguments.settings),
+        broker=arguments.broker,
+        kubeconfig=_absolute(arguments.kubeconfig),
     )
     options = given.after(Options.load(site.options) if Record.all(site.state) else None)
     options.save(site.options)
@@ -57,13 +61,18 @@ def up(arguments: argparse.Namespace) -> None:
     print(f"export KUBECONFIG={shlex.quote(str(stack.kubeconfig))}")
     print(f"export AMQP_URL={shlex.quote(stack.amqp_url)}")
     if shutil.which("kubectl") is None:
-        print(f"export PATH={shlex.quote(str(kubectl_path().parent))}:\"$PATH\"")
+        print(f'export PATH={shlex.quote(str(kubectl_path().parent))}:"$PATH"')
 
 
 def bring_down(arguments: argparse.Namespace) -> None:
     """End the stack and delete its data."""
     down(arguments.state)
     say(f"The stack is down; its logs are in {arguments.state.absolute()}.")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Show what PhJob does, on a stack of its own that is gone afterwards."""
+    demo(arguments.node or default_node())
 
 
 def install_all(_: argparse.Namespace) -> None:
@@ -80,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("up", help=up.__doc__)
     command.set_defaults(run=up)
     _add_state(command)
-    command.add_argument("--node", choices=("real", "kwok"), help="real containers, or KWOK's simulated ones")
+    _add_node(command)
     command.add_argument("--nodes", type=int, help="how many KWOK nodes")
     command.add_argument("--settings", type=Path, help="the services' settings file")
     command.add_argument("--broker", help="AMQP URL of a broker to use instead of a RabbitMQ of our own")
@@ -90,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=bring_down)
     _add_state(command)
 
+    command = commands.add_parser("demo", help=show.__doc__)
+    command.set_defaults(run=show)
+    _add_node(command)
+
     command = commands.add_parser("install", help=install_all.__doc__)
     command.set_defaults(run=install_all)
     return parser
@@ -98,11 +111,18 @@ def _parser() -> argparse.ArgumentParser:
 def _pods(options: Options) -> str:
     if options.kubeconfig:
         return ""
-    return ", with real containers" if options.node == "real" else f", with pods played on {options.nodes} KWOK nodes"
+    if options.node == "real":
+        return ", with real containers"
+    return f", with pods that KWOK plays on {options.nodes} node(s)"
 
 
 def _add_state(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of the stack (default: %(default)s)")
+    where = "folder of the stack (default: %(default)s)"
+    command.add_argument("--state", type=Path, default=DEFAULT_STATE, help=where)
+
+
+def _add_node(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--node", choices=("real", "kwok"), help="real containers, or KWOK's simulated ones")
 
 
 def _absolute(path: Path | None) -> str | None:

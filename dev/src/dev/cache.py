@@ -5,9 +5,11 @@ Leaves to others what goes in: `golang`, `tools`, `debian` and `ports` each use 
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dev.progress import working
 
 
 def cache_dir() -> Path:
@@ -23,8 +25,8 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of this name; `waiting` is called once if another process has it.
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of this name; if another process has it, say that it is `busy`, and wait.
 
     The kernel frees the lock when its holder ends in any way, so none can be left behind.
     """
@@ -33,6 +35,6 @@ def locked(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterato
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with working(f"waiting for another run that {busy}"):
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -22,7 +22,9 @@ def prepare(kubectl: Kubectl) -> None:
         kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=phjob-dev", *crds)
         kubectl("wait", "--for=condition=Established", f"--timeout={SECONDS}s", *crds)
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    kubectl("apply", "--server-side", "--field-manager=phjob-dev", "--filename=-", given=json.dumps(namespace))
+    kubectl(
+        "apply", "--server-side", "--field-manager=phjob-dev", "--filename=-", given=json.dumps(namespace)
+    )
     # No pod can be created in a namespace before its default service account is there.
     account = ("get", "serviceaccount", "default", f"--namespace={NAMESPACE}", "--ignore-not-found")
     _wait(lambda: kubectl(*account), f"the namespace {NAMESPACE} has no default service account")

@@ -139,7 +139,8 @@ class Component:
             if self.pid is None:
                 raise DevError(f"{self.name} ended; {self._tail()}")
             if time.monotonic() > deadline:
-                raise DevError(f"{self.name} is not ready after {self.spec.ready_within:.0f} s; {self._tail()}")
+                within = f"{self.spec.ready_within:.0f} s"
+                raise DevError(f"{self.name} is not ready after {within}; {self._tail()}")
             time.sleep(POLL_SECONDS)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:

@@ -16,6 +16,8 @@ from dev.debian import found
 from dev.errors import DevError
 from dev.site import Site
 
+# Where containerd keeps what the kubelet asks for; their cgroups have the same name.
+NAMESPACE = "k8s.io"
 CNI_VERSION = "1.0.0"
 # A bridge without an address of the host: pods reach each other and nothing else, and the host's
 # routes, firewall and forwarding stay as they are. So all stacks may use the same addresses.
@@ -43,7 +45,9 @@ def load_images(site: Site, programs: Path) -> None:
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "images.tar")
-        image.write_archive(archive, busybox, applets, ARCHITECTURES.get(platform.machine(), platform.machine()))
+        image.write_archive(
+            archive, busybox, applets, ARCHITECTURES.get(platform.machine(), platform.machine())
+        )
         # Unpacked when a container needs it, by the snapshotter that it needs.
         _ctr(site, programs, "images", "import", "--no-unpack", str(archive))
 
@@ -67,7 +71,7 @@ def _answers(site: Site, programs: Path) -> bool:
 
 
 def _ctr(site: Site, programs: Path, *args: str) -> str:
-    command = [f"{programs}/ctr", f"--address={socket(site)}", "--namespace=k8s.io", *args]
+    command = [f"{programs}/ctr", f"--address={socket(site)}", f"--namespace={NAMESPACE}", *args]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DevError(f"ctr {' '.join(args)}: {done.stderr.strip()}")

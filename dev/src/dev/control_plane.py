@@ -34,7 +34,7 @@ QPS, BURST = 300, 600
 
 
 def etcd(site: Site, programs: Path) -> Spec:
-    """The store. It skips fsync: only a crash of the machine could lose data, and `down` deletes it anyway."""
+    """The store. It skips fsync: only a crash of the machine loses data, and `down` deletes it anyway."""
     client, peer = site.url("etcd", "http"), site.url("etcd-peer", "http")
     argv = [
         f"{programs}/etcd",
@@ -77,7 +77,8 @@ def apiserver(site: Site, pki: Pki, programs: Path) -> Spec:
     ]
     files = {tokens: tokens_csv(site)}
     files |= {
-        kubeconfig_file(site, user): kubeconfig(site, pki, user) for user in (ADMIN, CONTROLLER_MANAGER, SCHEDULER)
+        kubeconfig_file(site, user): kubeconfig(site, pki, user)
+        for user in (ADMIN, CONTROLLER_MANAGER, SCHEDULER)
     }
     url = f"{site.url('kube-apiserver')}/readyz"
     return Spec("kube-apiserver", argv, files=files, ready=lambda: says_ok(url, ca=pki.ca), ready_within=120)
@@ -115,7 +116,10 @@ def scheduler(site: Site, pki: Pki, programs: Path) -> Spec:
     argv = [f"{programs}/kube-scheduler", f"--config={config}", *_serving(site, pki, "kube-scheduler")]
     url = f"{site.url('kube-scheduler')}/healthz"
     return Spec(
-        "kube-scheduler", argv, files={config: json.dumps(content, indent=2)}, ready=lambda: says_ok(url, ca=pki.ca)
+        "kube-scheduler",
+        argv,
+        files={config: json.dumps(content, indent=2)},
+        ready=lambda: says_ok(url, ca=pki.ca),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev.cache import cache_dir, locked
 from dev.errors import DevError
-from dev.progress import say, working
+from dev.progress import working
 
 # Debian's package -> a file that shows it is there, by whatever means it came.
 PROOF = {
@@ -43,7 +43,7 @@ def require(packages: Iterable[str]) -> None:
     """Install what is missing, or say what to install."""
     if not _missing(packages):
         return
-    with locked(cache_dir() / "packages.lock", waiting=lambda: say("another run installs packages")):
+    with locked(cache_dir() / "packages.lock", busy="installs packages"):
         missing = _missing(packages)
         if missing:
             _install(missing)

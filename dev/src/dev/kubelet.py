@@ -13,7 +13,8 @@ from dev.site import Site
 
 CLUSTER_DNS = "10.0.0.10"
 # A developer's disk may be nearly full: no pressure, no eviction for it.
-NO_EVICTION = {name: "0%" for name in ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")}
+SIGNALS = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
+NO_EVICTION = dict.fromkeys(SIGNALS, "0%")
 
 
 def kubelet(site: Site, pki: Pki, programs: Path) -> Spec:
@@ -62,4 +63,10 @@ def kubelet(site: Site, pki: Pki, programs: Path) -> Spec:
     ]
     files = {config: json.dumps(content, indent=2), access: kubeconfig(site, pki, NODE)}
     env = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    return Spec("kubelet", argv, env=env, files=files, ready=lambda: says_ok(f"http://127.0.0.1:{health_port}/healthz"))
+    return Spec(
+        "kubelet",
+        argv,
+        env=env,
+        files=files,
+        ready=lambda: says_ok(f"http://127.0.0.1:{health_port}/healthz"),
+    )

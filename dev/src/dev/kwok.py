@@ -14,7 +14,9 @@ STAGES = Path(__file__).with_name("kwok_stages.yaml")
 POD_CIDR = "10.244.0.0/16"
 CAPACITY = {"cpu": "1000", "memory": "4Ti", "pods": "100000", "nvidia.com/gpu": "0"}
 # In the format of a container runtime: time, stream, whole line or part of one.
-LOG = "2026-01-01T00:00:00Z stdout F No container ran here: KWOK plays this pod's life, and this is its whole log.\n"
+LOG = (
+    "2026-01-01T00:00:00Z stdout F No container ran here: KWOK plays this pod's life; it has no other log.\n"
+)
 
 
 def kwok(site: Site, pki: Pki, programs: Path) -> Spec:
@@ -44,7 +46,10 @@ def kwok(site: Site, pki: Pki, programs: Path) -> Spec:
             "spec": {"logs": [{"logsFile": str(log), "follow": False}]},
         },
     ]
-    content = "".join(f"---\n{json.dumps(document, indent=2)}\n" for document in documents) + f"---\n{STAGES.read_text()}"
+    content = (
+        "".join(f"---\n{json.dumps(document, indent=2)}\n" for document in documents)
+        + f"---\n{STAGES.read_text()}"
+    )
     argv = [f"{programs}/kwok", f"--kubeconfig={site.kubeconfig}", f"--config={config}"]
     health = f"{site.url('kwok', 'http')}/healthz"
     return Spec("kwok", argv, files={config: content, log: LOG}, ready=lambda: says_ok(health))
@@ -56,7 +61,9 @@ def create_nodes(kubectl: Kubectl, count: int, capacity: Mapping[str, str]) -> N
     missing = [name for name in (f"kwok-{number}" for number in range(count)) if f"node/{name}" not in there]
     if missing:
         nodes = [_node(name, {**CAPACITY, **capacity}) for name in missing]
-        kubectl("create", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+        kubectl(
+            "create", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes})
+        )
 
 
 def _node(name: str, capacity: Mapping[str, str]) -> dict[str, object]:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dev.containerd import bridge
+from dev.containerd import NAMESPACE, bridge
 from dev.errors import DevError
 from dev.process import PROC, kill, process_of
 from dev.site import Site
@@ -27,27 +27,35 @@ def remove(site: Site) -> None:
     """Remove everything of this stack's node; its kubelet, containerd and shims have ended."""
     if not site.node_data.exists() and not site.node_run.exists():
         return
-    tasks = list(site.node_run.glob("containerd/io.containerd.runtime.v2.task/*/*"))
+    tasks = list(site.node_run.glob(f"containerd/io.containerd.runtime.v2.task/{NAMESPACE}/*"))
     _remove_cgroups(tasks)
     _remove_shim_sockets(tasks)
     for point in _mounts(site):
         subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
+    if still := _mounts(site):
+        raise DevError(f"can't unmount, so nothing below is deleted: {', '.join(still)}")
     if Path("/sys/class/net", bridge(site)).exists():
         subprocess.run(["ip", "link", "delete", bridge(site)], capture_output=True, check=False)
     for file in (*CNI_RESULTS.glob(f"{site.network}-*"), *_log_links(site)):
         file.unlink(missing_ok=True)
     for folder in (site.node_data, site.node_run):
         shutil.rmtree(folder, ignore_errors=True)
+    # What all stacks share goes with the last of them.
+    for folder in (site.node_run.parent, site.node_data.parent):
         with suppress(OSError):
-            folder.parent.rmdir()  # Unless another stack is in it.
+            folder.rmdir()
+    if not site.node_data.parent.exists():
+        _remove_empty_cgroups()
 
 
 def _remove_cgroups(tasks: list[Path]) -> None:
     """Kill what runs in the containers and remove their cgroups."""
     deadline = time.monotonic() + SECONDS
-    # cgroup v2 has one tree, v1 one for each controller; containerd puts a container below its own namespace.
-    names = [f"{task.parent.name}/{task.name}" for task in tasks]
-    while groups := [group for name in names for group in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")) if group.exists()]:
+    # cgroup v2 has one tree, v1 one for each controller.
+    names = [f"{NAMESPACE}/{task.name}" for task in tasks]
+    while groups := [
+        group for name in names for group in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")) if group.exists()
+    ]:
         if time.monotonic() > deadline:
             raise DevError(f"still in use after {SECONDS:.0f} s: {', '.join(map(str, groups))}")
         for group in groups:
@@ -56,10 +64,12 @@ def _remove_cgroups(tasks: list[Path]) -> None:
                 kill(process for pid in pids if (process := process_of(int(pid))))
                 group.rmdir()
         time.sleep(POLL_SECONDS)
-    for name in names:
-        for parent in ((CGROUPS / name).parent, *CGROUPS.glob(f"*/{Path(name).parent}")):
-            with suppress(OSError):
-                parent.rmdir()  # Unless another containerd is in it.
+
+
+def _remove_empty_cgroups() -> None:
+    for group in (CGROUPS / NAMESPACE, *CGROUPS.glob(f"*/{NAMESPACE}")):
+        with suppress(OSError):
+            group.rmdir()
 
 
 def _remove_shim_sockets(tasks: list[Path]) -> None:
@@ -79,4 +89,5 @@ def _mounts(site: Site) -> list[str]:
 
 def _log_links(site: Site) -> list[Path]:
     """The kubelet's, to the logs in our folder: where they lie is fixed in it."""
-    return [link for link in LOG_LINKS.glob("*.log") if link.is_symlink() and link.readlink().is_relative_to(site.node_data)]
+    links = (link for link in LOG_LINKS.glob("*.log") if link.is_symlink())
+    return [link for link in links if link.readlink().is_relative_to(site.node_data)]

@@ -17,6 +17,8 @@ NodeKind = Literal["real", "kwok"]
 STATUS = Path("/proc/self/status")
 # Bits of capabilities(7): without these there are no namespaces, mounts and bridges of one's own.
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
+# Of cgroup v2, and of v1's controller for memory.
+CGROUP_TREES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class Options:
         """These, and where they say nothing the earlier ones or the defaults."""
         if earlier is None:
             return replace(self, node=self.node or default_node(), nodes=self.nodes or 1)
-        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        given = {
+            field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None
+        }
         for name, value in given.items():
             if name != "settings" and value != getattr(earlier, name):
-                raise DevError(
-                    f"{name.upper()}={value}, but this stack is up with {getattr(earlier, name)}: `make down` first"
-                )
+                up = getattr(earlier, name)
+                raise DevError(f"{name.upper()}={value}, but this stack is up with {up}: `make down` first")
         return replace(earlier, **given)
 
 
@@ -57,4 +60,6 @@ def default_node() -> NodeKind:
         return "kwok"
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("CapEff:"))
     rights = int(line.split()[1], 16)
-    return "real" if all(rights >> bit & 1 for bit in (CAP_NET_ADMIN, CAP_SYS_ADMIN)) else "kwok"
+    may_isolate = all(rights >> bit & 1 for bit in (CAP_NET_ADMIN, CAP_SYS_ADMIN))
+    may_limit = any(os.access(tree, os.W_OK) for tree in CGROUP_TREES)
+    return "real" if may_isolate and may_limit else "kwok"

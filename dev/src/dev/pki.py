@@ -3,7 +3,7 @@
 All servers listen on 127.0.0.1 and share the serving certificate; users come with tokens (`access`).
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-VALID = datetime.timedelta(days=3650)
-CLOCK_SKEW = datetime.timedelta(days=1)
+VALID = dt.timedelta(days=3650)
+CLOCK_SKEW = dt.timedelta(days=1)
 SERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 
@@ -49,25 +49,33 @@ class Pki:
         )
         key = _write_key(self.server_key)
         server = _builder(_name("localhost"), ca_name, key.public_key()).add_extension(served, critical=False)
-        server = server.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        server = server.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
         _write_cert(self.server_cert, server.sign(ca_key, hashes.SHA256()))
 
         key = _write_key(self.client_key)
         client = _builder(_name("kube-apiserver-kubelet-client"), ca_name, key.public_key())
-        client = client.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        client = client.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
         _write_cert(self.client_cert, client.sign(ca_key, hashes.SHA256()))
 
         key = _write_key(self.service_account_key)
         public = serialization.PublicFormat.SubjectPublicKeyInfo
-        self.service_account_public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, public))
+        self.service_account_public.write_bytes(
+            key.public_key().public_bytes(serialization.Encoding.PEM, public)
+        )
 
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -28,10 +28,14 @@ class Ports:
         if (port := self._known().get(name)) is not None:
             return port
         register = cache_dir() / "ports.json"
-        with locked(register.with_suffix(".lock")):
+        with locked(register.with_suffix(".lock"), busy="chooses ports"):
             owners: dict[str, str] = _read(register)
-            taken = {port: owner for port, owner in owners.items() if int(port) in _read(Path(owner)).values()}
-            port = next(port for port in random.sample(RANGE, len(RANGE)) if str(port) not in taken and _is_free(port))
+            taken = {
+                port: owner for port, owner in owners.items() if int(port) in _read(Path(owner)).values()
+            }
+            port = next(
+                port for port in random.sample(RANGE, len(RANGE)) if str(port) not in taken and _is_free(port)
+            )
             _write(self.file, {**self._known(), name: port})
             _write(register, {**taken, str(port): str(self.file)})
         return port

@@ -47,8 +47,10 @@ class Process:
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
+                poll = select.poll()
+                poll.register(handle, select.POLLIN)
                 if self.alive():
-                    select.select([handle], [], [], max(seconds, 0))
+                    poll.poll(max(seconds, 0) * 1000)
             finally:
                 os.close(handle)
         return not self.alive()
@@ -122,6 +124,6 @@ def _start_of(pid: int) -> str | None:
 def _stat(pid: int) -> list[str] | None:
     """Fields of proc(5)'s `stat` from the third on: the second may hold spaces and brackets."""
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dev.component import Spec
 from dev.debian import found
+from dev.errors import DevError
 from dev.probe import listens, says_ok
 from dev.site import Site
 
@@ -29,6 +30,10 @@ def epmd(site: Site) -> Spec:
 
 def rabbitmq(site: Site) -> Spec:
     """The broker, with the management and prometheus plugins; needs epmd."""
+    if "'" in str(site.state):
+        raise DevError(
+            f"RabbitMQ doesn't start in a path with an apostrophe: {site.state}; choose another STATE"
+        )
     data = site.data / "rabbitmq"
     config, plugins = site.config / "rabbitmq.conf", site.config / "rabbitmq-plugins"
     env = {
@@ -54,9 +59,16 @@ def rabbitmq(site: Site) -> Spec:
     }
     files = {config: _config(site), plugins: "[rabbitmq_management,rabbitmq_prometheus].\n"}
     login = (USER, site.secret("rabbitmq"))
-    health = f"{site.url('rabbitmq-management', 'http')}/api/health/checks/port-listener/{site.ports['rabbitmq']}"
+    health = (
+        f"{site.url('rabbitmq-management', 'http')}/api/health/checks/port-listener/{site.ports['rabbitmq']}"
+    )
     return Spec(
-        "rabbitmq", [str(_server())], env=env, files=files, ready=lambda: says_ok(health, login=login), ready_within=120
+        "rabbitmq",
+        [str(_server())],
+        env=env,
+        files=files,
+        ready=lambda: says_ok(health, login=login),
+        ready_within=120,
     )
 
 

@@ -18,7 +18,7 @@ class Site:
 
     def __init__(self, state: Path) -> None:
         """Of the STATE at this path, which need not exist yet."""
-        self.state = state.absolute()
+        self.state = state.resolve()
         self.config = self.state / "config"
         self.data = self.state / "data"
         self.kubeconfig = self.state / "kubeconfig"

@@ -18,7 +18,7 @@ from dev.kubectl import Kubectl
 from dev.options import NodeKind
 from dev.pki import Pki
 from dev.process import end, kill, marked
-from dev.progress import say, working
+from dev.progress import working
 from dev.site import Site
 from dev.tools import CONTAINERD, KUBERNETES, KWOK, tools
 
@@ -27,12 +27,13 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 SERVICES_GRACE_SECONDS = 15.0
 GRACE_SECONDS = 3.0
+BUSY = "is at work in this STATE"
 
 
 class Stack:
     """One stack; as a context manager it is up inside, and down after."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the command line's options and the tests', all by name
         self,
         state: Path,
         *,
@@ -87,7 +88,7 @@ class Stack:
 
     @property
     def kubectl(self) -> Kubectl:
-        """kubectl as the administrator."""
+        """The command, as the administrator."""
         return Kubectl(self.kubeconfig)
 
     def component(self, name: str) -> Component:
@@ -98,7 +99,7 @@ class Stack:
         """Start what doesn't run, leave alone what does; returns when all is ready."""
         site = self._site
         site.make()
-        with locked(site.state / "lock", waiting=lambda: say(f"another run is at work in {site.state}: waiting")):
+        with locked(site.state / "lock", busy=BUSY):
             install(self._parts, self._node)
             if "control-plane" in self._parts:
                 self._pki.make()
@@ -125,11 +126,11 @@ class Stack:
         for component in stale:
             component.stop()
             component.start()
-        if not stale:
-            _wait_ready(chosen)
+        if not stale and all(component.spec.ready() for component in chosen):
             return
-        with working(f"starting {', '.join(component.name for component in stale)}"):
-            _wait_ready(chosen)
+        with working(f"starting {', '.join(component.name for component in stale or chosen)}"):
+            for component in chosen:
+                component.wait_ready()
 
     def _start_node(self) -> None:
         if self._node == "kwok":
@@ -162,7 +163,10 @@ class Stack:
         if "node" in self._parts and self._node == "kwok":
             specs += [kwok.kwok(site, pki, tools(KWOK))]
         if "node" in self._parts and self._node == "real":
-            specs += [containerd.containerd(site, tools(CONTAINERD)), kubelet.kubelet(site, pki, tools(KUBERNETES))]
+            specs += [
+                containerd.containerd(site, tools(CONTAINERD)),
+                kubelet.kubelet(site, pki, tools(KUBERNETES)),
+            ]
         if "services" in self._parts:
             specs += services.services(site, self.amqp_url, self._settings)
         return specs
@@ -186,16 +190,13 @@ def down(state: Path) -> None:
     site = Site(state)
     if not site.state.exists():
         return
-    with locked(site.state / "lock", waiting=lambda: say(f"another run is at work in {site.state}: waiting")):
-        processes = {record.name: process for record in Record.all(site.state) if (process := record.process())}
+    with locked(site.state / "lock", busy=BUSY):
+        processes = {
+            record.name: process for record in Record.all(site.state) if (process := record.process())
+        }
         end([processes.pop(name) for name in services.MODULES if name in processes], SERVICES_GRACE_SECONDS)
         end(processes.values(), GRACE_SECONDS)
         for name, value in mark(site.state).items():
             kill(marked(f"{name}={value}"))
         leftovers.remove(site)
         site.clear()
-
-
-def _wait_ready(components: list[Component]) -> None:
-    for component in components:
-        component.wait_ready()

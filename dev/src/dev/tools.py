@@ -14,7 +14,7 @@ from pathlib import Path
 from dev.cache import cache_dir, locked
 from dev.errors import DevError
 from dev.golang import go
-from dev.progress import say, working
+from dev.progress import working
 
 MODULES = Path(__file__).parents[2] / "tools"
 
@@ -36,11 +36,7 @@ def tools(name: str) -> Path:
     target = cache_dir() / "tools" / f"{name}-{_key(module, flags)}"
     if target.exists():
         return target
-
-    def waiting() -> None:
-        say(f"another run builds {name}: waiting for it")
-
-    with locked(cache_dir() / f"build-{name}.lock", waiting=waiting):
+    with locked(cache_dir() / f"build-{name}.lock", busy=f"builds {name}"):
         if not target.exists():
             _build(module, flags, target)
     return target

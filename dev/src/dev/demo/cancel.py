@@ -1,0 +1,45 @@
+"""Cancelling: a job that waits, and one that runs, whose pod is then gone."""
+
+import json
+
+from dev.demo.hub import Hub
+from dev.demo.journal import trail
+from dev.demo.report import Report
+
+RUNNING, WAITING = "cancel-running", "cancel-waiting"
+SECONDS = 60.0
+PATCH = json.dumps({"spec": {"cancel": True}}, separators=(",", ":"))
+
+
+def show(hub: Hub, report: Report) -> None:
+    """Cancel the waiting job, then the running one."""
+    hub.screen.heading("Cancel")
+    hub.screen.say("Two jobs, and room for one of them: the other waits.")
+    watch = hub.follow("-n", "hub", "get", "phj", "--field-selector", "spec.groupName=phusers", "-w")
+    hub.run("create", "-f", "k8s/demo/cancel.yaml")
+    hub.wait(lambda: _one_runs_one_waits(hub), SECONDS, watch)
+    for job in (WAITING, RUNNING):
+        cancel(job, hub)
+        hub.wait(lambda job=job: hub.journal.is_in(job, "Cancelled"), SECONDS, watch)  # type: ignore[misc]
+    watch.end()
+    hub.screen.say(
+        "A cancelled job leaves its record, and no pod. The pods that are still there are those of other jobs."
+    )
+    hub.run("-n", "hub", "wait", "--for=delete", f"pod/{RUNNING}", f"--timeout={SECONDS:.0f}s")
+    pods = hub.run("-n", "hub", "get", "pods")
+    for job, way in (
+        (WAITING, "Pending -> Cancelled"),
+        (RUNNING, "Pending -> Preparing -> Running -> Cancelled"),
+    ):
+        report.check(f"{job} went {way}", way, trail(hub.journal.history(job)))
+    report.add(f"the pod of {RUNNING} is gone", ok=RUNNING not in pods)
+
+
+def _one_runs_one_waits(hub: Hub) -> bool:
+    waiting = hub.journal.last(WAITING)
+    return hub.journal.is_in(RUNNING, "Running") and waiting is not None and waiting.reason == "GroupQuota"
+
+
+def cancel(job: str, hub: Hub) -> None:
+    """As a user does it."""
+    hub.run("-n", "hub", "patch", "phj", job, "--type=merge", "-p", PATCH)

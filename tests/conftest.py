@@ -1,0 +1,104 @@
+"""What the tests share: the real parts, each started once, when a test first asks for it."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.hub import SERVICES, Hub, Kubectl, kubectl_for
+from tests.support.stacks import LocalStack, docker_broker, given
+
+from dev.options import default_node
+from dev.stack import Stack
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marks."""
+    config.addinivalue_line("markers", "real_node: needs Linux and root; runs real containers")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show, for a failed test of the stack, what happened in it."""
+    report = yield
+    for used in getattr(item, "funcargs", {}).values():
+        if report.failed and isinstance(used, Hub):
+            report.sections += used.report()
+    return report
+
+
+@pytest.fixture(scope="session")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The stack whose parts start as they are asked for; all of it ends with the session."""
+    local = LocalStack(tmp_path_factory.mktemp("stack"))
+    yield local
+    Stack(local.state).down()
+
+
+@pytest.fixture(scope="session")
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kubeconfig of a real API server that has our CRDs."""
+    if kubeconfig := given("KUBECONFIG"):
+        stack = Stack(tmp_path_factory.mktemp("cluster"), parts=(), kubeconfig=Path(kubeconfig))
+        stack.up()
+        return stack.kubeconfig
+    local: LocalStack = request.getfixturevalue("local_stack")
+    return local.parts("control-plane").kubeconfig
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a real RabbitMQ in which no service works."""
+    if url := given("AMQP_URL"):
+        yield url
+        return
+    with docker_broker() as url:
+        if url:
+            yield url
+        else:
+            local: LocalStack = request.getfixturevalue("local_stack")
+            yield local.broker()
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: Path) -> Kubectl:
+    """Kubectl with the control plane: arguments and `input`; never raises because it failed."""
+    return kubectl_for(control_plane)
+
+
+@pytest.fixture(scope="session")
+def kwok_stack(local_stack: LocalStack) -> Stack:
+    """The whole stack with pods that KWOK plays."""
+    return local_stack.whole()
+
+
+@pytest.fixture(scope="session")
+def real_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack with real containers."""
+    if default_node() != "real":
+        pytest.skip("real containers need Linux and root")
+    with Stack(tmp_path_factory.mktemp("real"), node="real") as stack:
+        yield stack
+
+
+@pytest.fixture
+def hub(kwok_stack: Stack) -> Iterator[Hub]:
+    """This test's corner of the stack with KWOK's pods."""
+    yield from _hub(kwok_stack)
+
+
+@pytest.fixture
+def real_hub(real_stack: Stack) -> Iterator[Hub]:
+    """This test's corner of the stack with real containers."""
+    yield from _hub(real_stack)
+
+
+def _hub(stack: Stack) -> Iterator[Hub]:
+    if not all(stack.component(name).is_current() for name in SERVICES):
+        stack.up()  # An earlier test failed between a kill and a start.
+    hub = Hub(stack)
+    try:
+        with hub.history:
+            yield hub
+            hub.check()
+    finally:
+        hub.clean()

@@ -1,0 +1,162 @@
+"""The Kubernetes API for tests: small, synchronous, and none of the product's own code.
+
+What the services did is proven from what this reads.
+"""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+import yaml
+
+Object = dict[str, Any]
+
+PLURALS = {
+    "PhJob": "apis/primehub.io/v1alpha1/{}/phjobs",
+    "PhGroup": "apis/primehub.io/v1alpha1/{}/phgroups",
+    "InstanceType": "apis/primehub.io/v1alpha1/{}/instancetypes",
+    "Image": "apis/primehub.io/v1alpha1/{}/images",
+    "Dataset": "apis/primehub.io/v1alpha1/{}/datasets",
+    "Pod": "api/v1/{}/pods",
+    "Event": "api/v1/{}/events",
+    "ConfigMap": "api/v1/{}/configmaps",
+    "Lease": "apis/coordination.k8s.io/v1/{}/leases",
+}
+"""Where the objects of a kind are."""
+SECONDS = 60.0
+
+
+class ApiError(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class Api:
+    """One namespace of the cluster of a kubeconfig."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        """Reads the kubeconfig; asks nothing yet."""
+        content = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+        address = urlsplit(cluster["server"])
+        self.host, self.port = address.hostname or "", address.port or 443
+        self.namespace = namespace
+        self._headers = {"Accept": "application/json"}
+        if "token" in user:
+            self._headers["Authorization"] = f"Bearer {user['token']}"
+        data = cluster.get("certificate-authority-data")
+        self._tls = ssl.create_default_context(
+            cafile=cluster.get("certificate-authority"), cadata=b64decode(data).decode() if data else None
+        )
+        if "client-certificate" in user:
+            self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
+
+    def list(self, kind: str, **query: str) -> Object:
+        """The collection, with its revision."""
+        return self._call("GET", self._path(kind, query=query))
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object, or None."""
+        try:
+            return self._call("GET", self._path(kind, name))
+        except ApiError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    def create(self, manifest: Object) -> Object:
+        """Create it in this namespace."""
+        return self._call("POST", self._path(manifest["kind"]), manifest)
+
+    def merge(self, kind: str, name: str, change: Object, *, subresource: str = "") -> Object:
+        """Change it by a merge patch."""
+        path = self._path(kind, name) + (f"/{subresource}" if subresource else "")
+        return self._call("PATCH", path, change, "application/merge-patch+json")
+
+    def delete(self, kind: str, name: str, **query: str) -> None:
+        """Delete it, if it is there."""
+        try:
+            self._call("DELETE", self._path(kind, name, query))
+        except ApiError as error:
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+
+    def delete_all(self, kind: str, **query: str) -> None:
+        """Delete the chosen objects of the kind with one request."""
+        self._call("DELETE", self._path(kind, query=query))
+
+    def create_namespace(self) -> None:
+        """Make this namespace."""
+        self._call("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+
+    def delete_namespace(self) -> None:
+        """Delete it; returns before it is gone."""
+        self._call("DELETE", f"/api/v1/namespaces/{self.namespace}")
+
+    def watch(self, kind: str, revision: str, **query: str) -> "Watch":
+        """Every change after the revision."""
+        query |= {"watch": "true", "resourceVersion": revision}
+        connection = self._connect(timeout=None)
+        connection.request("GET", self._path(kind, query=query), headers=self._headers)
+        return Watch(connection, connection.getresponse())
+
+    def _path(self, kind: str, name: str = "", query: dict[str, str] | None = None) -> str:
+        path = "/" + PLURALS[kind].format(f"namespaces/{self.namespace}")
+        return path + (f"/{name}" if name else "") + (f"?{urlencode(query)}" if query else "")
+
+    def _connect(self, timeout: float | None = SECONDS) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(self.host, self.port, context=self._tls, timeout=timeout)
+
+    def _call(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Object:
+        connection = self._connect()
+        try:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, {**self._headers, "Content-Type": content})
+            response = connection.getresponse()
+            answer: Object = json.loads(response.read())
+            if not 200 <= response.status < 300:
+                raise ApiError(response.status, answer.get("message", ""))
+            return answer
+        finally:
+            connection.close()
+
+
+class Watch:
+    """A watch under way; `end` from another thread ends its iteration."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        # Of its own, so that the reader's TLS is not touched from another thread.
+        self._handle = socket.socket(fileno=os.dup(connection.sock.fileno()))
+
+    def __iter__(self) -> Iterator[Object]:
+        """Each event as the API server sends it."""
+        if self._response.status != http.HTTPStatus.OK:
+            raise ApiError(self._response.status, self._response.read().decode())
+        while line := self._response.readline():
+            yield json.loads(line)
+
+    def end(self) -> None:
+        """Cut the connection."""
+        with suppress(OSError):
+            self._handle.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+        self._response.close()
+        self._connection.close()

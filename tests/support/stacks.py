@@ -1,0 +1,93 @@
+"""The local stack of a test session, and what may stand for parts of it.
+
+Order, as everywhere in this project: a given endpoint, then a container where Docker can run one
+(RabbitMQ only), then the local programs of `dev`.
+"""
+
+import os
+import socket
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dev.site import Site
+from dev.stack import Part, Stack
+
+GPUS = {"nvidia.com/gpu": "1000"}
+"""What a KWOK node has besides its usual capacity."""
+DOCKER_SOCKET = "/var/run/docker.sock"
+RABBITMQ_IMAGE = "rabbitmq:3.13-alpine"
+VHOST = "tests"
+"""Of the local broker: beside `/`, in which the services work."""
+
+
+class LocalStack:
+    """One STATE whose parts start when they are wanted, and then stay."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def parts(self, *parts: Part) -> Stack:
+        """A stack of which these parts are up, whatever else is."""
+        stack = Stack(self.state, parts=parts)
+        stack.up()
+        return stack
+
+    def whole(self, settings: Path | None = None) -> Stack:
+        """All of it, with KWOK's nodes, and the services with these settings."""
+        stack = Stack(self.state, node="kwok", capacity=GPUS, settings=settings)
+        stack.up()
+        return stack
+
+    def broker(self) -> str:
+        """A virtual host of the broker in which nobody else works."""
+        url = self.parts("rabbitmq").amqp_url
+        address = urlsplit(url)
+        management = Site(self.state).url("rabbitmq-management", "http")
+        request = urllib.request.Request(f"{management}/api/vhosts/{VHOST}", method="PUT")  # noqa: S310 - http
+        login = b64encode(f"{address.username}:{address.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+        return f"{url.rstrip('/')}/{VHOST}"
+
+
+def given(name: str) -> str | None:
+    """An endpoint that the environment names."""
+    return os.environ.get(name) or None
+
+
+@contextmanager
+def docker_broker() -> Iterator[str | None]:
+    """A RabbitMQ in a container; None where Docker runs none. Costs nothing without a daemon."""
+    if not _docker_answers():
+        yield None
+        return
+    from docker.errors import DockerException  # type: ignore[import-untyped]  # noqa: PLC0415
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
+
+    testcontainers_config.ryuk_disabled = True  # It is stopped below.
+    container = DockerContainer(RABBITMQ_IMAGE).with_exposed_ports(5672)
+    container.waiting_for(LogMessageWaitStrategy("Server startup complete"))
+    try:
+        container.start()
+    except DockerException:
+        yield None  # The image can't be pulled here.
+        return
+    try:
+        host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
+        yield f"amqp://guest:guest@{host}:{port}/"
+    finally:
+        container.stop()
+
+
+def _docker_answers() -> bool:
+    host = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
+    if not host.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(host.removeprefix("unix://")) == 0
