@@ -97,6 +97,13 @@ class PodGone(Fact):
     job_uid: str = ""
 
 
+class DatasetGrant(Message):
+    """A dataset that a group is granted."""
+
+    name: str
+    writable: bool = False
+
+
 class GroupSeen(Fact):
     """A PhGroup. A map's value is the amount; an absent key is unlimited."""
 
@@ -111,6 +118,10 @@ class GroupSeen(Fact):
     default_active_deadline_seconds: int | None = None
     invalid: str = ""
     """What makes it unusable, for the user to read; empty if nothing does."""
+    datasets: tuple[DatasetGrant, ...] = ()
+    shared_volume: bool = False
+    launch_group_only: bool = True
+    home_symlink: bool = True
 
 
 class GroupGone(Fact):
@@ -138,6 +149,14 @@ class ImageSeen(Fact):
 
 class ImageGone(Fact):
     """An Image was deleted."""
+
+
+class DatasetSeen(Fact):
+    """A Dataset. What is in it stays in Kubernetes."""
+
+
+class DatasetGone(Fact):
+    """A Dataset was deleted."""
 
 
 # --- Orders: what pod-manager shall do. Each names the state that it was decided on. ---
@@ -247,7 +266,7 @@ class Heartbeat(Message):
 
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it
     JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
-    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone,
+    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone,
     Admit, Refuse, Explain, Requeue, TimeOut, Reclaim,
     SnapshotWanted, SnapshotBegin, SnapshotEnd, CatalogWanted, CatalogListed,
     Fence, FenceWanted, Heartbeat,

@@ -45,6 +45,8 @@ class JobSubmission(BaseModel):
     """Size of `/home/jovyan` (seed, Working Directory Size)."""
     grant_sudo: bool = False
     """Whether a command may gain privileges, as with sudo; off: the safer default."""
+    timezone: str = ""
+    """The commands' time zone, as `TZ`; none: the image's own."""
     node_selector: dict[str, str] = {}
     """Node labels for every job's pod (seed, Default Pod Scheduling)."""
     affinity: dict[str, Any] = {}

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pod_manager.pod_builder import UnbuildableError, build
+from pod_manager.pod_builder import Ingredients, UnbuildableError, build
 from shared.settings import JobSubmission
 
 SETTINGS = JobSubmission()
@@ -39,7 +39,7 @@ CPU_TINY = {
 
 def test_the_minimal_jobs_pod_is_this() -> None:
     """contract.md, The pod; the volumes of groups and datasets come on top of it."""
-    pod = build(a_phjob(), IMAGE, CPU_TINY, SETTINGS)
+    pod = build(a_phjob(), Ingredients(IMAGE, CPU_TINY), SETTINGS)
     usage = json.loads(pod["metadata"]["annotations"].pop("primehub.io/usage"))
     assert usage == {
         "component": "job",
@@ -95,7 +95,7 @@ def test_a_gpu_job_gets_the_gpu_image_and_gpus_in_the_limits_only() -> None:
     job = a_phjob()
     job["status"]["resources"] = {"cpu": "2", "nvidia.com/gpu": "1"}
     instance_type = {"spec": {"requests.cpu": 1, "requests.nvidia.com/gpu": 1}}
-    (container,) = build(job, IMAGE, instance_type, SETTINGS)["spec"]["containers"]
+    (container,) = build(job, Ingredients(IMAGE, instance_type), SETTINGS)["spec"]["containers"]
     assert container["image"] == "img:gpu"
     assert container["resources"] == {
         "limits": {"cpu": "2", "nvidia.com/gpu": "1"},
@@ -109,7 +109,7 @@ def test_the_instance_types_scheduling_stands_on_top_of_the_settings() -> None:
         nodeSelector={"pool": "jobs", "zone": "a"}, tolerations=({"key": "jobs", "operator": "Exists"},)
     )
     instance_type = {"spec": {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "gpu"}]}}
-    spec = build(a_phjob(), IMAGE, instance_type, settings)["spec"]
+    spec = build(a_phjob(), Ingredients(IMAGE, instance_type), settings)["spec"]
     assert spec["nodeSelector"] == {"pool": "gpu", "zone": "a"}
     assert [toleration["key"] for toleration in spec["tolerations"]] == [
         "jobs",
@@ -121,11 +121,13 @@ def test_the_instance_types_scheduling_stands_on_top_of_the_settings() -> None:
 
 def test_a_dollar_in_a_name_reaches_the_command_as_it_is() -> None:
     """Kubernetes would expand $(NAME) in a variable's value."""
-    (container,) = build(a_phjob(userName="$(PATH)"), IMAGE, CPU_TINY, SETTINGS)["spec"]["containers"]
+    (container,) = build(a_phjob(userName="$(PATH)"), Ingredients(IMAGE, CPU_TINY), SETTINGS)["spec"][
+        "containers"
+    ]
     assert {"name": "PRIMEHUB_USER", "value": "$$(PATH)"} in container["env"]
 
 
 def test_an_image_without_a_url_is_named() -> None:
     """The job fails with PodCreationFailed and this text."""
     with pytest.raises(UnbuildableError, match="image 'empty' has no url"):
-        build(a_phjob(), {"metadata": {"name": "empty"}, "spec": {}}, CPU_TINY, SETTINGS)
+        build(a_phjob(), Ingredients({"metadata": {"name": "empty"}, "spec": {}}, CPU_TINY), SETTINGS)

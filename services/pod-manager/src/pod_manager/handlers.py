@@ -3,16 +3,12 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from pod_manager import catalog
 from pod_manager.jobs import Jobs
 from pod_manager.orders import Orders
 from shared import topology
 from shared.lifecycle import Event
 from shared.messages import (
-    ImageGone,
-    ImageSeen,
-    InstanceTypeGone,
-    InstanceTypeSeen,
+    Fact,
     JobGone,
     JobSeen,
     Message,
@@ -63,14 +59,8 @@ class Handlers:
                 self._jobs.pod_seen(fact, listed=listed)
             case PodGone():
                 self._jobs.pod_gone(fact)
-            case ImageSeen():
-                self._jobs.catalog.put(catalog.IMAGES, fact, listed=listed)
-            case ImageGone():
-                self._jobs.catalog.drop(catalog.IMAGES, fact)
-            case InstanceTypeSeen():
-                self._jobs.catalog.put(catalog.INSTANCE_TYPES, fact, listed=listed)
-            case InstanceTypeGone():
-                self._jobs.catalog.drop(catalog.INSTANCE_TYPES, fact)
+            case Fact():
+                self._jobs.catalog.fact(fact, listed=listed)
 
     def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
         """The janitor or the scheduler orders something."""

@@ -6,7 +6,7 @@ other until nothing is left to do. What it writes is made by `status` and `pod_b
 
 import structlog
 
-from pod_manager import catalog, metrics, status
+from pod_manager import catalog, grants, metrics, status
 from pod_manager.lanes import Lanes
 from pod_manager.plan import (
     CreatePod,
@@ -18,7 +18,8 @@ from pod_manager.plan import (
     next_step,
     wish_is_pointless,
 )
-from pod_manager.pod_builder import UnbuildableError, build
+from pod_manager.pod_builder import Ingredients, UnbuildableError, build
+from pod_manager.volumes import GrantedDataset
 from pod_manager.writes import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError, UnreachableError
@@ -238,20 +239,26 @@ class Jobs:
     async def _manifest(self, phjob: Object) -> Object:
         """The pod's manifest, from the catalog as it is now."""
         spec = phjob["spec"]
-        found = []
-        for kind, what, name in (
-            (catalog.IMAGES, "image", spec["image"]),
-            (catalog.INSTANCE_TYPES, "instance type", spec["instanceType"]),
-        ):
-            item = await self._writer.definite(
-                lambda kind=kind, name=name: self.catalog.get(kind, name),  # type: ignore[misc]
-                f"get {kind}",
-            )
-            if item is None:
-                msg = f"{what} {name!r} was deleted"
-                raise UnbuildableError(msg)
-            found.append(item)
-        return build(phjob, found[0], found[1], self._settings)
+        image = await self._item(catalog.IMAGES, spec["image"])
+        instance_type = await self._item(catalog.INSTANCE_TYPES, spec["instanceType"])
+        if image is None or instance_type is None:
+            missing = "image" if image is None else "instance type"
+            msg = f"{missing} {spec['image' if image is None else 'instanceType']!r} was deleted"
+            raise UnbuildableError(msg)
+        groups = list(self.catalog.groups)
+        ingredients = Ingredients(
+            image,
+            instance_type,
+            grants.group_volumes(spec["groupName"], spec["userName"], groups),
+            [
+                GrantedDataset(name, await self._item(catalog.DATASETS, name), writable)
+                for name, writable in grants.datasets(spec["groupName"], groups).items()
+            ],
+        )
+        return build(phjob, ingredients, self._settings)
+
+    async def _item(self, kind: str, name: str) -> Object | None:
+        return await self._writer.definite(lambda: self.catalog.get(kind, name), f"get {kind}")
 
     async def _pod_refused(self, job: JobSeen, error: RefusedError) -> bool:
         """The API server does not take the pod: because of its name, itself, or a policy."""

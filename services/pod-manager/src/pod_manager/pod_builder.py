@@ -1,13 +1,18 @@
 """The pod of a job, as a manifest (seed, Running Pod; contract.md, The pod).
 
-Pure: (job, image, instance type, settings) to a plain dict. Who creates it is `jobs`' part.
+Pure: (job, catalog as granted, settings) to a plain dict. Volumes and variables come from `volumes`,
+the way the command starts from `entrypoint`; who creates the pod is `jobs`' part.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from pod_manager.entrypoint import command, literal
+from pod_manager.grants import GroupVolume
 from pod_manager.status import rendered
+from pod_manager.volumes import HOME, GrantedDataset, parts
 from shared.errors import PermanentError
 from shared.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from shared.phjob import API_VERSION, FENCE_ANNOTATION
@@ -17,21 +22,27 @@ from shared.settings import JobSubmission
 
 Object = Mapping[str, Any]
 
-HOME = "/home/jovyan"
 JOVYAN_GROUP = 100
 """The group id of the user jovyan in Jupyter's images."""
 USAGE_ANNOTATION = "primehub.io/usage"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-_RUN = 'if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; else exec sh -c "$1"; fi'
-"""Runs the command under bash where the image has it."""
 
 
 class UnbuildableError(PermanentError):
     """What the pod is made of is missing or unusable; the text names it."""
 
 
-def build(job: Object, image: Object, instance_type: Object, settings: JobSubmission) -> Object:
+@dataclass(frozen=True)
+class Ingredients:
+    """What a pod is made of: the catalog's objects, as the job's groups grant them."""
+
+    image: Object
+    instance_type: Object
+    groups: Sequence[GroupVolume] = ()
+    datasets: Sequence[GrantedDataset] = ()
+
+
+def build(job: Object, ingredients: Ingredients, settings: JobSubmission) -> Object:
     """The manifest of the job's pod.
 
     `job` is the PhJob as admitted: its `status.resources` are the pod's limits, so that a pod never
@@ -42,6 +53,10 @@ def build(job: Object, image: Object, instance_type: Object, settings: JobSubmis
 
     """
     metadata, spec, status = job["metadata"], job["spec"], job["status"]
+    image, instance_type = ingredients.image, ingredients.instance_type
+    given = parts(ingredients.groups, ingredients.datasets)
+    launch = GroupVolume(spec["groupName"], home_symlink=False)
+    profile = f"/project/{launch.folder}/.primehub/profile"
     limits = {name: parse(name, quantity) for name, quantity in status["resources"].items()}
     return {
         "apiVersion": "v1",
@@ -72,6 +87,7 @@ def build(job: Object, image: Object, instance_type: Object, settings: JobSubmis
             "enableServiceLinks": False,
             "securityContext": {
                 "fsGroup": JOVYAN_GROUP,
+                "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             **_scheduling(instance_type, settings),
@@ -81,21 +97,23 @@ def build(job: Object, image: Object, instance_type: Object, settings: JobSubmis
                     "name": MAIN,
                     "image": _image_url(image, gpu=any(n and is_gpu(r) for r, n in limits.items())),
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["sh", "-c", _RUN, "phjob", spec["command"]],
+                    "command": command(spec["command"], profile, given.links, given.notices),
                     "workingDir": HOME,
-                    "env": _env(job),
+                    "env": _env(job, given.env, settings),
                     "resources": _resources(limits, instance_type),
                     "securityContext": {"allowPrivilegeEscalation": settings.grant_sudo},
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": [
                         {"name": "home", "mountPath": HOME},
                         {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount path
+                        *given.mounts,
                     ],
                 }
             ],
             "volumes": [
                 {"name": "home", "emptyDir": {"sizeLimit": settings.working_dir_size}},
                 {"name": "dshm", "emptyDir": {"medium": "Memory"}},
+                *given.volumes,
             ],
         },
     }
@@ -120,9 +138,10 @@ def _annotations(job: Object) -> dict[str, str]:
     }
 
 
-def _env(job: Object) -> list[dict[str, str]]:
+def _env(job: Object, from_datasets: Mapping[str, str], settings: JobSubmission) -> list[dict[str, str]]:
     spec = job["spec"]
     variables = {
+        **from_datasets,
         "PRIMEHUB_USER": spec["userName"],
         "PRIMEHUB_GROUP": spec["groupName"],
         "GROUP_ID": spec.get("groupId", ""),
@@ -131,9 +150,9 @@ def _env(job: Object) -> list[dict[str, str]]:
         "INSTANCE_TYPE": spec["instanceType"],
         "IMAGE_NAME": spec["image"],
         "PHJOB_NAME": job["metadata"]["name"],
+        **({"TZ": settings.timezone} if settings.timezone else {}),
     }
-    # Kubernetes expands $(VAR) in values; $$ is a plain $.
-    return [{"name": k, "value": v.replace("$", "$$")} for k, v in variables.items()]
+    return [{"name": name, "value": literal(value)} for name, value in variables.items()]
 
 
 def _image_url(image: Object, *, gpu: bool) -> str:

@@ -15,6 +15,7 @@ from shared.kube import Kube, Object, Resource
 from shared.labels import GROUP_LABEL
 from shared.messages import (
     CatalogWanted,
+    DatasetGone,
     Fact,
     GroupGone,
     ImageGone,
@@ -75,6 +76,7 @@ KINDS: dict[str, _Kind] = {
         InstanceTypeGone,
     ),
     "images": _Kind(_ours("images"), lambda item, _: translate.image(item), ImageGone),
+    "datasets": _Kind(_ours("datasets"), lambda item, _: translate.dataset(item), DatasetGone),
 }
 CATALOG = ("phgroups", "instancetypes", "images")
 

@@ -10,6 +10,8 @@ from shared import topology
 from shared.labels import label_value
 from shared.messages import (
     CatalogListed,
+    DatasetGone,
+    DatasetSeen,
     Fact,
     GroupGone,
     GroupSeen,
@@ -34,12 +36,14 @@ AUDIENCE: dict[type[Fact], tuple[str, ...]] = {
     JobGone: (SCHEDULER, JANITOR, POD_MANAGER),
     PodSeen: (SCHEDULER, POD_MANAGER),
     PodGone: (SCHEDULER, POD_MANAGER),
-    GroupSeen: (SCHEDULER, JANITOR),
-    GroupGone: (SCHEDULER, JANITOR),
+    GroupSeen: (SCHEDULER, JANITOR, POD_MANAGER),
+    GroupGone: (SCHEDULER, JANITOR, POD_MANAGER),
     InstanceTypeSeen: (SCHEDULER, POD_MANAGER),
     InstanceTypeGone: (SCHEDULER, POD_MANAGER),
     ImageSeen: (SCHEDULER, POD_MANAGER),
     ImageGone: (SCHEDULER, POD_MANAGER),
+    DatasetSeen: (POD_MANAGER,),
+    DatasetGone: (POD_MANAGER,),
 }
 """Which services each kind of fact concerns."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared import resources
 from shared.errors import PermanentError
-from shared.messages import GroupSeen, ImageSeen, InstanceTypeSeen
+from shared.messages import DatasetGrant, DatasetSeen, GroupSeen, ImageSeen, InstanceTypeSeen
 
 Object = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ def group(item: Object) -> GroupSeen:
     metadata, spec = item["metadata"], item.get("spec") or {}
     name = metadata["name"]
     problems: list[str] = []
-    users = spec.get("users")
+    users, volume = spec.get("users"), spec.get("sharedVolume") or {}
     return GroupSeen(
         uid=metadata["uid"],
         name=name,
@@ -39,6 +39,13 @@ def group(item: Object) -> GroupSeen:
         instance_types=tuple(spec.get("instanceTypes") or ()),
         default_active_deadline_seconds=spec.get("jobDefaultActiveDeadlineSeconds"),
         invalid="; ".join(problems),
+        datasets=tuple(
+            DatasetGrant(name=grant["name"], writable=bool(grant.get("writable")))
+            for grant in spec.get("datasets") or ()
+        ),
+        shared_volume=bool(volume.get("enabled")),
+        launch_group_only=volume.get("launchGroupOnly", True),
+        home_symlink=volume.get("homeSymlink", True),
     )
 
 
@@ -68,6 +75,14 @@ def image(item: Object) -> ImageSeen:
         name=metadata["name"],
         resource_version=int(metadata["resourceVersion"]),
         invalid="" if spec.get("url") or spec.get("urlForGpu") else "it has no url",
+    )
+
+
+def dataset(item: Object) -> DatasetSeen:
+    """A Dataset."""
+    metadata = item["metadata"]
+    return DatasetSeen(
+        uid=metadata["uid"], name=metadata["name"], resource_version=int(metadata["resourceVersion"])
     )
 
 
