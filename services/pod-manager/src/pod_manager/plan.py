@@ -136,7 +136,7 @@ def _by_pod(pod: PodSeen, wish: Wish | None) -> Transit | None:
 
 
 def _why_failed(pod: PodSeen) -> str:
-    said = f": {pod.message}" if pod.message else ""
+    said = f": {pod.message.strip()}" if pod.message.strip() else ""
     if pod.exit_code is None:
         return f"the pod failed ({pod.reason or 'no reason given'}){said}"
     return f"exit code {pod.exit_code} ({pod.reason or 'Error'}){said}"
