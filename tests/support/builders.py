@@ -53,12 +53,12 @@ def a_group(name: str, **spec: Any) -> Object:
     return an_object("PhGroup", name, {"images": [IMAGE], "instanceTypes": [INSTANCE_TYPE], **spec})
 
 
-def an_instance_type(name: str = INSTANCE_TYPE, *, gpus: int = 0, **spec: Any) -> Object:
-    """An InstanceType with little CPU and memory."""
+def an_instance_type(name: str = INSTANCE_TYPE, spec: Object | None = None, *, gpus: int = 0) -> Object:
+    """An InstanceType with little CPU and memory; keys with dots are in `spec`."""
     limits: Object = {"limits.cpu": 0.5, "limits.memory": "256M"}
     if gpus:
         limits["limits.nvidia.com/gpu"] = gpus
-    return an_object("InstanceType", name, {**limits, **spec})
+    return an_object("InstanceType", name, {**limits, **(spec or {})})
 
 
 def an_image(name: str = IMAGE, **spec: Any) -> Object:

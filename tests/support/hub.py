@@ -53,6 +53,8 @@ class Hub:
         self.kubectl = kubectl_for(stack.kubeconfig)
         self.history = History(self.api)
         self._groups: set[str] = set()
+        self.everything = False
+        """Whether to show also what this test did not create by itself."""
         self._numbers = itertools.count(1)
         self._log_starts = {name: self._size(name) for name in SERVICES}
 
@@ -195,6 +197,8 @@ class Hub:
 
     def _is_ours(self, event: Event) -> bool:
         groups = {*self._groups, *map(label_value, self._groups)}
+        if self.everything:
+            return True
         return event.object["metadata"].get("labels", {}).get(TEST_LABEL) == self.id or event.group in groups
 
     def _size(self, name: str) -> int:

@@ -17,7 +17,7 @@ from shared.errors import PermanentError
 from shared.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from shared.phjob import API_VERSION, FENCE_ANNOTATION
 from shared.projection import MAIN
-from shared.resources import MEMORY, is_gpu, parse, parse_primehub
+from shared.resources import MEMORY, QuantityError, is_gpu, parse, parse_primehub
 from shared.settings import JobSubmission
 
 Object = Mapping[str, Any]
@@ -49,7 +49,7 @@ def build(job: Object, ingredients: Ingredients, settings: JobSubmission) -> Obj
     holds more than was counted.
 
     Raises:
-        UnbuildableError: the image has no url.
+        UnbuildableError: the image has no url, or a request is no quantity.
 
     """
     metadata, spec, status = job["metadata"], job["spec"], job["status"]
@@ -177,18 +177,16 @@ def _resources(limits: Mapping[str, int], instance_type: Object) -> dict[str, An
         for key, value in instance_type["spec"].items()
         if key.startswith(prefix) and value is not None
     }
-    return {
-        "limits": dict(rendered(limits)),
-        "requests": dict(
-            rendered(
-                {
-                    name: parse_primehub(name, quantity)
-                    for name, quantity in requests.items()
-                    if name in ("cpu", MEMORY, "ephemeral-storage")
-                }
-            )
-        ),
-    }
+    try:
+        amounts = {
+            name: parse_primehub(name, quantity)
+            for name, quantity in requests.items()
+            if name in ("cpu", MEMORY, "ephemeral-storage")
+        }
+    except QuantityError as error:
+        msg = f"instance type {instance_type['metadata']['name']!r} is unusable: requests: {error}"
+        raise UnbuildableError(msg) from error
+    return {"limits": dict(rendered(limits)), "requests": dict(rendered(amounts))}
 
 
 _STAY_ON_LOST_NODE = [
