@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.hub import SERVICES, Hub, Kubectl, kubectl_for
+from tests.support.hub import Hub, Kubectl, corner, kubectl_for
 from tests.support.stacks import LocalStack, docker_broker, given
 
 from dev.options import default_node
@@ -83,22 +83,12 @@ def real_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def hub(kwok_stack: Stack) -> Iterator[Hub]:
     """This test's corner of the stack with KWOK's pods."""
-    yield from _hub(kwok_stack)
+    with corner(kwok_stack) as hub:
+        yield hub
 
 
 @pytest.fixture
 def real_hub(real_stack: Stack) -> Iterator[Hub]:
     """This test's corner of the stack with real containers."""
-    yield from _hub(real_stack)
-
-
-def _hub(stack: Stack) -> Iterator[Hub]:
-    if not all(stack.component(name).is_current() for name in SERVICES):
-        stack.up()  # An earlier test failed between a kill and a start.
-    hub = Hub(stack)
-    try:
-        with hub.history:
-            yield hub
-            hub.check()
-    finally:
-        hub.clean()
+    with corner(real_stack) as hub:
+        yield hub

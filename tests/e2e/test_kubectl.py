@@ -32,8 +32,9 @@ def examples(hub: Hub) -> Iterator[list[str]]:
     jobs = [name.partition("/")[2] for name in applied if name.startswith("phjob.")]
     yield jobs
     hub.kubectl("delete", "-f", str(EXAMPLES))
-    for name in jobs:
-        hub.pod_is_gone(name)  # Another test may want these names.
+    for name in jobs:  # Another test may want these names.
+        hub.api.delete("Pod", name)
+        hub.pod_is_gone(name)
 
 
 def test_the_examples_run_as_they_are(hub: Hub, examples: list[str]) -> None:

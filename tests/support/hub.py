@@ -8,7 +8,8 @@ import itertools
 import json
 import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.support import promises
@@ -46,7 +47,7 @@ class Hub:
     """The namespace `hub`, as one test sees it."""
 
     def __init__(self, stack: Stack) -> None:
-        """Of a stack that is up; `start` it before use."""
+        """Of a stack that is up."""
         self.stack = stack
         self.id = secrets.token_hex(3)
         self.api = Api(stack.kubeconfig, NAMESPACE)
@@ -204,3 +205,17 @@ class Hub:
     def _size(self, name: str) -> int:
         log = self.service(name).log
         return log.stat().st_size if log.exists() else 0
+
+
+@contextmanager
+def corner(stack: Stack) -> Iterator[Hub]:
+    """A test's corner; at its end the history is held against what no test may break."""
+    if not all(stack.component(name).is_current() for name in SERVICES):
+        stack.up()  # Of another module's settings, or left dead by a test that failed.
+    hub = Hub(stack)
+    try:
+        with hub.history:
+            yield hub
+            hub.check()
+    finally:
+        hub.clean()

@@ -14,10 +14,10 @@ _CHUNK = 32_000
 
 _START = r"""
 if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
+# As process 1 this shell would ignore a SIGTERM, and its children would never see it.
+trap 'if [ $$ = 1 ]; then kill -TERM -1; else kill -TERM "$!"; fi' TERM INT
 "$shell" -c "$run" phjob "$@" &
 child=$!
-# As process 1 this shell would ignore a SIGTERM, and its children would never see it.
-trap 'if [ $$ = 1 ]; then kill -TERM -1; else kill -TERM "$child"; fi' TERM INT
 while :; do
   wait "$child"; code=$?
   kill -0 "$child" 2>/dev/null || exit "$code"
@@ -41,7 +41,7 @@ def command(script: str, profile: str, links: Iterable[tuple[str, str]], notices
     prelude += [f"ln -sfn {shlex.quote(target)} {shlex.quote(link)}" for target, link in links]
     source = f"if [ -r {shlex.quote(profile)} ]; then . {shlex.quote(profile)}; fi\n"
     run = _RUN.format(profile=source)
-    entry = "\n".join([*prelude, f"run={shlex.quote(run)}", _START.strip()])
+    entry = "\n".join(["trap 'exit 143' TERM INT", *prelude, f"run={shlex.quote(run)}", _START.strip()])
     chunks = [script[start : start + _CHUNK] for start in range(0, len(script), _CHUNK)]
     return [literal(part) for part in ["sh", "-c", entry, "phjob", *chunks]]
 
