@@ -84,9 +84,9 @@ def render(resource: str, amount: int) -> str:
 def is_gpu(resource: str) -> bool:
     """Whether the quota key `gpu` counts this resource of a pod.
 
-    `nvidia.com/gpu`, any other vendor's `.../gpu`, and Nvidia's MIG slices.
+    `nvidia.com/gpu`, any other vendor's `.../gpu`, Intel's `gpu.intel.com/...`, Nvidia's MIG slices.
     """
-    return resource.endswith("/gpu") or resource.startswith("nvidia.com/mig-")
+    return resource.endswith("/gpu") or resource.startswith(("nvidia.com/mig-", "gpu."))
 
 
 def charge(limits: Amounts) -> dict[str, int]:
