@@ -18,7 +18,11 @@ NO_EVICTION = dict.fromkeys(SIGNALS, "0%")
 
 
 def kubelet(site: Site, pki: Pki, programs: Path) -> Spec:
-    """Needs the API server and containerd. It leaves the host's firewall and cgroups of its own alone."""
+    """Needs the API server and containerd.
+
+    It leaves the host's firewall alone, but not a few of its sysctls (`vm.overcommit_memory`,
+    `kernel.panic`, ...): every kubelet sets them, and nothing sets them back.
+    """
     config, access = site.config / "kubelet.json", kubeconfig_file(site, NODE)
     health_port = site.ports["kubelet-health"]
     content = {

@@ -1,0 +1,96 @@
+"""PrimeHub's own objects apply as they are, and nothing that is no quantity does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.integration.crds.manifests import answer, patch, read, thing
+from tests.support.hub import Kubectl
+
+PRIMEHUB = (Path(__file__).parent / "primehub.yaml").read_text()
+
+
+@pytest.mark.parametrize("real", yaml.safe_load(PRIMEHUB))
+def test_primehubs_own_objects_apply_and_lose_nothing(
+    kubectl: Kubectl, namespace: str, real: dict[str, Any]
+) -> None:
+    """Without a warning, with every field that PrimeHub writes."""
+    kind = real["kind"].lower()
+    done = kubectl("apply", "-f", "-", input=thing(real["kind"], namespace, real["spec"]))
+    assert answer(done) == f"{kind}.primehub.io/one created"
+    assert read(kubectl, namespace, f"{kind}/one")["spec"] == real["spec"]
+
+
+def test_what_primehubs_console_writes_as_null_counts_as_absent(kubectl: Kubectl, namespace: str) -> None:
+    """The server drops it, so that no service has to know the difference."""
+    fine = {"limits.cpu": 1, "limits.memory": "1G"}
+    spec = {
+        **fine,
+        "requests.cpu": None,
+        "nodeSelector": None,
+        "tolerations": [{"operator": "Exists", "effect": None}],
+    }
+    assert kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, spec)).returncode == 0
+    assert read(kubectl, namespace, "instancetype/one")["spec"] == {
+        **fine,
+        "tolerations": [{"operator": "Exists"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        (
+            "limits.cpu",
+            [1, 0.5, 2.0, "2", "500m", ".25"],
+            ["lots", "1 core", 0, "0", "0m", -1, True, [], [1], {}, {"a": 1}, "9" * 33],
+        ),
+        (
+            "limits.memory",
+            ["4G", "0.5G", "512Mi", 536870912, "1e9"],
+            ["4GB", "4 G", "", 0, "0G", "-1G", "2E", 0.5, True, [], {}],
+        ),
+        ("limits.nvidia.com/gpu", [0, 8, "1"], [-1, 0.5, "half", "1Gi", True, []]),
+        ("limits.gpu", [1], [0.5]),
+        ("requests.cpu", [0, 0.1, "100m"], [-1, "some", False, {}]),
+        ("requests.memory", ["0G", "1G", 0], ["-1G", "some", 1.5]),
+        ("gpuResourceName", ["amd.com/gpu"], ["gpu", "amd.com/"]),
+    ],
+)
+def test_an_instance_type_takes_quantities_only(
+    kubectl: Kubectl, namespace: str, key: str, good: list[Any], bad: list[Any]
+) -> None:
+    """Numbers, fractions and strings, as the key allows; a refusal names the key."""
+    fine = {"limits.cpu": 1, "limits.memory": "1G"}
+    for value in good:
+        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**fine, key: value}))
+        assert done.returncode == 0, (value, answer(done))
+    for value in bad:
+        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**fine, key: value}))
+        assert done.returncode == 1, value
+        assert f"spec.{key}" in answer(done)
+
+
+def test_a_groups_quota_takes_known_resources_and_quantities_only(kubectl: Kubectl, namespace: str) -> None:
+    """No misspelt key, no fraction outside a string, nothing negative; what is refused changes nothing."""
+    good = {"cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2}
+    assert (
+        kubectl(
+            "create", "-f", "-", input=thing("PhGroup", namespace, {"userQuota": good, "groupQuota": good})
+        ).returncode
+        == 0
+    )
+    for quota in (
+        {"gpus": 1},
+        {"CPU": 1},
+        {"mem": "1G"},
+        {"/gpu": 1},
+        {"cpu": 0.5},
+        {"cpu": "-1"},
+        {"memory": "4GB"},
+        {"memory": "2E"},
+        {"gpu": True},
+    ):
+        assert patch(kubectl, namespace, "phg/one", {"spec": {"groupQuota": quota}}).returncode == 1, quota
+    assert read(kubectl, namespace, "phg/one")["spec"]["groupQuota"] == good
