@@ -71,7 +71,8 @@ def load(settings: type[S]) -> S:
         loaded = settings.load()
         loaded.job_submission()
     except SettingsError as error:
-        sys.exit(f"bad setting: {error}")
+        sys.stderr.write(f"bad setting: {error}\n")
+        sys.exit(2)
     return loaded
 
 

@@ -1,0 +1,87 @@
+"""docs/errors.md, what the scheduler and the services answer: each row, word for word."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.hub import NAMESPACE, Hub
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+CATALOG = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1]  # type: ignore[index]
+COMMON = {
+    "command": "true",
+    "userName": "bob",
+    "groupName": "small",
+    "image": "base-notebook",
+    "instanceType": "cpu-tiny",
+}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the table below a line with this heading."""
+    table = PAGE[PAGE.index(f"| {heading} |") :].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+@pytest.fixture(scope="module")
+def catalog(kwok_stack: Any) -> Iterator[None]:
+    """What the page takes for granted."""
+    examples = [argument for n in range(1, 6) for argument in ("-f", str(*_example(n)))]
+    kwok_stack.kubectl("apply", *examples)
+    kwok_stack.kubectl("apply", "-f", "-", given=CATALOG)
+    yield
+    kwok_stack.kubectl("delete", *examples)
+    kwok_stack.kubectl("delete", "-f", "-", given=CATALOG)
+
+
+def _example(number: int) -> list[Path]:
+    return list((ROOT / "k8s" / "examples").glob(f"{number:02}-*.yaml"))
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize(("says", "reason", "message"), rows("The job says"))
+def test_a_job_that_can_never_run_reads_what_the_page_says(
+    hub: Hub, says: str, reason: str, message: str
+) -> None:
+    """Reason and message."""
+    spec = {**COMMON, **yaml.safe_load("{" + says.strip("`") + "}")}
+    name = hub.name("job")
+    job = {
+        "apiVersion": "primehub.io/v1alpha1",
+        "kind": "PhJob",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+    hub.create(job)
+    status = hub.reaches(name, "Failed")
+    assert (status["reason"], status["message"]) == (reason, message)
+
+
+@pytest.mark.parametrize(("setting", "line"), rows("Setting"))
+def test_a_service_with_a_bad_setting_says_what_the_page_says(
+    tmp_path: Path, setting: str, line: str
+) -> None:
+    """In one line, with exit code 2, and without a traceback."""
+    content = re.search(r"`(.*)`", setting)[1]  # type: ignore[index]
+    file = tmp_path / "settings.yaml"
+    if setting.startswith("a file with"):
+        file.write_text(content)
+        content = f"SETTINGS_FILE={file}"
+    name, _, value = content.partition("=")
+    done = subprocess.run(
+        [sys.executable, "-m", "janitor"],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == line.strip("`").replace("FILE", str(file))
