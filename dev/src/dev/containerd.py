@@ -37,16 +37,16 @@ def containerd(site: Site, programs: Path) -> Spec:
 
 def load_images(site: Site, programs: Path) -> None:
     """Import our images, unless they are there."""
-    if set(_ctr(site, programs, "images", "list", "--quiet").split()) >= {image.NOTEBOOK, image.PAUSE}:
+    if set(_ctr(site, programs, "images", "list", "--quiet").split()) >= image.ALL:
         return
-    busybox = found("busybox-static")
-    if busybox is None:
-        raise DevError("no static busybox: install busybox-static")
+    busybox, bash = found("busybox-static"), found("bash-static")
+    if busybox is None or bash is None:
+        raise DevError("no static busybox or bash: install busybox-static and bash-static")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "images.tar")
         image.write_archive(
-            archive, busybox, applets, ARCHITECTURES.get(platform.machine(), platform.machine())
+            archive, busybox, applets, bash, ARCHITECTURES.get(platform.machine(), platform.machine())
         )
         # Unpacked when a container needs it, by the snapshotter that it needs.
         _ctr(site, programs, "images", "import", "--no-unpack", str(archive))

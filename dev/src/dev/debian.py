@@ -20,10 +20,11 @@ PROOF = {
     "runc": ("/usr/sbin/runc", "/usr/bin/runc"),
     "containernetworking-plugins": ("/usr/lib/cni/bridge",),
     "busybox-static": ("/usr/bin/busybox", "/bin/busybox"),
+    "bash-static": ("/usr/bin/bash-static", "/bin/bash-static"),
     "iproute2": ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"),
 }
 RABBITMQ_PACKAGES = ("rabbitmq-server",)
-REAL_NODE_PACKAGES = ("runc", "containernetworking-plugins", "busybox-static", "iproute2")
+REAL_NODE_PACKAGES = ("runc", "containernetworking-plugins", "busybox-static", "bash-static", "iproute2")
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Put here by PhJob while it installs packages: start no service.\nexit 101\n"

@@ -1,7 +1,7 @@
 """The images of the real node, made here: nothing is pulled, so no registry is needed.
 
-A static busybox, once as a notebook image as jobs use it (user jovyan, home /home/jovyan), once as
-the pause image that holds a pod's namespaces.
+A static busybox as a notebook image as jobs use it (user jovyan, home /home/jovyan), without and with
+a bash, and as the pause image that holds a pod's namespaces.
 """
 
 import hashlib
@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NOTEBOOK = "primehub.dev/base-notebook:busybox"
+NOTEBOOK_WITH_BASH = "primehub.dev/base-notebook:bash"
 PAUSE = "primehub.dev/pause:busybox"
+ALL = {NOTEBOOK, NOTEBOOK_WITH_BASH, PAUSE}
 
 JOVYAN, USERS = 1000, 100
 PASSWD = f"root:x:0:0:root:/root:/bin/sh\njovyan:x:{JOVYAN}:{USERS}::/home/jovyan:/bin/sh\n"
@@ -21,9 +23,12 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EPOCH = "1970-01-01T00:00:00Z"
 
 
-def write_archive(target: Path, busybox: Path, applets: list[str], architecture: str) -> None:
-    """Both images as one archive in Docker's format, as `ctr images import` reads it."""
-    layer = _layer(busybox.read_bytes(), applets)
+def write_archive(target: Path, busybox: Path, applets: list[str], bash: Path, architecture: str) -> None:
+    """All images as one archive in Docker's format, as `ctr images import` reads it."""
+    layers = {
+        "layer.tar": _layer(busybox.read_bytes(), applets),
+        "bash.tar": _tar([(_entry("bin/bash", mode=0o755), bash.read_bytes())]),
+    }
     run_as_jovyan = {
         "User": str(JOVYAN),
         "Env": [PATH, "HOME=/home/jovyan"],
@@ -31,12 +36,16 @@ def write_archive(target: Path, busybox: Path, applets: list[str], architecture:
         "Cmd": ["sh"],
     }
     hold_on = {"User": "65535:65535", "Env": [PATH], "Entrypoint": ["/bin/busybox", "sleep", "infinity"]}
-    manifest, files = [], {"layer.tar": layer}
-    for tag, config in ((NOTEBOOK, run_as_jovyan), (PAUSE, hold_on)):
-        content = _image_config(config, layer, architecture)
+    manifest, files = [], dict(layers)
+    for tag, config, names in (
+        (NOTEBOOK, run_as_jovyan, ["layer.tar"]),
+        (NOTEBOOK_WITH_BASH, run_as_jovyan, ["layer.tar", "bash.tar"]),
+        (PAUSE, hold_on, ["layer.tar"]),
+    ):
+        content = _image_config(config, [layers[name] for name in names], architecture)
         name = f"{hashlib.sha256(content).hexdigest()}.json"
         files[name] = content
-        manifest.append({"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]})
+        manifest.append({"Config": name, "RepoTags": [tag], "Layers": names})
     files["manifest.json"] = json.dumps(manifest).encode()
     target.write_bytes(_tar([(_entry(name), content) for name, content in files.items()]))
 
@@ -61,14 +70,17 @@ def _layer(busybox: bytes, applets: list[str]) -> bytes:
     return _tar([*members, *((link, b"") for link in links)])
 
 
-def _image_config(config: Mapping[str, object], layer: bytes, architecture: str) -> bytes:
+def _image_config(config: Mapping[str, object], layers: list[bytes], architecture: str) -> bytes:
     content = {
         "architecture": architecture,
         "os": "linux",
         "created": EPOCH,
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-        "history": [{"created": EPOCH, "created_by": "phjob dev"}],
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers],
+        },
+        "history": [{"created": EPOCH, "created_by": "phjob dev"} for _ in layers],
     }
     return json.dumps(content).encode()
 

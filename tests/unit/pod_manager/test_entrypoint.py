@@ -27,8 +27,9 @@ def start(
     profile: str = NO_PROFILE,
     links: list[tuple[str, str]] | None = None,
     notices: list[str] | None = None,
+    env: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    argv = [expanded(part) for part in command(script, profile, links or [], notices or [])]
+    argv = [expanded(part) for part in command(script, profile, links or [], notices or [], env)]
     if not shutil.which(SHELLS[shell][0]):
         pytest.fail(f"{shell} is missing: install it")
     return subprocess.Popen(
@@ -141,6 +142,14 @@ def test_a_groups_profile_is_sourced_before_the_command(shell: str, tmp_path: Pa
 def test_the_command_runs_under_bash_where_there_is_one() -> None:
     """contract.md, The pod."""
     assert run("echo ${BASH_VERSION:+bash}")[1] == "bash\n"
+
+
+@every_shell
+def test_a_variable_that_no_shell_can_name_is_there_all_the_same(shell: str) -> None:
+    """An env dataset's `MY-DB_USER` (contract.md, The pod); its value is whatever it is."""
+    value = "it's $HOME"
+    code, out, _ = run("env | grep ^MY-", shell, env={"MY-DB_USER": value, "MY_DB_USER": value})
+    assert (code, out) == (0, f"MY-DB_USER={value}\n")
 
 
 def test_the_command_finds_nothing_of_the_entry_in_its_shell() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 
 from pod_manager.handlers import Handlers
-from pod_manager.jobs import Jobs
+from pod_manager.jobs import PHJOBS, Jobs
 from pod_manager.orders import Orders
 from pod_manager.settings import PodManagerSettings
 from pod_manager.writes import Writer
@@ -22,6 +22,8 @@ def main() -> None:
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
         clock = SystemClock()
         async with kube.connect(settings.kubeconfig, settings.namespace) as api:
+            service.health.waiting_for = lambda: "the API server"
+            await api.get(PHJOBS, "any")  # Whoever can't reach it says so and takes no orders.
             writer = Writer(clock)
             stream = Stream(topology.POD_MANAGER, service.identity, bus.send)
             jobs = Jobs(api, clock, writer, job_submission)

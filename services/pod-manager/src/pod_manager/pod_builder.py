@@ -97,7 +97,7 @@ def build(job: Object, ingredients: Ingredients, settings: JobSubmission) -> Obj
                     "name": MAIN,
                     "image": _image_url(image, gpu=any(n and is_gpu(r) for r, n in limits.items())),
                     "imagePullPolicy": "IfNotPresent",
-                    "command": command(spec["command"], profile, given.links, given.notices),
+                    "command": command(spec["command"], profile, given.links, given.notices, given.env),
                     "workingDir": HOME,
                     "env": _env(job, given.env, settings),
                     "resources": _resources(limits, instance_type),
