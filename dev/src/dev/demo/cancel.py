@@ -23,7 +23,7 @@ def show(hub: Hub, report: Report) -> None:
         hub.wait(lambda job=job: hub.journal.is_in(job, "Cancelled"), SECONDS, watch)  # type: ignore[misc]
     watch.end()
     hub.screen.say(
-        "A cancelled job leaves its record, and no pod. The pods that are still there are those of other jobs."
+        "A cancelled job leaves its record, and no pod; those that are still there belong to other jobs."
     )
     hub.run("-n", "hub", "wait", "--for=delete", f"pod/{RUNNING}", f"--timeout={SECONDS:.0f}s")
     pods = hub.run("-n", "hub", "get", "pods")

@@ -14,7 +14,7 @@ from dev.demo.journal import FINAL, Seen, trail
 from dev.demo.report import Report
 
 DECIDED_SECONDS = 60.0
-DONE_SECONDS = 180.0
+DONE_SECONDS = 120.0
 GPU = "nvidia.com/gpu"
 NODE_GPUS = "8"
 QUOTA_GPUS = 4
@@ -67,8 +67,8 @@ def prepare(hub: Hub) -> None:
     """Give the node GPUs to count, and create the groups."""
     hub.screen.heading("GPUs for the examples")
     hub.screen.say(
-        "No real GPU is needed: quotas count what jobs ask for. So that the pods find a node, it is said to\n"
-        f"have {NODE_GPUS}: an extended resource, which Kubernetes counts by number, with no device behind it."
+        "No real GPU is needed: quotas count what jobs ask for. So that their pods find a node, it is said\n"
+        f"to have {NODE_GPUS}: an extended resource, which Kubernetes just counts; no device is behind it."
     )
     amount = {GPU: NODE_GPUS}
     patch = json.dumps({"status": {"capacity": amount, "allocatable": amount}}, separators=(",", ":"))

@@ -34,6 +34,8 @@ class Hub:
         self._env = {"KUBECONFIG": str(kubeconfig)}
         self._kubectl = str(kubectl_path())
         self._followed = 0
+        self.in_vain = False
+        """Whether something was awaited that did not come in time."""
         self.journal = Journal(self.follow(*journal.WATCH))
         self.pods = Pods(self.follow(*pods.WATCH))
 
@@ -55,8 +57,8 @@ class Hub:
         output = self._state / f"kubectl-{self._followed}.log"
         return Follow([self._kubectl, *args], {**mark(self._state), **self._env}, output)
 
-    def wait(self, done: Callable[[], bool], seconds: float, shown: Follow | None = None) -> bool:
-        """Wait until the journal says so; whether it did in time.
+    def wait(self, done: Callable[[], bool], seconds: float, shown: Follow | None = None) -> None:
+        """Wait until the journal says so, or it takes too long (`in_vain`).
 
         `shown`: a command whose lines are shown meanwhile, as they come.
         """
@@ -66,8 +68,11 @@ class Hub:
             ready = done()
             if shown:
                 self._show(shown, linger=ready)
-            if ready or time.monotonic() > deadline:
-                return ready
+            if ready:
+                return
+            if time.monotonic() > deadline:
+                self.in_vain = True
+                return
             time.sleep(POLL_SECONDS)
 
     def _show(self, follow: Follow, *, linger: bool) -> None:

@@ -26,8 +26,9 @@ def submit(hub: Hub) -> None:
     """Create the job, and leave it alone."""
     hub.screen.heading("A job that can't start")
     hub.screen.say(
-        f"Its image doesn't exist. It has {PREPARING_TIMEOUT_SECONDS} s to start, by the settings of this demo\n"
-        "(jobSubmission.preparingTimeoutSeconds, by default 180), and is looked at again after the examples."
+        "Its image doesn't exist. This demo's settings give every pod "
+        f"{PREPARING_TIMEOUT_SECONDS} s to start, not the usual 180\n"
+        "(jobSubmission.preparingTimeoutSeconds). It is looked at again after the examples."
     )
     hub.run("create", "-f", "k8s/demo/requeue.yaml")
 
@@ -35,7 +36,8 @@ def submit(hub: Hub) -> None:
 def show(hub: Hub, report: Report) -> None:
     """Show that it was requeued, and cancel it."""
     hub.screen.heading("Requeue")
-    if not hub.wait(lambda: _is_requeued(hub), 0):
+    hub.journal.read()
+    if not _is_requeued(hub):
         with working(f"waiting until {JOB} is requeued for the second time"):
             hub.wait(lambda: _is_requeued(hub), SECONDS)
     hub.screen.say(f"What has become of {JOB} since, change by change, as the API server saw it:")
@@ -65,8 +67,9 @@ def _check_requeue(history: list[Seen], report: Report) -> None:
     way = "Pending -> Preparing -> Pending"
     report.check(f"{JOB} went {way}", way, trail(history))
     last = history[-1]
-    words = f"requeued {last.requeued}, reason {last.reason}"
-    report.check(f"it says why: {last.message.partition(':')[0]}", "requeued 1, reason Requeued", words)
+    said = f"requeued {last.requeued}, reason {last.reason}, {last.message.partition(':')[0]!r}"
+    why = f"the pod did not start within {PREPARING_TIMEOUT_SECONDS} s"
+    report.check(f"it then says: {said}", f"requeued 1, reason Requeued, {why!r}", said)
 
 
 def _is_requeued(hub: Hub) -> bool:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ from dev.demo.hub import ROOT, Hub
 from dev.demo.report import Report
 from dev.demo.screen import Screen
 from dev.errors import DevError
+from dev.kubectl import kubectl_path
 from dev.options import NodeKind
 from dev.progress import say, spell, working
 from dev.stack import Stack
@@ -59,18 +61,26 @@ def _show(stack: Stack, state: Path, node: NodeKind, report: Report, screen: Scr
     screen.heading("PhJob is up")
     screen.say(f"Its four services, RabbitMQ, and a Kubernetes {NODES[node]}. To look on from another shell:")
     screen.command(f"export KUBECONFIG={shlex.quote(str(stack.kubeconfig))}")
+    if shutil.which("kubectl") is None:
+        screen.command(f'export PATH={shlex.quote(str(kubectl_path().parent))}:"$PATH"')
     screen.command(f"cd {shlex.quote(str(ROOT))}")
     screen.say(
         "What is checked below is checked on the API server's own record of each change of a job or pod:"
     )
     hub = Hub(state, stack.kubeconfig, screen)
-    first_job.show(hub, report, node)
-    requeue.submit(hub)
-    examples.prepare(hub)
-    for example in examples.EXAMPLES:
-        examples.show(example, hub, report)
-    cancel.show(hub, report)
-    requeue.show(hub, report)
+    steps = [
+        partial(first_job.show, hub, report, node),
+        partial(requeue.submit, hub),
+        partial(examples.prepare, hub),
+        *(partial(examples.show, example, hub, report) for example in examples.EXAMPLES),
+        partial(cancel.show, hub, report),
+        partial(requeue.show, hub, report),
+    ]
+    for step in steps:
+        step()
+        if hub.in_vain:
+            report.add("what was awaited came in time; the rest is left out", ok=False)
+            return
 
 
 @contextmanager
