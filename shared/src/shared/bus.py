@@ -186,6 +186,7 @@ class RabbitBus:
                 exchange=topology.exchange_of(queue),
                 routing_key=queue,
                 properties=properties,
+                mandatory=True,  # Else a queue that is gone would swallow it, confirmed.
                 wait=False,
             )
         except (AMQPError, ChannelInvalidStateError, DeliveryError, ConnectionError) as error:
@@ -275,7 +276,7 @@ async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
         msg = f"RabbitMQ is not reachable: {type(error).__name__}: {error}"
         raise UnreachableError(msg) from error
     try:
-        sending = await connection.channel(publisher_confirms=True)
+        sending = await connection.channel(publisher_confirms=True, on_return_raises=True)
         consuming = await connection.channel(publisher_confirms=False)
         await consuming.set_qos(prefetch_count=PREFETCH)
         await _declare(sending, shards)
@@ -283,6 +284,11 @@ async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
             cast("RawChannel", await sending.get_underlay_channel()),
             cast("RawChannel", await consuming.get_underlay_channel()),
         )
+
+        def on_cancel(_: object) -> None:
+            bus.fail(UnreachableError("RabbitMQ ended our consumer: its queue was deleted"))
+
+        (await consuming.get_underlay_channel()).on_consumer_cancel_callbacks.add(on_cancel)
 
         def on_close(_: object, error: BaseException | None) -> None:
             bus.fail(UnreachableError(f"the connection to RabbitMQ was lost: {error}"))
