@@ -106,6 +106,7 @@ class Watcher:
         for mirror in self._mirrors.values():
             await mirror.start()
         self._started = True
+        _log.info("leading", session=self._publisher.session)
         async with asyncio.TaskGroup() as tasks:
             for mirror in self._mirrors.values():
                 tasks.create_task(mirror.follow())

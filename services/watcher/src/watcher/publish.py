@@ -55,6 +55,11 @@ class Publisher:
         self._stream = Stream(topology.WATCHER, f"{epoch:020d}", send)
         self._shards = shards
 
+    @property
+    def session(self) -> str:
+        """The session of this reign."""
+        return self._stream.session
+
     def tell(self, fact: Fact) -> None:
         """Tell a fact to everyone whom it concerns."""
         metrics.told(type(fact).__name__)
