@@ -1,5 +1,6 @@
 """What the tests share: the real parts, each started once, when a test first asks for it."""
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from dev.stack import Stack
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks."""
+    """Name the marks, and end in order also when told to by a signal: the stacks must not stay."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "real_node: needs Linux and root; runs real containers")
 
 

@@ -71,12 +71,11 @@ def docker_broker() -> Iterator[str | None]:
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
     testcontainers_config.ryuk_disabled = True  # It is stopped below.
-    container = DockerContainer(RABBITMQ_IMAGE).with_exposed_ports(5672)
-    container.waiting_for(LogMessageWaitStrategy("Server startup complete"))
     try:
-        container.start()
-    except DockerException:
-        yield None  # The image can't be pulled here.
+        container = DockerContainer(RABBITMQ_IMAGE).with_exposed_ports(5672)
+        container.waiting_for(LogMessageWaitStrategy("Server startup complete")).start()
+    except DockerException:  # The daemon doesn't answer, or the image can't be pulled here.
+        yield None
         return
     try:
         host, port = container.get_container_host_ip(), container.get_exposed_port(5672)

@@ -1,5 +1,6 @@
 """Waiting for something to become true, never for time to pass."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -34,3 +35,13 @@ def eventually(
             raise AssertionError(f"not within {within:.0f} s: {what}; instead: {now!r}")
         time.sleep(_POLL)
     return answer
+
+
+async def soon(found: Callable[[], object], what: str) -> None:
+    """Return as soon as `found` returns something truthy; the event loop goes on meanwhile."""
+    try:
+        async with asyncio.timeout(WITHIN):
+            while not found():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(_POLL)
+    except TimeoutError as error:
+        raise AssertionError(f"not within {WITHIN:.0f} s: {what}") from error
