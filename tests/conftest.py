@@ -5,8 +5,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.api import OURS, Api
 from tests.support.hub import Hub, Kubectl, corner, kubectl_for
 from tests.support.stacks import LocalStack, docker_broker, given
+from tests.support.waiting import eventually
 
 from dev.options import default_node
 from dev.stack import Stack
@@ -38,13 +40,16 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
 
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kubeconfig of a real API server that has our CRDs."""
+    """The kubeconfig of a real API server that serves our kinds."""
     if kubeconfig := given("KUBECONFIG"):
         stack = Stack(tmp_path_factory.mktemp("cluster"), parts=(), kubeconfig=Path(kubeconfig))
         stack.up()
-        return stack.kubeconfig
-    local: LocalStack = request.getfixturevalue("local_stack")
-    return local.parts("control-plane").kubeconfig
+    else:
+        local: LocalStack = request.getfixturevalue("local_stack")
+        stack = local.parts("control-plane")
+    api = Api(stack.kubeconfig, "hub")
+    eventually(lambda: all(api.serves(kind) for kind in OURS), "the API server serves our kinds")
+    return stack.kubeconfig
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,8 @@ async def reigning(control_plane: Path, api: Api, broker: str, epoch: int = EPOC
             yield watcher
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait([task])
+            assert task.cancelled() or task.exception() is None, task.exception()
 
 
 @pytest.fixture
@@ -119,8 +120,10 @@ async def watcher(control_plane: Path, api: Api, broker: str) -> AsyncIterator[W
 
 @pytest.fixture
 async def scheduler(broker: str, watcher: Watcher) -> AsyncIterator[Reader]:
-    """Who reads the scheduler's queue."""
+    """Who reads the scheduler's queue; the watcher tells every change by now."""
     async with reading(broker, SCHEDULER) as reader:
+        await reader.snapshot("first")
+        reader.inbox.deliveries.clear()
         yield reader
 
 
@@ -233,6 +236,7 @@ async def test_what_is_deleted_or_reclaimed_is_told_as_gone(scheduler: Reader, a
 async def test_each_service_is_told_what_concerns_it(scheduler: Reader, broker: str, api: Api) -> None:
     """The janitor gets jobs and groups, but no pods, images and instance types."""
     async with reading(broker, JANITOR) as janitor:
+        await janitor.snapshot("first")
         for manifest in (an_image(), an_instance_type(), a_notebook("nb", group="g", user="u"), a_job("job")):
             api.create(manifest)
         api.create(a_group("last"))

@@ -31,6 +31,7 @@ PLURALS = {
     "Lease": "apis/coordination.k8s.io/v1/{}/leases",
 }
 """Where the objects of a kind are."""
+OURS = ("PhJob", "PhGroup", "InstanceType", "Image", "Dataset")
 SECONDS = 60.0
 
 
@@ -65,6 +66,14 @@ class Api:
     def list(self, kind: str, **query: str) -> Object:
         """The collection, with its revision."""
         return self._call("GET", self._path(kind, query=query))
+
+    def serves(self, kind: str) -> bool:
+        """Whether it lists the kind; a new one is not served at once."""
+        try:
+            self.list(kind)
+        except ApiError:
+            return False
+        return True
 
     def get(self, kind: str, name: str) -> Object | None:
         """The object, or None."""

@@ -140,13 +140,15 @@ class Watcher:
         """LIST now, for what was written before the request must be in it, then tell."""
         service = wanted.queue.partition(".")[0]
         kinds = [name for name, kind in KINDS.items() if service in AUDIENCE[kind.gone]]
+        # Jobs before pods: an admission that is listed has its pod, if any, listed too.
+        listings = {kind: await self._mirrors[kind].list() for kind in kinds}
+        # From here on nothing may be told before the snapshot is: no more waiting.
         facts: list[Fact] = []
         revisions: dict[str, int] = {}
-        # Jobs before pods: an admission that is listed has its pod, if any, listed too.
-        for kind in kinds:
-            listing = await self._mirrors[kind].list()
-            facts += listing.items
-            revisions[kind] = listing.revision
+        for kind, listing in listings.items():
+            newest = self._mirrors[kind].newest(listing)
+            facts += newest.items
+            revisions[kind] = newest.revision
         self._publisher.snapshot(wanted.queue, wanted.request, revisions, facts)
         _log.info("snapshot_told", queue=wanted.queue, request=wanted.request, facts=len(facts))
 

@@ -98,6 +98,16 @@ class Mirror(Generic[F]):
         listing = await self._kube.list(self.resource, self._fact)
         return Listing([fact for fact in listing.items if fact is not None], listing.revision)
 
+    def newest(self, listing: Listing[F]) -> Listing[F]:
+        """The listing, or what the watch has told since, if that is newer.
+
+        What was told while the list was on its way went out before the snapshot, and a consumer
+        ignores what comes before its snapshot: so the snapshot itself must hold it.
+        """
+        if self.revision < listing.revision:
+            return listing
+        return Listing(list(self._known.values()), self.revision)
+
     async def _watch(self) -> None:
         async for kind, item in self._kube.watch(self.resource, self.revision):
             self.unreachable = ""
