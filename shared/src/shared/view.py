@@ -20,8 +20,12 @@ class View(Generic[F]):
         self._floor = 0
 
     def begin(self, revision: int) -> None:
-        """Forget all; what follows was listed at `revision`."""
-        self._facts.clear()
+        """Forget all but what is newer than `revision`, at which what follows was listed.
+
+        That is what the answers to one's own writes have told: the watch tells it again later, but
+        to have forgotten it until then would be to believe what is no longer so.
+        """
+        self._facts = {uid: fact for uid, fact in self._facts.items() if fact.resource_version > revision}
         self._floor = revision
 
     def put(self, fact: F, *, listed: bool = False) -> bool:
@@ -29,7 +33,10 @@ class View(Generic[F]):
 
         `listed` facts belong to the snapshot itself and may be as old as they like.
         """
-        if not listed and not self._is_news(fact.uid, fact.resource_version):
+        known = self._facts.get(fact.uid)
+        if known is not None and known.resource_version >= fact.resource_version:
+            return False
+        if not listed and fact.resource_version <= self._floor:
             return False
         self._facts[fact.uid] = fact
         return True

@@ -51,7 +51,7 @@ def test_a_pod_of_a_job_that_waits_is_deleted() -> None:
     """No pod may outlive its admission."""
     job = a_job(fence="s#1")
     pod = a_pod(job)
-    assert step(job, pod) == DeletePod(pod)
+    assert step(job, pod) == DeletePod(pod, stray=True)
 
 
 def test_an_admitted_job_gets_its_pod() -> None:
@@ -68,7 +68,7 @@ def test_a_pod_made_for_an_older_admission_is_deleted_first() -> None:
     """A predecessor that was only asleep may have made it."""
     job = preparing()
     pod = a_pod(job, fence="s#0", phase=PodPhase.RUNNING)
-    assert step(job, pod) == DeletePod(pod)
+    assert step(job, pod) == DeletePod(pod, stray=True)
 
 
 def test_a_pod_that_runs_makes_the_job_running() -> None:

@@ -38,3 +38,22 @@ def test_a_stale_deletion_does_not_remove_what_was_listed() -> None:
     assert view.drop(job.uid, 95) is None
     assert view.drop(job.uid, 101) == job
     assert len(view) == 0
+
+
+def test_the_answer_to_ones_own_write_survives_an_older_snapshot() -> None:
+    """Else a job that was just admitted would look as if it waited, and its pod as if it were a stray."""
+    view: View[JobSeen] = View()
+    view.begin(100)
+    written = a_job(resource_version=120, phase="Preparing")
+    view.put(written)
+    view.begin(110)
+    assert not view.put(a_job(resource_version=90), listed=True)
+    assert view.get(written.uid) == written
+
+
+def test_what_a_newer_snapshot_does_not_list_is_forgotten() -> None:
+    """It was deleted, and the deletion may have been lost."""
+    view: View[JobSeen] = View()
+    view.put(a_job(resource_version=90))
+    view.begin(100)
+    assert len(view) == 0

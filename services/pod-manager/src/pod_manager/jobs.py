@@ -16,6 +16,7 @@ from pod_manager.plan import (
     Transit,
     Wish,
     next_step,
+    relies_on_absence,
     wish_is_pointless,
 )
 from pod_manager.pod_builder import Ingredients, UnbuildableError, build
@@ -26,7 +27,7 @@ from shared.errors import RefusedError, UnreachableError
 from shared.kube import Kube, Object, Resource
 from shared.lifecycle import Event, transition
 from shared.messages import JobGone, JobSeen, PodGone, PodSeen
-from shared.phjob import GROUP, VERSION
+from shared.phjob import GROUP, VERSION, Phase
 from shared.projection import job_seen, pod_seen
 from shared.settings import JobSubmission
 from shared.view import View
@@ -62,12 +63,12 @@ class Jobs:
     # --- what is known ---
 
     def begin(self, revisions: dict[str, int]) -> None:
-        """Forget all; a snapshot starts."""
+        """Forget all but the answers to our own writes that are newer; a snapshot starts."""
         self._whole = False
         self._jobs.begin(revisions["phjobs"])
         self._pods.begin(revisions["pods"])
-        self._pod_of.clear()
-        self._had_pod.clear()
+        self._pod_of = {pod.job_uid: pod.uid for pod in self._pods}
+        self._had_pod = {pod.job_uid: pod.fence for pod in self._pods}
         self.catalog.begin(revisions)
 
     def end(self) -> None:
@@ -88,12 +89,14 @@ class Jobs:
         if self._jobs.drop(gone.uid, gone.resource_version):
             self._forget(gone.uid)
 
-    def pod_seen(self, seen: PodSeen, *, listed: bool) -> None:
-        """A pod is new or has changed."""
-        if seen.job_uid and self._pods.put(seen, listed=listed):
+    def pod_seen(self, seen: PodSeen, *, listed: bool) -> bool:
+        """A pod is new or has changed; whether that is news."""
+        news = bool(seen.job_uid) and self._pods.put(seen, listed=listed)
+        if news:
             self._pod_of[seen.job_uid] = seen.uid
             self._had_pod[seen.job_uid] = seen.fence
             self._lanes.touch(seen.job_uid)
+        return news
 
     def pod_gone(self, gone: PodGone) -> None:
         """A pod is no more."""
@@ -154,6 +157,8 @@ class Jobs:
 
     async def _take(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
         """Take the step; whether there may be another right after it."""
+        if await self._is_mistaken(step, job, pod):
+            return True
         match step:
             case Transit(event=event, message=message):
                 return await self._transit(job, event, message, pod)
@@ -168,6 +173,20 @@ class Jobs:
                 return False
             case MarkReclaimed():
                 return await self._write(job, status.reclaimed(job), "reclaimed")
+
+    async def _is_mistaken(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
+        """Whether the step rests on something that the API server, asked now, knows better.
+
+        Jobs and pods are told by two watches, and listed one after the other: of a job and its pod,
+        one may be known as it was a moment before the other. What can't be undone is not done on that.
+        """
+        if isinstance(step, DeletePod) and step.stray:
+            return await self._look(job)
+        if pod is None and relies_on_absence(step) and job.phase is not Phase.PENDING:
+            found = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
+            if found is not None and _phjob_of(found).get("uid") == job.uid:
+                return self.pod_seen(pod_seen(found), listed=False)
+        return False
 
     async def _transit(self, job: JobSeen, event: Event, message: str, pod: PodSeen | None) -> bool:
         change = transition(job.phase, event)

@@ -35,6 +35,8 @@ class DeletePod:
 
     pod: PodSeen
     revision: int | None = None
+    stray: bool = False
+    """Because it seems to belong to no admission of its job: to be made sure of before."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,19 @@ def wish_is_pointless(job: JobSeen, wish: Wish) -> bool:
     return wish.fence != job.fence or not expected.get(wish.event, False)
 
 
+def relies_on_absence(step: Step) -> bool:
+    """Whether the step is right only if the job, for which no pod is known, really has none."""
+    refused = (Event.POD_REFUSED, Event.POD_INVALID)
+    return isinstance(step, MarkReclaimed) or (isinstance(step, Transit) and step.event not in refused)
+
+
 def next_step(job: JobSeen, pod: PodSeen | None, wish: Wish | None, *, had_pod: bool) -> Step | None:
     """The next step, or None: all is as it should be, or somebody else must act first.
 
     `had_pod`: a pod of the current admission has been seen before.
     """
     if pod and job.phase.admitted and pod.fence != job.fence:
-        return _delete(pod)  # made for an admission that is over
+        return _delete(pod, stray=True)  # made for an admission that is over
     match job.phase:
         case Phase.PENDING:
             return _pending(job, pod)
@@ -84,7 +92,7 @@ def next_step(job: JobSeen, pod: PodSeen | None, wish: Wish | None, *, had_pod: 
 def _pending(job: JobSeen, pod: PodSeen | None) -> Step | None:
     if job.cancel:
         return Transit(Event.CANCELLED, "cancelled while it waited")
-    return _delete(pod) if pod else None  # no pod may outlive its admission
+    return _delete(pod, stray=True) if pod else None  # no pod may outlive its admission
 
 
 def _preparing(job: JobSeen, pod: PodSeen | None, wish: Wish | None, *, had_pod: bool) -> Step | None:
@@ -142,7 +150,7 @@ def _why_failed(pod: PodSeen) -> str:
     return f"exit code {pod.exit_code} ({pod.reason or 'Error'}){said}"
 
 
-def _delete(pod: PodSeen, *, only_as_seen: bool = False) -> DeletePod | None:
+def _delete(pod: PodSeen, *, only_as_seen: bool = False, stray: bool = False) -> DeletePod | None:
     if pod.deleting:
         return None
-    return DeletePod(pod, pod.resource_version if only_as_seen else None)
+    return DeletePod(pod, pod.resource_version if only_as_seen else None, stray)
