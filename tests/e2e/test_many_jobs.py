@@ -55,6 +55,7 @@ def assert_all_promises_kept(hub: Hub, scenes: list[Scene]) -> None:
     )
     events = hub.history.complete()
     for scene in scenes:
+        assert not "\n\n".join(hub.story(name) for name in hub.in_phase(scene.group, "Failed", "Cancelled"))
         assert len(hub.in_phase(scene.group, "Succeeded")) == JOBS
         assert len(promises.entered_preparing(events, scene.group)) == JOBS
         assert not promises.out_of_order(events, scene.group)

@@ -144,6 +144,10 @@ class Hub:
                 phases.append(event.phase)
         return phases
 
+    def story(self, name: str) -> str:
+        """All that happened to a job and its pods, for a person."""
+        return "\n".join(event.line() for event in self.history.events() if event.name == name)
+
     def pod_is_gone(self, name: str) -> None:
         """Wait until there was a pod of that name and is none."""
         eventually(lambda: self.pod(name) is None, f"pod {name} is gone")
