@@ -1,4 +1,4 @@
-"""The command line: `python -m dev up | down | demo | install`; the Makefile's targets call it.
+"""The command line: `python -m dev up | down | demo | install | docs`; the Makefile's targets call it.
 
 Wiring only: what the words mean is said in `stack`.
 """
@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from dev import docs
 from dev.component import Record
 from dev.demo.run import demo
 from dev.errors import DevError
@@ -84,6 +85,11 @@ def install_all(_: argparse.Namespace) -> None:
         install(PARTS, "real")
 
 
+def write_docs(_: argparse.Namespace) -> None:
+    """Make the parts of ARCHITECTURE.md that come from the product itself."""
+    docs.PAGE.write_text(docs.written(docs.PAGE.read_text()))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dev", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -108,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("install", help=install_all.__doc__)
     command.set_defaults(run=install_all)
+
+    command = commands.add_parser("docs", help=write_docs.__doc__)
+    command.set_defaults(run=write_docs)
     return parser
 
 
