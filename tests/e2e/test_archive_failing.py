@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.support.builders import an_instance_type
 from tests.support.hub import Hub, corner
 from tests.support.measures import Measured
 from tests.support.scene import FOREVER, Scene, settled
@@ -74,11 +75,16 @@ def archived(hub: Hub, name: str, attempt: int = 1) -> str:
 
 def test_each_attempt_of_a_job_has_a_log_of_its_own(hub: Hub) -> None:
     """contract.md, Lifecycle: before any pod of ours is deleted, also one that is sent back."""
-    name = Scene(hub, "phusers").make().submit("job", start="never", requeueLimit=1)
-    hub.reaches(name, "Failed")
-    first = archived(hub, name, attempt=2)
-    path = Path(hub.status(name)["logURL"].removeprefix("file://"))
-    assert path.with_name("attempt-1.log").read_text() == first
+    scene = Scene(hub, "phusers").make()
+    (kind,) = hub.create(an_instance_type(hub.name("nowhere"), {"nodeSelector": {"no-node": "has-this"}}))
+    scene.grants(instance_types=(kind,))
+    name = scene.submit("job", instanceType=kind, requeueLimit=1)
+    status = hub.reaches(name, "Failed")
+    assert "the pod did not start within 3 s; no node can take it: " in status["message"]
+    log = archived(hub, name, attempt=2)
+    assert log.startswith("phjob: the container has not started, so there is no log: no node can take it: ")
+    path = Path(status["logURL"].removeprefix("file://"))
+    assert path.with_name("attempt-1.log").read_text() == log
     assert path.parts[-4:-1] == (f"escaped-phusers-2d{hub.id}", name, hub.job(name).uid)
 
 

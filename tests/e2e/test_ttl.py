@@ -46,7 +46,7 @@ def test_each_pod_goes_when_its_time_is_over_and_none_before(hub: Hub, measured:
         return len(hub.in_phase(scene.group, "Succeeded"))
 
     for share, janitor in ((0.3, "janitor"), (0.6, "janitor-2")):
-        eventually(lambda share=share: finished() > share * JOBS, "some have finished", within=300)  # type: ignore[misc]
+        eventually(lambda share=share: gone() > share * JOBS, "some are gone", within=300)  # type: ignore[misc]
         hub.service(janitor).kill(signal.SIGKILL)
         hub.service(janitor).start()
     eventually(lambda: finished() == JOBS, "all have finished", within=300, instead=finished)

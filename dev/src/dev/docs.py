@@ -49,7 +49,7 @@ def table() -> str:
 def _cell(phase: Phase, event: Event) -> str:
     outcome = TABLE[phase, event]
     if not isinstance(outcome, Transition):
-        return "–"
+        return "no"
     said = f"{outcome.phase}, `{outcome.reason}`" if outcome.reason else ""
     return (said + _EFFECTS[outcome.effect]).removeprefix(", then ")
 
