@@ -14,6 +14,7 @@ from dev.component import Record
 from dev.demo.run import demo
 from dev.errors import DevError
 from dev.kubectl import kubectl_path
+from dev.monitoring import grafana
 from dev.options import Options, default_node
 from dev.progress import say
 from dev.site import Site
@@ -80,14 +81,16 @@ def show(arguments: argparse.Namespace) -> None:
 
 def install_all(_: argparse.Namespace) -> None:
     """Install what any stack on this machine may need, so that tests don't have to wait for it."""
-    install(PARTS, "kwok")
+    install((*PARTS, "prometheus"), "kwok")
     if default_node() == "real":
         install(PARTS, "real")
 
 
 def write_docs(_: argparse.Namespace) -> None:
-    """Make the parts of ARCHITECTURE.md that come from the product itself."""
+    """Make what comes from the product itself: parts of ARCHITECTURE.md, Grafana's dashboards."""
     docs.PAGE.write_text(docs.written(docs.PAGE.read_text()))
+    for file, content in grafana.files().items():
+        file.write_text(content)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,9 +21,11 @@ PROOF = {
     "containernetworking-plugins": ("/usr/lib/cni/bridge",),
     "busybox-static": ("/usr/bin/busybox", "/bin/busybox"),
     "bash-static": ("/usr/bin/bash-static", "/bin/bash-static"),
+    "prometheus": ("/usr/bin/prometheus",),
     "iproute2": ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"),
 }
 RABBITMQ_PACKAGES = ("rabbitmq-server",)
+PROMETHEUS_PACKAGES = ("prometheus",)
 REAL_NODE_PACKAGES = ("runc", "containernetworking-plugins", "busybox-static", "bash-static", "iproute2")
 
 POLICY = Path("/usr/sbin/policy-rc.d")

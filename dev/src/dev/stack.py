@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
-from dev import cluster, containerd, control_plane, kubelet, kwok, leftovers, rabbitmq, services
+from dev import cluster, containerd, control_plane, kubelet, kwok, leftovers, prometheus, rabbitmq, services
 from dev.cache import locked
 from dev.component import Component, Record, Spec, mark, write_private
-from dev.debian import RABBITMQ_PACKAGES, REAL_NODE_PACKAGES, require
+from dev.debian import PROMETHEUS_PACKAGES, RABBITMQ_PACKAGES, REAL_NODE_PACKAGES, require
 from dev.kubectl import Kubectl
 from dev.options import NodeKind
 from dev.pki import Pki
@@ -22,8 +22,9 @@ from dev.progress import working
 from dev.site import Site
 from dev.tools import CONTAINERD, KUBERNETES, KWOK, tools
 
-Part = Literal["control-plane", "rabbitmq", "node", "services"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Part = Literal["control-plane", "rabbitmq", "node", "services", "prometheus"]
+PARTS: tuple[Part, ...] = get_args(Part)[:-1]
+"""Those of a usual stack: Prometheus is there only if it is asked for."""
 
 SERVICES_GRACE_SECONDS = 15.0
 GRACE_SECONDS = 3.0
@@ -46,12 +47,14 @@ class Stack:
         kubeconfig: Path | None = None,
         flags: Mapping[str, Sequence[str]] | None = None,
         capacity: Mapping[str, str] | None = None,
+        rules: Path = prometheus.RULES,
+        scrape_seconds: int = 5,
     ) -> None:
         """Of this STATE; touches nothing yet.
 
         `replicas` are of each service. `nodes` and `capacity` (resources of each) are for kwok. `broker`
         and `kubeconfig` stand for what isn't started then. `flags`: more arguments for the components of
-        these names, after ours.
+        these names, after ours. `rules` and `scrape_seconds` are Prometheus'.
         """
         self._site = Site(state)
         self._pki = Pki(self._site.config / "pki")
@@ -59,6 +62,7 @@ class Stack:
         self._replicas = replicas
         self._settings, self._broker, self._given_kubeconfig = settings, broker, kubeconfig
         self._flags = flags or {}
+        self._rules, self._scrape_seconds = rules, scrape_seconds
         replaced: set[Part] = set()
         if broker:
             replaced |= {"rabbitmq"}
@@ -118,6 +122,7 @@ class Stack:
                 self._start_node()
             self._end_surplus_replicas()
             self._start(*services.replicas(self._replicas))
+            self._start("prometheus")
 
     def down(self) -> None:
         """End all of it and delete its data; the logs stay."""
@@ -180,6 +185,12 @@ class Stack:
                 containerd.containerd(site, tools(CONTAINERD)),
                 kubelet.kubelet(site, pki, tools(KUBERNETES)),
             ]
+        if "prometheus" in self._parts:
+            specs += [
+                prometheus.prometheus(
+                    site, services.replicas(self._replicas), self._rules, self._scrape_seconds
+                )
+            ]
         if "services" in self._parts:
             specs += services.services(site, self.amqp_url, self._settings, self._replicas)
         return specs
@@ -189,6 +200,8 @@ def install(parts: Collection[Part], node: NodeKind) -> None:
     """Everything that these parts need on this machine, as far as it is missing."""
     if "rabbitmq" in parts:
         require(RABBITMQ_PACKAGES)
+    if "prometheus" in parts:
+        require(PROMETHEUS_PACKAGES)
     if "node" in parts and node == "real":
         require(REAL_NODE_PACKAGES)
         tools(CONTAINERD)

@@ -19,7 +19,7 @@ from aiormq import Channel as RawChannel
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from shared import messages, topology
+from shared import messages, metrics, topology
 from shared.errors import UnreachableError
 from shared.session import Envelope
 
@@ -205,6 +205,7 @@ class RabbitBus:
     def bury(self, queue: str, message: DeliveredMessage, reason: str) -> None:
         """Move a message that nobody can handle to `phjob.dead`, with the reason."""
         _log.error("message_buried", queue=queue, reason=reason)
+        metrics.buried(queue)
         properties = message.header.properties
         properties.headers = {**(properties.headers or {}), "queue": queue, "reason": reason}
         self._spawn(self._bury(queue, message))

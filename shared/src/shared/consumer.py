@@ -80,6 +80,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume and keep the timers, for ever."""
+        metrics.active(self._queue, False)  # noqa: FBT003 - a gauge's value
         await self._bus.consume(self._queue, self._receive)
         # Whichever replica the broker chose as the active consumer gets this. If it comes back to
         # us, we are the one, and start; else we stand by.
@@ -111,11 +112,13 @@ class Consumer:
         envelope = delivery.envelope
         metrics.received(envelope)
         try:
-            self._handle(delivery)
+            with metrics.handling(envelope):
+                self._handle(delivery)
         except Exception as error:
             _log.exception("handler_failed", kind=type(envelope.message).__name__)
             metrics.handler_failed(envelope)
             delivery.bury(f"{type(error).__name__}: {error}")
+        metrics.active(self._queue, self._follower.whole)
         self._replan()
 
     def _handle(self, delivery: Delivery) -> None:
@@ -143,6 +146,8 @@ class Consumer:
     def _follow(self, envelope: Envelope) -> None:
         verdict = self._follower.receive(envelope)
         message = envelope.message
+        if isinstance(message, Heartbeat) and message.sent:
+            metrics.heartbeat(self._queue, message.sent)
         if verdict is Verdict.ASK:
             self._ask("gap")
         elif verdict is Verdict.BEGIN and isinstance(message, SnapshotBegin):

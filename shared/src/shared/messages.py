@@ -330,6 +330,9 @@ class FenceWanted(Message):
 class Heartbeat(Message):
     """The stream lives; its number shows whether something before it was lost."""
 
+    sent: datetime | None = None
+    """When it was sent, by its sender's clock; by the watcher's alone."""
+
 
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it
     JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,

@@ -4,6 +4,11 @@ Names, labels and meaning stand here once; nobody else speaks to prometheus_clie
 holds a job's name.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from time import perf_counter
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared.session import Envelope
@@ -11,6 +16,23 @@ from shared.session import Envelope
 _RECEIVED = Counter("phjob_messages_received", "Messages received, by kind", ["publisher", "kind"])
 _REDELIVERED = Counter("phjob_messages_redelivered", "Messages received again", ["publisher"])
 _HANDLER_FAILED = Counter("phjob_handler_failures", "Messages whose handling failed", ["kind"])
+_HANDLER_SECONDS = Histogram(
+    "phjob_handler_duration_seconds",
+    "How long the handling of a message took, its decisions included, its effects not",
+    ["kind"],
+    buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
+)
+_BURIED = Counter(
+    "phjob_messages_buried", "Messages moved to phjob.dead, by the queue they were in", ["queue"]
+)
+_ACTIVE = Gauge(
+    "phjob_active", "1 while this replica reads the queue and acts, 0 while it stands by", ["queue"]
+)
+_HEARTBEAT = Gauge(
+    "phjob_heartbeat_timestamp_seconds",
+    "When the watcher sent its last heartbeat that was handled",
+    ["queue"],
+)
 _SESSIONS = Counter("phjob_sessions", "Snapshots asked for, by reason", ["reason"])
 _API_REQUESTS = Counter("phjob_api_requests", "Requests to the Kubernetes API", ["verb", "resource", "code"])
 _API_SECONDS = Histogram(
@@ -32,6 +54,31 @@ def received(envelope: Envelope) -> None:
 def handler_failed(envelope: Envelope) -> None:
     """A message could not be handled and went to the dead-letter queue."""
     _HANDLER_FAILED.labels(_kind(envelope)).inc()
+
+
+@contextmanager
+def handling(envelope: Envelope) -> Iterator[None]:
+    """A message is being handled."""
+    started = perf_counter()
+    try:
+        yield
+    finally:
+        _HANDLER_SECONDS.labels(_kind(envelope)).observe(perf_counter() - started)
+
+
+def buried(queue: str) -> None:
+    """A message went to the dead-letter queue."""
+    _BURIED.labels(queue).inc()
+
+
+def active(queue: str, is_active: bool) -> None:  # noqa: FBT001 - a gauge's value
+    """This replica does the work of the queue, or does not."""
+    _ACTIVE.labels(queue).set(1 if is_active else 0)
+
+
+def heartbeat(queue: str, sent: datetime) -> None:
+    """The watcher's stream to the queue is handled up to what was sent then."""
+    _HEARTBEAT.labels(queue).set(sent.timestamp())
 
 
 def session_asked(reason: str) -> None:

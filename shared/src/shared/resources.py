@@ -81,6 +81,11 @@ def render(resource: str, amount: int) -> str:
     return str(amount)
 
 
+def base_units(resource: str, amount: int) -> float:
+    """An amount for metrics, in Prometheus' base units: cores, bytes, devices."""
+    return amount / 1000 if resource == CPU else float(amount)
+
+
 def is_gpu(resource: str) -> bool:
     """Whether the quota key `gpu` counts this resource of a pod.
 

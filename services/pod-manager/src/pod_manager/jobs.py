@@ -54,6 +54,8 @@ class Jobs:
         self._pods = pods
         self._logs = logs
         self._known = Known()
+        self._cancels: dict[str, datetime] = {}
+        """When a cancel was seen that is not written yet."""
         self._whole = False
         self._lanes = Lanes(self._work, self._failed)
 
@@ -76,8 +78,11 @@ class Jobs:
         known = self._known
         match fact:
             case JobSeen():
+                if fact.cancel and not fact.phase.final:
+                    self._cancels.setdefault(fact.uid, self._clock.now())
                 self._touch(fact.uid, news=known.job(fact, listed=listed))
             case JobGone():
+                self._cancels.pop(fact.uid, None)
                 self._touch(fact.uid, news=known.job_gone(fact))
             case PodSeen():
                 self._touch(fact.job_uid, news=known.pod(fact, listed=listed))
@@ -203,12 +208,24 @@ class Jobs:
         written = await self._write(job, patch, step.event.name)
         if written:
             said = status.outcome(patch)
-            metrics.transition(said.phase, change.reason or "")
+            metrics.transition(job.group, said.phase, change.reason or "")
+            self._measure(job, step, pod)
             _log.info(
                 "transition", job=job.name, uid=job.uid, group=job.group,
                 phase=said.phase, reason=said.reason, why=said.message,
             )  # fmt: skip
         return written
+
+    def _measure(self, job: JobSeen, step: Transit, pod: PodSeen | None) -> None:
+        """Tell how long what has ended now took."""
+        if step.event is Event.CANCELLED and (seen := self._cancels.pop(job.uid, None)):
+            metrics.cancelled(self._clock.now() - seen)
+        if pod is None or pod.start_time is None:
+            return
+        if job.phase is Phase.PREPARING and job.preparing_time:
+            metrics.started(pod.start_time - job.preparing_time)
+        if pod.finish_time:
+            metrics.ran(job.group, pod.finish_time - pod.start_time)
 
     async def _write(self, job: JobSeen, patch: status.Patch, what: str) -> bool:
         """Write to the job's status; whether more is known than before."""

@@ -1,8 +1,21 @@
 """The pod-manager's own metrics, called by the name of what happened."""
 
+from datetime import timedelta
+
 from prometheus_client import Counter, Gauge, Histogram
 
-_TRANSITIONS = Counter("phjob_transitions", "Phases written, by reason", ["phase", "reason"])
+_TRANSITIONS = Counter(
+    "phjob_transitions", "Phases written: admitted, requeued, finished, ...", ["group", "phase", "reason"]
+)
+_LIFE = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 3600, 14400, 86400)
+_WAIT = Histogram("phjob_wait_seconds", "From a job's creation to Preparing", ["group"], buckets=_LIFE)
+_START = Histogram("phjob_start_seconds", "From Preparing to the container's start", buckets=_LIFE[:10])
+_RUN = Histogram("phjob_run_seconds", "From the container's start to its end", ["group"], buckets=_LIFE)
+_CANCEL = Histogram(
+    "phjob_cancel_seconds",
+    "From a cancel that was seen to Cancelled",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+)
 _REFUSED = Counter(
     "phjob_pod_manager_writes_refused", "Writes that came too late, by what they were", ["what"]
 )
@@ -21,9 +34,29 @@ _LOGS_WAITING = Gauge("phjob_log_archive_waiting", "Logs that could not be store
 _LOGS_LOST = Counter("phjob_log_archive_lost", "Pods deleted without their log in the archive")
 
 
-def transition(phase: str, reason: str) -> None:
+def transition(group: str, phase: str, reason: str) -> None:
     """A job's phase was written."""
-    _TRANSITIONS.labels(phase, reason).inc()
+    _TRANSITIONS.labels(group, phase, reason).inc()
+
+
+def waited(group: str, time: timedelta) -> None:
+    """A job was admitted."""
+    _WAIT.labels(group).observe(time.total_seconds())
+
+
+def started(time: timedelta) -> None:
+    """A job's container has started."""
+    _START.observe(time.total_seconds())
+
+
+def ran(group: str, time: timedelta) -> None:
+    """A job's container has ended."""
+    _RUN.labels(group).observe(time.total_seconds())
+
+
+def cancelled(time: timedelta) -> None:
+    """A job was cancelled."""
+    _CANCEL.observe(time.total_seconds())
 
 
 def refused(what: str) -> None:

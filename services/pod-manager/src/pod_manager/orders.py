@@ -21,6 +21,7 @@ from shared.clock import Clock
 from shared.errors import RefusedError
 from shared.kube import Kube
 from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse, SnapshotWanted
+from shared.phjob import Phase, Reason
 from shared.session import Envelope, Stream
 
 FENCE_AGAIN = timedelta(seconds=10)
@@ -146,13 +147,17 @@ class Orders:
                 await self._patch(order.name, status.settle(order, token), "settle")
                 _log.info("admission_settled", job=order.name, uid=order.uid)
             case Admit():
-                self._jobs.admitted(await self._patch(order.name, status.admit(order, now), "admit"))
-                metrics.transition("Preparing", "Admitted")
+                job = await self._patch(order.name, status.admit(order, now), "admit")
+                self._jobs.admitted(job)
+                metrics.transition(order.group, Phase.PREPARING, Reason.ADMITTED)
+                metrics.waited(
+                    order.group, now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+                )
                 _log.info("admitted", job=order.name, uid=order.uid, group=order.group)
             case Refuse():
                 patch = status.refuse(order.uid, order.fence, order.reason, order.message, now)
                 await self._patch(order.name, patch, "refuse")
-                metrics.transition("Failed", order.reason)
+                metrics.transition(order.group, Phase.FAILED, order.reason)
                 self._jobs.refused(order.uid)
                 _log.info("refused", job=order.name, uid=order.uid, why=order.message)
             case Explain():

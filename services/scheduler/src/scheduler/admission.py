@@ -7,6 +7,7 @@ returned. Only a complete snapshot makes it act (`start`); before, it just liste
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -54,7 +55,8 @@ class Admission:
         """Jobs that look wrong, but may be newer than what is known of the catalog."""
         self.unexpected = 0
         """Jobs seen admitted that this session did not admit."""
-        self._job_of: dict[str, str] = {}
+        self.job_of_pod: dict[str, str] = {}
+        """Of each live pod of a job, the job."""
         self._pods_of: dict[str, set[str]] = {}
         self._explanations = Explanations()
         self._backoff: list[tuple[datetime, str]] = []
@@ -112,7 +114,7 @@ class Admission:
         else:
             queue.hold(seen.uid, seen.user, charge(seen.limits))
             if seen.job_uid:
-                self._job_of[seen.uid] = seen.job_uid
+                self.job_of_pod[seen.uid] = seen.job_uid
                 self._pods_of.setdefault(seen.job_uid, set()).add(seen.uid)
         if job:
             self._account(job)
@@ -178,11 +180,20 @@ class Admission:
         """The jobs whose admission was ordered too long ago and never seen."""
         late = []
         while self._reserved and self._reserved[0][0] <= now:
-            _, uid, token = self._reserved.popleft()
-            job = self.jobs.get(uid)
-            if job and job.reservation and job.reservation.token == token:
-                late.append(uid)
+            entry = self._reserved.popleft()
+            late += [uid for _, uid in self._unseen(entry)]
         return late
+
+    def unseen(self) -> Iterator[tuple[datetime, str]]:
+        """Each job whose admission was ordered and is not seen yet, and when that is too long ago."""
+        for entry in self._reserved:
+            yield from self._unseen(entry)
+
+    def _unseen(self, entry: tuple[datetime, str, str]) -> Iterator[tuple[datetime, str]]:
+        limit, uid, token = entry
+        job = self.jobs.get(uid)
+        if job and job.reservation and job.reservation.token == token:
+            yield limit, uid
 
     # --- the parts ---
 
@@ -298,7 +309,7 @@ class Admission:
 
     def _forget_pod(self, uid: str) -> Job | None:
         """Count a pod no longer; its job, if it was a live pod of one."""
-        job_uid = self._job_of.pop(uid, None)
+        job_uid = self.job_of_pod.pop(uid, None)
         if job_uid is None:
             return None
         pods = self._pods_of[job_uid]

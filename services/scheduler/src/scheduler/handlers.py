@@ -102,9 +102,12 @@ class Handlers:
         mind = self._admission
         match fact:
             case JobSeen():
+                is_new = self._jobs.get(fact.uid) is None and fact.uid not in mind.jobs
                 if self._jobs.put(fact, listed=listed):
                     if fact.phase.final:
                         self._jobs.forget(fact.uid)
+                    elif is_new and not listed:
+                        metrics.submitted(fact.group)
                     return mind.job_seen(fact, now)
             case JobGone():
                 self._jobs.drop(fact.uid, fact.resource_version)

@@ -134,6 +134,16 @@ class GroupQueue:
             return Reason.GROUP_QUOTA, why_waiting("group", short)
         return Reason.QUEUED, ""
 
+    def reasons(self) -> dict[Reason, int]:
+        """How many of the jobs wait for what."""
+        parked = sum(user.parked for user in self._users.values())
+        blocked = 1 if self.blocked in self.jobs else 0
+        return {
+            Reason.USER_QUOTA: parked,
+            Reason.GROUP_QUOTA: blocked,
+            Reason.QUEUED: len(self.jobs) - parked - blocked,
+        }
+
     def impossible(self, request: Amounts) -> str:
         """Why the request can never fit (contract.md, Queueing 4); empty if it can."""
         for scope, quota in (("user", self.user_quota), ("group", self.group_quota)):

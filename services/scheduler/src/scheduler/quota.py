@@ -58,6 +58,10 @@ class Ledger:
         """For which user the holder holds what, if it does."""
         return self._holders.get(holder)
 
+    def holders(self) -> Iterator[tuple[str, Amounts]]:
+        """Each holder, and what it holds."""
+        return ((holder, amounts) for holder, (_, amounts) in self._holders.items())
+
     def used_by(self, user: str) -> Amounts:
         """What the user holds in this group."""
         return self.users.get(user, {})

@@ -5,6 +5,7 @@ import asyncio
 from shared import kube, runtime, topology
 from shared.bus import RabbitBus
 from shared.clock import SystemClock
+from shared.metrics import active
 from watcher import metrics
 from watcher.handlers import Watcher
 from watcher.lease import Lease
@@ -20,16 +21,18 @@ def main() -> None:
         async with kube.connect(settings.kubeconfig, settings.namespace) as api:
             lease = Lease(api, clock, service.identity)
             service.health.waiting_for = lambda: "the API server"
+            active(topology.WATCHER, False)  # noqa: FBT003 - a gauge's value
             epoch = await lease.acquire(standing_by=service.stand_by)
             watcher = Watcher(api, bus, clock, epoch=epoch, shards=settings.shards)
             service.health.waiting_for = watcher.waiting_for
-            metrics.leading(True)  # noqa: FBT003 - a gauge's value
+            active(topology.WATCHER, True)  # noqa: FBT003 - a gauge's value
             try:
-                async with lease.released_at_end(), asyncio.TaskGroup() as tasks:
-                    tasks.create_task(lease.keep())
-                    tasks.create_task(watcher.run())
+                with metrics.counting(watcher.held):
+                    async with lease.released_at_end(), asyncio.TaskGroup() as tasks:
+                        tasks.create_task(lease.keep())
+                        tasks.create_task(watcher.run())
             finally:
-                metrics.leading(False)  # noqa: FBT003 - a gauge's value
+                active(topology.WATCHER, False)  # noqa: FBT003 - a gauge's value
 
     runtime.main(topology.WATCHER, settings, role)
 

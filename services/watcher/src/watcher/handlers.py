@@ -1,7 +1,7 @@
 """The watcher's work while it holds the Lease: mirror, tell, and answer requests."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from shared.bus import Bus, Delivery
 from shared.clock import Clock
 from shared.errors import GoneError, UnreachableError
 from shared.kube import Kube, Object, Resource
-from shared.labels import GROUP_LABEL
+from shared.labels import GROUP_LABEL, label_value
 from shared.messages import (
     CatalogWanted,
     DatasetGone,
@@ -28,6 +28,7 @@ from shared.messages import (
     SnapshotWanted,
 )
 from shared.phjob import GROUP, VERSION
+from shared.resources import Amounts
 from watcher import records, translate
 from watcher.mirror import Mirror
 from watcher.publish import AUDIENCE, Publisher
@@ -100,6 +101,14 @@ class Watcher:
         }
         self._started = False
 
+    def held(self) -> Mapping[str, Amounts]:
+        """What the unfinished pods of each group hold, counted anew: by the group's name where it has one."""
+        names = {label_value(group.group): group.group for group in self._mirrors["phgroups"].facts()}
+        return {
+            names.get(label, label): amounts
+            for label, amounts in translate.held(self._mirrors["pods"].facts()).items()
+        }
+
     def waiting_for(self) -> str:
         """What keeps it from telling all there is; empty if nothing."""
         if not self._started:
@@ -119,7 +128,7 @@ class Watcher:
             tasks.create_task(self._answer_history())
             await self._bus.consume(topology.WATCHER, self._receive)
             while True:
-                self._publisher.beat()
+                self._publisher.beat(self._clock.now())
                 await self._clock.sleep(HEARTBEAT)
 
     def _receive(self, delivery: Delivery) -> None:

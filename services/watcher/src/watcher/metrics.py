@@ -1,12 +1,18 @@
 """The watcher's own metrics, called by the name of what happened."""
 
-from prometheus_client import Counter, Gauge
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared.resources import Amounts, base_units
 
 _TOLD = Counter("phjob_watcher_facts", "Facts told, by kind", ["kind"])
 _RELISTED = Counter("phjob_watcher_relists", "Lists made because a watch expired", ["resource"])
 _SKIPPED = Counter("phjob_watcher_objects_skipped", "Objects that make no sense", ["resource"])
 _SNAPSHOTS = Counter("phjob_watcher_snapshots", "Snapshots told, by queue", ["queue"])
-_LEADING = Gauge("phjob_watcher_leading", "1 while this replica holds the Lease")
 
 
 def told(kind: str) -> None:
@@ -29,6 +35,31 @@ def snapshot(queue: str) -> None:
     _SNAPSHOTS.labels(queue).inc()
 
 
-def leading(leads: bool) -> None:  # noqa: FBT001 - a gauge's value
-    """This replica became, or ceased to be, the one that tells."""
-    _LEADING.set(1 if leads else 0)
+class _Held(Collector):
+    """What the pods of each group hold, counted whenever it is scraped."""
+
+    def __init__(self, held: Callable[[], Mapping[str, Amounts]]) -> None:
+        self._held = held
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        family = GaugeMetricFamily(
+            "phjob_pods_held",
+            "Limits of the unfinished pods of a group, counted by the watcher: cores, bytes, devices",
+            labels=["group", "resource"],
+        )
+        for group, amounts in self._held().items():
+            for resource, amount in amounts.items():
+                family.add_metric([group, resource], base_units(resource, amount))
+        yield family
+
+
+@contextmanager
+def counting(held: Callable[[], Mapping[str, Amounts]]) -> Iterator[None]:
+    """Tell what pods hold while this replica leads."""
+    collector = _Held(held)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)

@@ -6,7 +6,7 @@ telling the difference. Who is told is `publish`'s part.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import structlog
@@ -97,6 +97,10 @@ class Mirror(Generic[F]):
         """Every object as a fact, straight from the API server."""
         listing = await self._kube.list(self.resource, self._fact)
         return Listing([fact for fact in listing.items if fact is not None], listing.revision)
+
+    def facts(self) -> Iterable[F]:
+        """Every object as it is known now."""
+        return self._known.values()
 
     def newest(self, listing: Listing[F]) -> Listing[F]:
         """The listing, or what the watch has told since, if that is newer.

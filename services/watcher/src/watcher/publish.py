@@ -5,6 +5,7 @@ twice for its own sake.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from shared import topology
 from shared.labels import label_value
@@ -75,11 +76,11 @@ class Publisher:
             for number in shards:
                 self._stream.send(topology.queue_of(service, number), fact)
 
-    def beat(self) -> None:
+    def beat(self, now: datetime) -> None:
         """Let every consumer know that the stream lives, and how far it is."""
         for queue in topology.queues(self._shards):
             if queue.name != topology.WATCHER:
-                self._stream.send(queue.name, Heartbeat())
+                self._stream.send(queue.name, Heartbeat(sent=now))
 
     def snapshot(self, queue: str, request: str, revisions: dict[str, int], facts: Iterable[Fact]) -> None:
         """Tell a queue everything that concerns it, in one piece."""

@@ -4,7 +4,7 @@ Pure. PhJobs and pods are `shared.projection`'s. An object that can't be used be
 a fact that says so (`invalid`), for its users to read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from shared import resources
@@ -16,6 +16,7 @@ from shared.messages import (
     ImageSeen,
     InstanceTypeSeen,
     NodeSeen,
+    PodSeen,
     Record,
 )
 
@@ -104,6 +105,17 @@ def node(item: Object) -> NodeSeen:
         resource_version=int(metadata["resourceVersion"]),
         lost_since=ready.get("lastTransitionTime") if ready.get("status") == "Unknown" else None,
     )
+
+
+def held(pods: Iterable[PodSeen]) -> dict[str, dict[str, int]]:
+    """What unfinished pods hold, by the label value of their group (contract.md, Queueing 3)."""
+    totals: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        total = totals.setdefault(pod.group, {})
+        if not pod.phase.finished:
+            for resource, amount in resources.charge(pod.limits).items():
+                total[resource] = total.get(resource, 0) + amount
+    return totals
 
 
 def record(item: Object) -> Record:
