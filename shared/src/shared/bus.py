@@ -147,6 +147,7 @@ class RabbitBus:
                 _log.exception("delivery_failed", queue=queue)
                 self.fail(error)
 
+        metrics.reading(queue)
         await self._consuming.basic_consume(queue, on_message)
 
     async def write(self) -> None:

@@ -66,6 +66,11 @@ def handling(envelope: Envelope) -> Iterator[None]:
         _HANDLER_SECONDS.labels(_kind(envelope)).observe(perf_counter() - started)
 
 
+def reading(queue: str) -> None:
+    """The queue is read from now on: its counters begin at zero, so that a first event is an increase."""
+    _BURIED.labels(queue)
+
+
 def buried(queue: str) -> None:
     """A message went to the dead-letter queue."""
     _BURIED.labels(queue).inc()

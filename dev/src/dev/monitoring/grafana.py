@@ -8,7 +8,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     GraphGradientMode,
-    GraphThresholdsStyleMode,
+    GraphTresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
     StackingMode,
@@ -89,7 +89,7 @@ def _panel(panel: Panel, width: int) -> Any:
         if panel.kind == "stacked":
             made.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
         if panel.alarm_above is not None:
-            made.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE))
+            made.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.LINE))
     made.title(panel.title).description(panel.description).datasource(_SOURCE)
     made.unit("short" if panel.unit == "cores" else panel.unit).min(0).span(width).height(_HEIGHT)
     made.thresholds(thresholds.steps(steps))

@@ -17,7 +17,7 @@ SERVICES_AND_BROKER = Dashboard(
                 ),
                 Panel(
                     "Event lag",
-                    "How old the news are that a service knows last; about a second, the heartbeat's interval.",
+                    "How old the last news of a service are; about a second, the heartbeat's interval.",
                     (Query("time() - max by (queue) (phjob_heartbeat_timestamp_seconds)", "{{queue}}"),),
                     unit="s",
                     alarm_above=10,

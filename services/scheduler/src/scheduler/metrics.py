@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from scheduler.admission import Admission
-from scheduler.usage import Usage, usages
+from scheduler.usage import JOB, Usage, usages
 from shared.phjob import Phase
 from shared.resources import base_units
 
@@ -118,8 +118,11 @@ def _quotas(groups: list[Usage]) -> Iterator[Metric]:
         for scope, quota in (("group", usage.group_quota), ("user", usage.user_quota)):
             for resource, amount in quota.items():
                 limit.add_metric([usage.group, scope, resource], base_units(resource, amount))
-        for kind, amounts in usage.used.items():
-            for resource, amount in amounts.items():
+        nothing = dict.fromkeys(
+            (*usage.group_quota, *usage.user_quota), 0
+        )  # A quota that nobody uses is at 0.
+        for kind, amounts in {JOB: {}, **usage.used}.items():
+            for resource, amount in {**nothing, **amounts}.items():
                 used.add_metric([usage.group, kind, resource], base_units(resource, amount))
     yield limit
     yield used
