@@ -29,31 +29,37 @@ class Process:
 
     def alive(self) -> bool:
         """Whether this very process still runs; a zombie does not."""
-        _collect(self.pid)
-        return _start_of(self.pid) == self.started
+        return not self.wait(0)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it, unless the process has ended; never to another that got its pid."""
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
-                if self.alive():
+                if _start_of(self.pid) == self.started:
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within that time."""
-        with suppress(ProcessLookupError):
+        """Whether it has ended within that time.
+
+        It has when its last thread has: /proc calls it a zombie as soon as its first thread is one, while
+        the others may still hold its files and ports.
+        """
+        _collect(self.pid)
+        try:
             handle = os.pidfd_open(self.pid)
-            try:
-                poll = select.poll()
-                poll.register(handle, select.POLLIN)
-                if self.alive():
-                    poll.poll(max(seconds, 0) * 1000)
-            finally:
-                os.close(handle)
-        return not self.alive()
+        except ProcessLookupError:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            ended = _start_of(self.pid) != self.started or bool(poll.poll(max(seconds, 0) * 1000))
+        finally:
+            os.close(handle)
+        _collect(self.pid)
+        return ended
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
@@ -113,9 +119,9 @@ def _collect(pid: int) -> None:
 
 
 def _start_of(pid: int) -> str | None:
-    """When it started, in clock ticks since the boot, and which boot; None if it has ended."""
+    """When it started, in clock ticks since the boot, and which boot; None if it is gone altogether."""
     fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
+    if fields is None:
         return None
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{fields[19]}@{boot}"
