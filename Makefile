@@ -7,7 +7,8 @@
 # maybe from `make up`, doesn't mean a cluster of one's own.
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) '$(subst ','\'',$($(1)))')
 state = $(call given,STATE,--state)
-options = $(state) $(call given,NODE,--node) $(call given,NODES,--nodes) $(call given,SETTINGS,--settings) \
+options = $(state) $(call given,NODE,--node) $(call given,NODES,--nodes) $(call given,REPLICAS,--replicas) \
+	$(call given,SETTINGS,--settings) \
 	$(call given,BROKER,--broker) $(call given,KUBECONFIG,--kubeconfig)
 
 # uv trusts the certificates that this machine trusts.
@@ -25,6 +26,7 @@ help:
 	@echo 'Options:     STATE=dir         where the stack lives (.local); each STATE is a stack of its own'
 	@echo '             NODE=real|kwok    run containers (default as root on Linux), or only play them'
 	@echo '             NODES=n           how many nodes KWOK plays (1)'
+	@echo '             REPLICAS=n        how many processes of each service (1); the second stands by'
 	@echo "             SETTINGS=file     the services' settings; when changed, 'make up' restarts them"
 	@echo '             BROKER=url        use this RabbitMQ instead of one of our own'
 	@echo '             KUBECONFIG=file   use this cluster instead of one of our own'

@@ -5,9 +5,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import measures
 from tests.support.api import OURS, Api
 from tests.support.hub import Hub, Kubectl, corner, kubectl_for
-from tests.support.stacks import LocalStack, docker_broker, given
+from tests.support.measures import Measured
+from tests.support.stacks import LocalStack, RealNode, archiving_in, docker_broker, given
 from tests.support.waiting import eventually
 
 from dev.options import default_node
@@ -28,6 +30,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if report.failed and isinstance(used, Hub):
             report.sections += used.report()
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what was measured on the way."""
+    if measures.lines:
+        terminalreporter.section("measured")
+        for line in measures.lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Takes a sentence with a figure, for the end of the run."""
+    return lambda line: measures.lines.append(f"{request.node.name}: {line}")
 
 
 @pytest.fixture(scope="session")
@@ -79,12 +95,25 @@ def kwok_stack(local_stack: LocalStack) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def real_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack with real containers."""
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which the logs of the stack with real containers go."""
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture(scope="session")
+def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
+    """The stack with real containers; all of it ends with the session."""
     if default_node() != "real":
         pytest.skip("real containers need Linux and root")
-    with Stack(tmp_path_factory.mktemp("real"), node="real") as stack:
-        yield stack
+    node = RealNode(tmp_path_factory.mktemp("real"))
+    yield node
+    Stack(node.state).down()
+
+
+@pytest.fixture(scope="session")
+def real_stack(real_node: RealNode, archive: Path) -> Stack:
+    """The whole stack with real containers, whose logs are archived in a folder."""
+    return real_node.whole(archiving_in(archive))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """How a job ends: by itself, by cancel, by timeout, by somebody's hand; and what becomes of its pod."""
 
+import signal
+
 import pytest
 from tests.support.hub import Hub
 from tests.support.scene import FOREVER, Scene, settled
@@ -192,6 +194,85 @@ def test_a_finished_jobs_pod_deleted_by_hand_is_reclaimed(hub: Hub, scene: Scene
     hub.api.delete("Pod", name)
     is_reclaimed(hub, name)
     assert hub.job(name).phase == "Succeeded"
+
+
+def test_an_evicted_pod_fails_the_job_and_says_so(hub: Hub, scene: Scene) -> None:
+    """By `kubectl drain`: the API's eviction is a deletion by somebody else."""
+    name = scene.submit("job", gpus=1, run_for=FOREVER)
+    hub.reaches(name, "Running")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    hub.api.create_sub("Pod", name, "eviction", eviction)
+    assert hub.reaches(name, "Failed")["reason"] == "PodDeleted"
+    frees_its_quota(hub, scene)
+
+
+def test_a_pod_that_the_kubelet_evicts_fails_the_job_with_the_kubelets_reason(hub: Hub, scene: Scene) -> None:
+    """Evicted, with its words: low on memory, over its disk limit."""
+    name = scene.submit("job", gpus=1, run_for=FOREVER)
+    hub.reaches(name, "Running")
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+    hub.api.merge("Pod", name, {"status": {**evicted, "containerStatuses": []}}, subresource="status")
+    status = hub.reaches(name, "Failed")
+    assert status["reason"] == "Evicted"
+    assert status["message"] == "the pod failed (Evicted): The node was low on resource: memory."
+    frees_its_quota(hub, scene)
+
+
+def test_a_job_too_quick_to_be_seen_running_has_both_times(hub: Hub, scene: Scene) -> None:
+    """Preparing to Succeeded at once: the times are the container's own."""
+    name = scene.submit("job", gpus=1, start="never")
+    eventually(lambda: (pod := hub.pod(name)) and pod.object["spec"].get("nodeName"), "its pod is on a node")
+    ran = {"exitCode": 0, "startedAt": "2026-01-01T00:00:01Z", "finishedAt": "2026-01-01T00:00:02Z"}
+    container = {"name": "main", "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
+    ended = {"phase": "Succeeded", "containerStatuses": [{**container, "state": {"terminated": ran}}]}
+    hub.api.merge("Pod", name, {"status": ended}, subresource="status")
+    status = hub.reaches(name, "Succeeded")
+    assert (status["startTime"], status["finishTime"]) == (ran["startedAt"], ran["finishedAt"])
+    assert hub.phases(name) == ["Pending", "Preparing", "Succeeded"]
+
+
+def test_a_deadline_that_is_lengthened_in_the_last_moment_is_kept(hub: Hub, scene: Scene) -> None:
+    """The janitor has ordered already: the order is not carried out against the newer spec."""
+    name = scene.submit("job", run_for=FOREVER, activeDeadlineSeconds=3)
+    hub.reaches(name, "Running")
+    hub.service("pod-manager").kill(signal.SIGSTOP)
+    try:
+        eventually(lambda: '"order": "TimeOut"' in hub.log("janitor"), "the janitor has ordered")
+        hub.change("PhJob", name, activeDeadlineSeconds=3600)
+    finally:
+        hub.service("pod-manager").kill(signal.SIGCONT)
+    settled(hub)
+    assert hub.job(name).phase == "Running"
+    hub.change("PhJob", name, activeDeadlineSeconds=1)
+    assert hub.reaches(name, "Failed")["reason"] == "OverActiveDeadline"
+
+
+def test_a_cancel_together_with_the_end_comes_to_one_end(hub: Hub, scene: Scene) -> None:
+    """Whichever is first; a final phase never changes."""
+    names = [scene.submit(f"job-{n}", run_for="2s") for n in range(20)]
+    for name in names:
+        hub.reaches(name, "Running", "Succeeded")
+    for name in names:
+        hub.cancel(name)
+    ends = [hub.reaches(name, "Succeeded", "Cancelled") for name in names]
+    settled(hub)
+    assert [hub.status(name)["phase"] for name in names] == [end["phase"] for end in ends]
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Preparing", "Running", "Succeeded"])
+def test_a_job_can_be_deleted_in_every_phase(hub: Hub, scene: Scene, phase: str) -> None:
+    """Its pod goes with it, and its quota is free."""
+    if phase == "Pending":
+        hub.reaches(scene.submit("first", gpus=1, run_for=FOREVER), "Running")
+    start = "never" if phase == "Preparing" else None
+    name = scene.submit("job", gpus=1, start=start, run_for="1s" if phase == "Succeeded" else FOREVER)
+    hub.reaches(name, phase)
+    hub.api.delete("PhJob", name)
+    eventually(lambda: hub.history.latest("PhJob", name) is None, "the job is gone")
+    hub.pod_is_gone(name)
+    if phase == "Pending":
+        hub.cancel(hub.name("first"))
+    frees_its_quota(hub, scene)
 
 
 def test_a_pod_whose_name_is_taken_fails_the_job(hub: Hub, scene: Scene) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support import promises
-from tests.support.builders import an_instance_type
+from tests.support.builders import an_instance_type, an_object
 from tests.support.hub import Hub, corner
 from tests.support.scene import FOREVER, Scene, settled
 from tests.support.stacks import LocalStack
@@ -109,7 +109,33 @@ def test_a_job_for_which_there_is_no_node_says_so(hub: Hub, scene: Scene) -> Non
     scene.grants(instance_types=(kind,))
     name = scene.submit("job", instanceType=kind, requeueLimit=0)
     status = hub.reaches(name, "Failed")
-    assert f"{TOO_LATE}: Unschedulable: 0/1 nodes are available" in status["message"]
+    assert f"{TOO_LATE}; no node can take it: Unschedulable: 0/1 nodes are available" in status["message"]
+
+
+def test_a_job_whose_volume_is_missing_says_so(hub: Hub, scene: Scene) -> None:
+    """What Kubernetes' scheduler said names the claim."""
+    (dataset,) = hub.create(an_object("Dataset", hub.name("data"), {"type": "pv", "volumeName": "nowhere"}))
+    scene.change(datasets=[{"name": dataset, "writable": False}])
+    name = scene.submit("job", requeueLimit=0)
+    status = hub.reaches(name, "Failed")
+    said = (
+        f"{TOO_LATE}; a volume can't be had: Unschedulable: 0/1 nodes are available: persistentvolumeclaim \""
+    )
+    assert said in status["message"]
+
+
+def test_a_pod_that_its_node_rejects_is_a_requeue(hub: Hub, scene: Scene) -> None:
+    """Its command never ran. The pod is replaced, and its reason is told."""
+    name = scene.submit("job", gpus=1, start="never")
+    pod = eventually(
+        lambda: (pod := hub.pod(name)) and pod.object["spec"].get("nodeName") and pod, "on a node"
+    )
+    rejected = {"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu"}
+    hub.api.merge("Pod", name, {"status": rejected}, subresource="status")
+    eventually(lambda: (new := hub.pod(name)) and new.uid != pod.uid, "it has another pod")
+    jobs = [event.object["status"] for event in hub.history.complete() if event.kind == "PhJob"]
+    sent_back = next(status for status in jobs if status["requeued"])
+    assert sent_back["message"] == "the pod failed (OutOfcpu): Node didn't have enough resource: cpu"
 
 
 def test_a_job_that_pauses_can_be_cancelled(hub: Hub, scene: Scene) -> None:

@@ -27,6 +27,7 @@ PLURALS = {
     "Dataset": "apis/primehub.io/v1alpha1/{}/datasets",
     "Pod": "api/v1/{}/pods",
     "Event": "api/v1/{}/events",
+    "Node": "api/v1/nodes",
     "ConfigMap": "api/v1/{}/configmaps",
     "Lease": "apis/coordination.k8s.io/v1/{}/leases",
 }
@@ -87,6 +88,10 @@ class Api:
     def create(self, manifest: Object) -> Object:
         """Create it in this namespace."""
         return self._call("POST", self._path(manifest["kind"]), manifest)
+
+    def create_sub(self, kind: str, name: str, subresource: str, manifest: Object) -> Object:
+        """Create a subresource of an object: an eviction, say."""
+        return self._call("POST", f"{self._path(kind, name)}/{subresource}", manifest)
 
     def merge(self, kind: str, name: str, change: Object, *, subresource: str = "") -> Object:
         """Change it by a merge patch."""

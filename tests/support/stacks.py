@@ -53,6 +53,29 @@ class LocalStack:
         return f"{url.rstrip('/')}/{VHOST}"
 
 
+def archiving_in(folder: Path) -> str:
+    """A settings file by which logs are archived in the folder."""
+    return f"logArchive: {{url: 'file://{folder}'}}\n"
+
+
+class RealNode:
+    """One STATE with real containers, whose node is lost when it was silent for ten seconds."""
+
+    SOON_LOST = ("--node-monitor-grace-period=10s", "--node-monitor-period=1s")
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def whole(self, settings: str) -> Stack:
+        """All of it, with this in the settings file."""
+        file = self.state / "settings.yaml"
+        file.write_text(settings)
+        flags = {"kube-controller-manager": self.SOON_LOST}
+        stack = Stack(self.state, node="real", settings=file, flags=flags)
+        stack.up()
+        return stack
+
+
 def given(name: str) -> str | None:
     """An endpoint that the environment names."""
     return os.environ.get(name) or None

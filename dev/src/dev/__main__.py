@@ -42,6 +42,7 @@ def up(arguments: argparse.Namespace) -> None:
     given = Options(
         node=arguments.node,
         nodes=arguments.nodes,
+        replicas=arguments.replicas,
         settings=_absolute(arguments.settings),
         broker=arguments.broker,
         kubeconfig=_absolute(arguments.kubeconfig),
@@ -52,6 +53,7 @@ def up(arguments: argparse.Namespace) -> None:
         site.state,
         node=options.node or default_node(),
         nodes=options.nodes or 1,
+        replicas=options.replicas or 1,
         settings=Path(options.settings) if options.settings else None,
         broker=options.broker,
         kubeconfig=Path(options.kubeconfig) if options.kubeconfig else None,
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_state(command)
     _add_node(command)
     command.add_argument("--nodes", type=int, help="how many KWOK nodes")
+    command.add_argument("--replicas", type=int, help="how many processes of each service")
     command.add_argument("--settings", type=Path, help="the services' settings file")
     command.add_argument("--broker", help="AMQP URL of a broker to use instead of a RabbitMQ of our own")
     command.add_argument("--kubeconfig", type=Path, help="of a cluster to use instead of one of our own")

@@ -56,6 +56,10 @@ def kubelet(site: Site, pki: Pki, programs: Path) -> Spec:
         # Our images can't be pulled again: never collect them.
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
+        # A sign of life every two seconds, so that a node that is lost is soon known to be.
+        "nodeLeaseDurationSeconds": 8,
+        # `kubectl logs`, and so the log archive, has no more of a log than its newest file.
+        "containerLogMaxSize": "200Mi",
     }
     argv = [
         f"{programs}/kubelet",

@@ -27,6 +27,7 @@ class Options:
 
     node: NodeKind | None = None
     nodes: int | None = None
+    replicas: int | None = None
     settings: str | None = None
     broker: str | None = None
     kubeconfig: str | None = None
@@ -43,7 +44,9 @@ class Options:
     def after(self, earlier: Self | None) -> Self:
         """These, and where they say nothing the earlier ones or the defaults."""
         if earlier is None:
-            return replace(self, node=self.node or default_node(), nodes=self.nodes or 1)
+            return replace(
+                self, node=self.node or default_node(), nodes=self.nodes or 1, replicas=self.replicas or 1
+            )
         given = {
             field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None
         }

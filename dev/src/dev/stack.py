@@ -39,6 +39,7 @@ class Stack:
         *,
         node: NodeKind = "kwok",
         nodes: int = 1,
+        replicas: int = 1,
         parts: Collection[Part] = PARTS,
         settings: Path | None = None,
         broker: str | None = None,
@@ -48,12 +49,14 @@ class Stack:
     ) -> None:
         """Of this STATE; touches nothing yet.
 
-        `nodes` and `capacity` (resources of each) are for kwok. `broker` and `kubeconfig` stand for what
-        isn't started then. `flags`: more arguments for the components of these names, after ours.
+        `replicas` are of each service. `nodes` and `capacity` (resources of each) are for kwok. `broker`
+        and `kubeconfig` stand for what isn't started then. `flags`: more arguments for the components of
+        these names, after ours.
         """
         self._site = Site(state)
         self._pki = Pki(self._site.config / "pki")
         self._node, self._nodes, self._capacity = node, nodes, capacity or {}
+        self._replicas = replicas
         self._settings, self._broker, self._given_kubeconfig = settings, broker, kubeconfig
         self._flags = flags or {}
         replaced: set[Part] = set()
@@ -113,7 +116,7 @@ class Stack:
                 cluster.prepare(self.kubectl)
             if "node" in self._parts:
                 self._start_node()
-            self._start(*services.MODULES)
+            self._start(*services.replicas(self._replicas))
 
     def down(self) -> None:
         """End all of it and delete its data; the logs stay."""
@@ -168,7 +171,7 @@ class Stack:
                 kubelet.kubelet(site, pki, tools(KUBERNETES)),
             ]
         if "services" in self._parts:
-            specs += services.services(site, self.amqp_url, self._settings)
+            specs += services.services(site, self.amqp_url, self._settings, self._replicas)
         return specs
 
 
@@ -194,7 +197,7 @@ def down(state: Path) -> None:
         processes = {
             record.name: process for record in Record.all(site.state) if (process := record.process())
         }
-        end([processes.pop(name) for name in services.MODULES if name in processes], SERVICES_GRACE_SECONDS)
+        end([processes.pop(n) for n in list(processes) if services.service_of(n)], SERVICES_GRACE_SECONDS)
         end(processes.values(), GRACE_SECONDS)
         for name, value in mark(site.state).items():
             kill(marked(f"{name}={value}"))

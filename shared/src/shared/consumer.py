@@ -20,6 +20,9 @@ from shared.session import Envelope, Follower, Verdict
 ASK_AGAIN = timedelta(seconds=10)
 """How long an answer to a request for a snapshot may take to begin or go on."""
 
+LONGEST_SLEEP = timedelta(seconds=30)
+"""Between two looks at the clock: a machine that was suspended may have overslept."""
+
 _log = structlog.get_logger()
 
 
@@ -96,7 +99,8 @@ class Consumer:
     async def _wait(self, until: datetime | None, now: datetime) -> None:
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(self._wake.wait())]
         if until:
-            tasks.append(asyncio.create_task(self._clock.sleep((until - now).total_seconds())))
+            nap = min(until - now, LONGEST_SLEEP)
+            tasks.append(asyncio.create_task(self._clock.sleep(nap.total_seconds())))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -30,6 +30,8 @@ WATCH_SECONDS = 300
 """How long the API server keeps one watch open."""
 WATCH_SILENCE = 120
 """Seconds without a line, bookmarks included, after which a watch counts as broken."""
+LOG_SILENCE = 10
+"""Seconds without a piece of a log that was asked for, after which it counts as unreadable."""
 PAGE = 500
 """Objects in one page of a LIST."""
 
@@ -68,6 +70,24 @@ class Kube(Protocol):
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Every object, consistent as of now, each as `project` makes it."""
+        ...
+
+    def pages(self, resource: Resource) -> AsyncIterator[Sequence[Object]]:
+        """Every object, a page at a time: for what is too much to hold.
+
+        Raises:
+            GoneError: it took so long that the rest can't be had as of the first page's revision.
+
+        """
+        ...
+
+    def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
+        """What the container has written up to now, in pieces.
+
+        Raises:
+            RefusedError: it has not started (400), or there is no such pod (404).
+
+        """
         ...
 
     def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
@@ -112,8 +132,13 @@ class Kube(Protocol):
         """
         ...
 
-    async def delete(self, resource: Resource, name: str, *, uid: str, revision: int | None = None) -> None:
-        """Delete the object of that uid, if it still is at the revision; else do nothing."""
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, revision: int | None = None, force: bool = False
+    ) -> None:
+        """Delete the object of that uid, if it still is at the revision; else do nothing.
+
+        `force`: without waiting for its node to say that it has ended.
+        """
         ...
 
 
@@ -127,15 +152,46 @@ class HttpKube:
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Every object, consistent as of now, each as `project` makes it."""
+        while True:
+            items: list[T] = []
+            revision = 0
+            try:
+                async for page in self._pages(resource):
+                    items += [project(item) for item in page.get("items") or ()]
+                    revision = int(page["metadata"]["resourceVersion"])
+            except GoneError:
+                continue  # etcd was compacted between two pages: from the start.
+            return Listing(items, revision)
+
+    async def pages(self, resource: Resource) -> AsyncIterator[Sequence[Object]]:
+        """Every object, a page at a time: for what is too much to hold."""
+        async for page in self._pages(resource):
+            yield page.get("items") or ()
+
+    async def _pages(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
         query = self._selectors(resource) | {"limit": str(PAGE)}
-        items: list[T] = []
         while True:
             page = await self._call("GET", resource, query=query)
-            items += [project(item) for item in page.get("items") or ()]
-            metadata = page["metadata"]
-            if not metadata.get("continue"):
-                return Listing(items, int(metadata["resourceVersion"]))
-            query["continue"] = metadata["continue"]
+            yield page
+            if not page["metadata"].get("continue"):
+                return
+            query["continue"] = page["metadata"]["continue"]
+
+    async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
+        """What the container has written up to now, in pieces."""
+        url = self._url(Resource("pods"), pod, "log")
+        query = {"container": container}
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=LOG_SILENCE)
+        try:
+            async with self._session.get(
+                url, params=query, headers=await self._headers(), timeout=timeout
+            ) as response:
+                if response.status != 200:
+                    _raise(response.status, await response.read())
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
 
     async def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
         """(event type, object) for everything after the revision, until the server ends it."""
@@ -184,13 +240,18 @@ class HttpKube:
         """Write the whole object, at the resourceVersion it carries."""
         return await self._call("PUT", resource, name, body=body)
 
-    async def delete(self, resource: Resource, name: str, *, uid: str, revision: int | None = None) -> None:
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, revision: int | None = None, force: bool = False
+    ) -> None:
         """Delete the object of that uid, if it still is at the revision; else do nothing."""
         preconditions = {"uid": uid}
         if revision is not None:
             preconditions["resourceVersion"] = str(revision)
+        options: dict[str, Any] = {"preconditions": preconditions}
+        if force:
+            options["gracePeriodSeconds"] = 0
         try:
-            await self._call("DELETE", resource, name, body={"preconditions": preconditions})
+            await self._call("DELETE", resource, name, body=options)
         except RefusedError as error:
             # 409: the object is another by now, or has changed since the revision.
             if error.status not in (404, 409):

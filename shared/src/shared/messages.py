@@ -46,6 +46,8 @@ class JobSeen(Fact):
     created: datetime
     revision: int
     """resourceVersion at creation: the order of jobs created in one second."""
+    generation: int = 0
+    """`metadata.generation`: every edit of the spec counts it up."""
     cancel: bool = False
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
@@ -61,6 +63,8 @@ class JobSeen(Fact):
     finish_time: datetime | None = None
     resources: dict[str, int] = {}
     """What was admitted, as `shared.resources.Amounts`."""
+    node: str = ""
+    log_url: str = ""
 
 
 class JobGone(Fact):
@@ -79,8 +83,14 @@ class PodSeen(Fact):
     job_uid: str = ""
     """The PhJob that controls the pod; empty for any other pod."""
     fence: str = ""
+    attempt: int = 1
+    """Which of its job's tries the pod is: one more than the job was requeued before."""
     phase: PodPhase = PodPhase.PENDING
     deleting: bool = False
+    deleted_at: datetime | None = None
+    """When its deletion was asked for; it may have time to end since."""
+    disruption: str = ""
+    """Who or what ends it, if Kubernetes says so: drained, preempted, tainted."""
     limits: dict[str, int] = {}
     node: str = ""
     start_time: datetime | None = None
@@ -88,6 +98,11 @@ class PodSeen(Fact):
     exit_code: int | None = None
     reason: str = ""
     message: str = ""
+
+    @property
+    def started(self) -> bool:
+        """Whether its container ever ran."""
+        return self.start_time is not None or self.exit_code is not None
 
 
 class PodGone(Fact):
@@ -159,6 +174,17 @@ class DatasetGone(Fact):
     """A Dataset was deleted."""
 
 
+class NodeSeen(Fact):
+    """A node of the cluster."""
+
+    lost_since: datetime | None = None
+    """Since when its kubelet is silent (condition `Ready` is `Unknown`); None: it is not."""
+
+
+class NodeGone(Fact):
+    """A node left the cluster."""
+
+
 # --- Orders: what pod-manager shall do. Each names the state that it was decided on. ---
 
 
@@ -205,10 +231,25 @@ class TimeOut(Order):
     """Janitor: Running to Failed, `OverActiveDeadline`."""
 
     message: str
+    generation: int | None = None
+    """The spec that it was decided on: an edit made since comes first. None: any."""
+
+
+class GiveUp(Order):
+    """Janitor: the node was unresponsive for too long; to Failed, `NodeLost`."""
+
+    message: str
 
 
 class Reclaim(Order):
     """Janitor: a finished job's pod has lived its time; delete it."""
+
+    generation: int | None = None
+    """As for `TimeOut`."""
+
+
+class Forget(Order):
+    """Janitor: a finished job's record is over the history's limits; delete it, and its pod."""
 
 
 # --- Frames: what keeps a stream whole. ---
@@ -248,6 +289,32 @@ class CatalogListed(Message):
     revision: int
 
 
+class RecordsWanted(Message):
+    """To the watcher: count the records that need nothing any more, and tell `queue` the oldest."""
+
+    queue: str
+    request: int
+    most: int
+    """How many to tell at most."""
+
+
+class Record(Message):
+    """A finished job of which nothing is left but its record."""
+
+    uid: str
+    name: str
+    group: str
+    finish_time: datetime
+
+
+class RecordsListed(Message):
+    """The answer: how many records there are, and the oldest of them, oldest first."""
+
+    request: int
+    total: int
+    oldest: tuple[Record, ...] = ()
+
+
 class Fence(Message):
     """To pod-manager: obey `session` alone, once every older write has ended."""
 
@@ -266,9 +333,9 @@ class Heartbeat(Message):
 
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it
     JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
-    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone,
-    Admit, Refuse, Explain, Requeue, TimeOut, Reclaim,
-    SnapshotWanted, SnapshotBegin, SnapshotEnd, CatalogWanted, CatalogListed,
+    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone, NodeSeen, NodeGone,
+    Admit, Refuse, Explain, Requeue, TimeOut, GiveUp, Reclaim, Forget,
+    SnapshotWanted, SnapshotBegin, SnapshotEnd, CatalogWanted, CatalogListed, RecordsWanted, RecordsListed,
     Fence, FenceWanted, Heartbeat,
 ]  # fmt: skip
 

@@ -16,6 +16,10 @@ FENCE_ANNOTATION = "primehub.io/fence"
 """On a pod: the admission that it was made for, as `status.fence` of its job."""
 
 
+ATTEMPT_ANNOTATION = "primehub.io/attempt"
+"""On a pod: which of its job's tries it is, from 1."""
+
+
 class Phase(StrEnum):
     """Where a job is in its life (seed, State Diagram)."""
 

@@ -5,12 +5,13 @@ A job's command never gets through here.
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared import resources
 from shared.labels import GROUP_LABEL, USER_LABEL
 from shared.messages import JobSeen, PodSeen
-from shared.phjob import FENCE_ANNOTATION
+from shared.phjob import ATTEMPT_ANNOTATION, FENCE_ANNOTATION
 
 Object = Mapping[str, Any]
 
@@ -30,6 +31,7 @@ def job_seen(item: Object, revision: int | None = None) -> JobSeen:
             "resource_version": resource_version,
             "created": metadata["creationTimestamp"],
             "revision": status.get("revision") or revision or resource_version,
+            "generation": metadata.get("generation", 0),
             "group": spec["groupName"],
             "user": spec["userName"],
             "image": spec["image"],
@@ -61,6 +63,8 @@ _JOB_STATUS = {
     "preparingTime": "preparing_time",
     "startTime": "start_time",
     "finishTime": "finish_time",
+    "nodeName": "node",
+    "logURL": "log_url",
 }
 
 
@@ -72,6 +76,8 @@ def pod_seen(item: Object) -> PodSeen:
     container: Object = next((c for c in status.get("containerStatuses") or () if c.get("name") == MAIN), {})
     state = container.get("state") or {}
     ran = state.get("terminated") or state.get("running") or {}
+    annotations = metadata.get("annotations") or {}
+    attempt = annotations.get(ATTEMPT_ANNOTATION, "")
     reason, message = _why(status, state)
     return PodSeen(
         name=metadata["name"],
@@ -80,17 +86,34 @@ def pod_seen(item: Object) -> PodSeen:
         group=labels[GROUP_LABEL],
         user=labels.get(USER_LABEL, ""),
         job_uid=owner.get("uid", "") if owner.get("kind") == "PhJob" else "",
-        fence=(metadata.get("annotations") or {}).get(FENCE_ANNOTATION, ""),
+        fence=annotations.get(FENCE_ANNOTATION, ""),
+        attempt=int(attempt) if attempt.isdecimal() else 1,
         phase=status.get("phase", "Pending"),
         deleting="deletionTimestamp" in metadata,
+        deleted_at=_deleted_at(metadata),
+        disruption=_disruption(status),
         limits=resources.pod_limits(spec),
         node=spec.get("nodeName", ""),
-        start_time=ran.get("startedAt"),
-        finish_time=ran.get("finishedAt"),
+        start_time=_moment(ran.get("startedAt")),
+        finish_time=_moment(ran.get("finishedAt")),
         exit_code=(state.get("terminated") or {}).get("exitCode"),
         reason=reason,
         message=message,
     )
+
+
+def _moment(written: str | None) -> datetime | None:
+    """A container's own time; the beginning of 1970 is how a runtime says that there was none."""
+    moment = datetime.fromisoformat(written) if written else None
+    return moment if moment and moment.timestamp() > 0 else None
+
+
+def _deleted_at(metadata: Object) -> datetime | None:
+    """When the deletion was asked for: Kubernetes writes when it is to be done at the latest."""
+    if "deletionTimestamp" not in metadata:
+        return None
+    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    return datetime.fromisoformat(metadata["deletionTimestamp"]) - grace
 
 
 def _why(status: Object, state: Object) -> tuple[str, str]:
@@ -99,15 +122,19 @@ def _why(status: Object, state: Object) -> tuple[str, str]:
     if not said.get("reason"):
         said = status
     if not said.get("reason"):
-        said = next(
-            (
-                condition
-                for condition in status.get("conditions") or ()
-                if condition.get("type") == "PodScheduled" and condition.get("status") == "False"
-            ),
-            {},
-        )
+        said = _condition(status, "PodScheduled", "False")
     return said.get("reason", ""), said.get("message", "")[:_LONGEST_MESSAGE]
+
+
+def _disruption(status: Object) -> str:
+    """Kubernetes, Disruptions, "Pod disruption conditions"."""
+    said = _condition(status, "DisruptionTarget", "True")
+    return ": ".join(filter(None, (said.get("reason"), said.get("message"))))[:_LONGEST_MESSAGE]
+
+
+def _condition(status: Object, kind: str, value: str) -> Object:
+    found = (c for c in status.get("conditions") or () if (c.get("type"), c.get("status")) == (kind, value))
+    return next(found, {})
 
 
 def _present(item: Object, names: Mapping[str, str]) -> dict[str, Any]:

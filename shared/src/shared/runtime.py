@@ -55,6 +55,7 @@ class Service:
 
 
 S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
 Role = Callable[[Service, bus.RabbitBus], Awaitable[None]]
 """A service's work on one connection to RabbitMQ, until it is cancelled or fails."""
 
@@ -66,14 +67,19 @@ def main(name: str, settings: ServiceSettings, role: Role) -> None:
 
 
 def load(settings: type[S]) -> S:
-    """The settings; a bad one is told in one line, and the process ends with code 2."""
+    """The settings of the environment; the settings file is read, too, to see whether it is good."""
+    loaded = read(settings.load)
+    read(loaded.file)
+    return loaded
+
+
+def read(settings: Callable[[], T]) -> T:
+    """What is made of settings; a bad one is told in one line, and the process ends with code 2."""
     try:
-        loaded = settings.load()
-        loaded.job_submission()
+        return settings()
     except SettingsError as error:
         sys.stderr.write(f"bad setting: {error}\n")
         sys.exit(2)
-    return loaded
 
 
 async def _main(name: str, settings: ServiceSettings, role: Role) -> None:

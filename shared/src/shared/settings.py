@@ -41,6 +41,12 @@ class JobSubmission(BaseModel):
     """How long a finished job's pod stays; 0: for ever (seed, Pod TTL After Finished)."""
     preparing_timeout_seconds: Annotated[int, Field(ge=1)] = 180
     """How long a pod may take to start before the job is requeued (seed, Requeue)."""
+    node_lost_grace_seconds: Seconds = 0
+    """How long a node may be unresponsive before its jobs fail; 0: for ever (seed, FAQ: lost node)."""
+    history_ttl_seconds: Seconds = Field(0, alias="historyTTLSeconds")
+    """How long a finished job's record stays; 0: for ever."""
+    history_limit: Annotated[int, Field(ge=0)] = 0
+    """How many finished jobs' records stay, of all groups together, the newest; 0: all."""
     working_dir_size: Quantity = "5Gi"
     """Size of `/home/jovyan` (seed, Working Directory Size)."""
     grant_sudo: bool = False
@@ -55,12 +61,27 @@ class JobSubmission(BaseModel):
     """Tolerations of every job's pod."""
 
 
+class LogArchive(BaseModel):
+    """Where the logs of jobs are kept when their pods are gone: `logArchive.*` of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+    url: str = ""
+    """`file:///folder`, `s3://bucket/prefix`, `gs://...`, `az://...`; empty: nowhere.
+
+    Credentials and endpoint come from the environment, by the provider's own names (`AWS_...`).
+    """
+    max_bytes: Annotated[int, Field(ge=4096)] = 1024**3
+    """The most that is kept of one log; of a longer one, its beginning and its end."""
+
+
 class File(BaseModel):
     """The settings file. Keys of PrimeHub's other parts may stand beside ours."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
 
     job_submission: JobSubmission = JobSubmission()
+    log_archive: LogArchive = LogArchive()
 
 
 class ServiceSettings(BaseSettings):
@@ -103,7 +124,7 @@ class ServiceSettings(BaseSettings):
             raise SettingsError(msg)
         return settings
 
-    def job_submission(self) -> JobSubmission:
+    def file(self) -> File:
         """Read the settings file.
 
         Raises:
@@ -111,7 +132,7 @@ class ServiceSettings(BaseSettings):
 
         """
         if self.settings_file is None:
-            return JobSubmission()
+            return File()
         where = f"settings file {self.settings_file}"
         try:
             content = yaml.safe_load(self.settings_file.read_text())
@@ -122,7 +143,7 @@ class ServiceSettings(BaseSettings):
             msg = f"{where} is not YAML: {error}"
             raise SettingsError(msg) from error
         try:
-            return File.model_validate({} if content is None else content).job_submission
+            return File.model_validate({} if content is None else content)
         except ValidationError as error:
             raise SettingsError(_explain(error, where)) from error
 

@@ -3,7 +3,8 @@ from typing import Any
 from tests.unit.facts import START, a_job, a_pod, at
 
 from pod_manager import status
-from shared.lifecycle import Event, transition
+from pod_manager.plan import Transit
+from shared.lifecycle import Event, Transition, transition
 from shared.messages import Admit, JobSeen, PodSeen
 from shared.phjob import Phase, PodPhase
 
@@ -16,10 +17,12 @@ def compared(patch: status.Patch) -> dict[str, Any]:
     return {op["path"]: op["value"] for op in patch if op["op"] == "test"}
 
 
-def transit(job: JobSeen, event: Event, pod: PodSeen | None = None, message: str = "") -> status.Patch:
+def transit(
+    job: JobSeen, event: Event, pod: PodSeen | None = None, why: str = "", generation: int | None = None
+) -> status.Patch:
     change = transition(job.phase, event)
-    assert change is not None
-    return status.transit(job, event, change, message, pod, START)
+    assert isinstance(change, Transition)
+    return status.transit(job, Transit(event, why), change, pod, START, generation)
 
 
 def test_every_write_tests_the_job_the_phase_and_the_fence() -> None:
@@ -62,7 +65,7 @@ def test_times_are_the_containers_own() -> None:
     pod = a_pod(
         job, phase=PodPhase.SUCCEEDED, start_time=at(5), finish_time=at(6), exit_code=0, node="node-1"
     )
-    assert written(transit(job, Event.POD_SUCCEEDED, pod, "exit code 0")) == {
+    assert written(transit(job, Event.POD_SUCCEEDED, pod)) == {
         "phase": "Succeeded",
         "reason": "Completed",
         "message": "exit code 0",
@@ -90,7 +93,7 @@ def test_a_job_that_ends_without_a_pod_is_done_with_in_the_same_write() -> None:
 
 def test_a_requeue_counts_and_says_when_it_may_go_again() -> None:
     """Queueing 5."""
-    first = written(transit(a_job(phase=Phase.PREPARING), Event.NOT_STARTED, message="late"))
+    first = written(transit(a_job(phase=Phase.PREPARING), Event.NOT_STARTED, why="late"))
     assert first == {"phase": "Pending", "reason": "Requeued", "message": "late", "requeued": 1}
     second = written(transit(a_job(phase=Phase.PREPARING, requeued=1), Event.POD_GONE))
     assert (second["requeued"], second["requeueAfter"]) == (2, "2026-01-01T00:00:30Z")
@@ -99,7 +102,7 @@ def test_a_requeue_counts_and_says_when_it_may_go_again() -> None:
 def test_a_requeue_over_the_limit_fails_the_job_and_says_why() -> None:
     """Queueing 5."""
     job = a_job(phase=Phase.PREPARING, requeued=2, requeue_limit=2)
-    fields = written(transit(job, Event.NOT_STARTED, message="late"))
+    fields = written(transit(job, Event.NOT_STARTED, why="late"))
     assert (fields["phase"], fields["reason"], fields["reclaimed"]) == ("Failed", "OverRequeueLimit", True)
     assert fields["message"] == "requeued 2 times, which is its limit: late"
 
@@ -110,3 +113,62 @@ def test_what_others_said_is_cut_to_what_the_crd_takes() -> None:
     pod = a_pod(job, reason="r" * 1000)
     fields = written(transit(job, Event.POD_FAILED, pod, "m" * 10000))
     assert (len(fields["reason"]), len(fields["message"])) == (128, 4096)
+
+
+def test_a_time_out_tests_the_spec_that_it_was_decided_on() -> None:
+    """A deadline that was lengthened a moment before is kept."""
+    job = a_job(phase=Phase.RUNNING, generation=3)
+    patch = transit(job, Event.OVER_DEADLINE, a_pod(job), "too long", generation=3)
+    assert compared(patch)["/metadata/generation"] == 3
+    assert "/metadata/generation" not in compared(transit(job, Event.OVER_DEADLINE, a_pod(job)))
+
+
+def test_a_lost_node_is_told_in_the_seeds_words_and_the_job_goes_on() -> None:
+    """Seed, FAQ: lost node. Its phase, its times and its pod stay."""
+    job = a_job("job-1", phase=Phase.RUNNING, start_time=at(5))
+    pod = a_pod(job, phase=PodPhase.RUNNING, start_time=at(5), node="node-1")
+    assert written(transit(job, Event.NODE_LOST, pod)) == {
+        "phase": "Running",
+        "reason": "NodeLost",
+        "message": "Node node-1 which was running pod job-1 is unresponsive",
+        "nodeName": "node-1",
+        "startTime": "2026-01-01T00:00:05Z",
+    }
+    assert written(transit(job, Event.NODE_BACK, pod))["reason"] == "Started"
+
+
+def test_a_pod_that_was_deleted_while_it_ran_says_who_did_it() -> None:
+    """Drained, preempted or by hand; the exit code of the killed container is kept."""
+    job = a_job(phase=Phase.RUNNING)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=143, reason="Error")
+    fields = written(transit(job, Event.POD_KILLED, pod, ": EvictionByEvictionAPI: evicting"))
+    assert (fields["reason"], fields["exitCode"]) == ("PodDeleted", 143)
+    assert fields["message"] == "its pod was deleted while it ran: EvictionByEvictionAPI: evicting"
+
+
+def test_a_rejected_pod_is_requeued_with_its_reason_and_stands_until_it_is_deleted() -> None:
+    """Over the limit, too: the pod is reclaimed later, not at once."""
+    job = a_job(phase=Phase.PREPARING, requeue_limit=0)
+    fields = written(transit(job, Event.POD_REJECTED, a_pod(job), "the pod failed (OutOfcpu)"))
+    assert (fields["reason"], fields["reclaimed"]) == ("OverRequeueLimit", False)
+
+
+def test_an_archive_that_fails_is_told_once_and_taken_back_when_the_log_is_stored() -> None:
+    """Behind what the job says anyway."""
+    job = a_job(phase=Phase.SUCCEEDED, message="exit code 0")
+    told = written(status.log_not_stored(job, "no such bucket"))
+    assert told == {"message": "exit code 0; its log is not archived: no such bucket"}
+    again = job.model_copy(update=told)
+    assert written(status.log_not_stored(again, "no route")) == {
+        "message": "exit code 0; its log is not archived: no route"
+    }
+    assert written(status.log_stored(again, "file:///x")) == {"logURL": "file:///x", "message": "exit code 0"}
+    assert written(status.log_stored(job, "file:///x")) == {"logURL": "file:///x"}
+
+
+def test_a_long_message_leaves_room_for_what_the_archive_said() -> None:
+    """The CRD's bound is kept, and the end is not lost."""
+    job = a_job(phase=Phase.FAILED, message="m" * 4096)
+    message = written(status.log_not_stored(job, "w" * 9999))["message"]
+    assert len(message) <= 4096
+    assert message.endswith("w" * 512)

@@ -9,12 +9,12 @@ from shared.settings import JobSubmission, ServiceSettings
 def read(tmp_path: Path, content: str) -> JobSubmission:
     file = tmp_path / "settings.yaml"
     file.write_text(content)
-    return ServiceSettings(settings_file=file).job_submission()
+    return ServiceSettings(settings_file=file).file().job_submission
 
 
 def test_without_a_file_primehubs_defaults_hold() -> None:
     """Seed: one day, seven days, three minutes, 5 Gi."""
-    settings = ServiceSettings().job_submission()
+    settings = ServiceSettings().file().job_submission
     assert settings.default_active_deadline_seconds == 86400
     assert settings.default_ttl_seconds_after_finished == 604800
     assert settings.preparing_timeout_seconds == 180
@@ -67,7 +67,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, content: str, text: str) -> None
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A typing error in SETTINGS_FILE must not mean the defaults."""
     with pytest.raises(SettingsError, match=r"nowhere\.yaml can't be read"):
-        ServiceSettings(settings_file=tmp_path / "nowhere.yaml").job_submission()
+        ServiceSettings(settings_file=tmp_path / "nowhere.yaml").file()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from tests.unit.facts import START, at
 
 from shared.phjob import Phase, PodPhase
 from shared.projection import job_seen, pod_seen
-from watcher.translate import UntranslatableError, group, guarded, image, instance_type
+from watcher.translate import UntranslatableError, group, guarded, image, instance_type, node, record
 
 
 def an_object(name: str = "x", **parts: Any) -> dict[str, Any]:
@@ -141,3 +141,49 @@ def test_an_object_without_what_must_be_there_is_named() -> None:
     """It is skipped; the others go on."""
     with pytest.raises(UntranslatableError, match="PhJob odd: KeyError: 'spec'"):
         guarded(job_seen, {**an_object("odd"), "kind": "PhJob"})
+
+
+def test_a_node_is_lost_while_kubernetes_does_not_know_whether_it_is_ready() -> None:
+    """`NotReady` with a kubelet that still speaks is not lost."""
+    since = "2026-01-01T00:00:05Z"
+    for status, lost in (("True", None), ("False", None), ("Unknown", at(5))):
+        ready = {"type": "Ready", "status": status, "lastTransitionTime": since}
+        other = {"type": "DiskPressure", "status": "Unknown", "lastTransitionTime": since}
+        item = an_object("node-1", status={"conditions": [other, ready]})
+        assert node(item).lost_since == lost
+    assert node(an_object("node-1")).lost_since is None
+
+
+def test_a_record_says_when_its_job_finished() -> None:
+    """One that does not say it counts from its creation."""
+    item = {**PHJOB, "status": {"phase": "Failed", "finishTime": "2026-01-01T00:00:09Z"}}
+    assert record(item).finish_time == at(9)
+    assert record({**PHJOB, "status": {"phase": "Failed"}}).finish_time == START
+
+
+def a_running_pod(metadata: dict[str, Any], **status: Any) -> dict[str, Any]:
+    item = an_object("job-1", spec={"containers": []}, status=status)
+    item["metadata"] |= {"labels": {"primehub.io/group": "g"}, **metadata}
+    return item
+
+
+def test_a_pods_deletion_was_asked_for_before_its_grace_began() -> None:
+    """Kubernetes writes when it is to be over."""
+    item = a_running_pod({"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30})
+    assert pod_seen(item).deleted_at == at(10)
+    assert pod_seen(a_running_pod({})).deleted_at is None
+
+
+def test_a_pod_says_who_disrupts_it() -> None:
+    """Kubernetes, Pod disruption conditions."""
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    seen = pod_seen(a_running_pod({}, conditions=[{**condition, "message": "for a better one"}]))
+    assert seen.disruption == "PreemptionByScheduler: for a better one"
+
+
+def test_a_container_that_never_started_has_no_times() -> None:
+    """Containerd says 1970 then."""
+    terminated = {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z"}
+    state = {"name": "main", "state": {"terminated": {**terminated, "finishedAt": "2026-01-01T00:00:05Z"}}}
+    seen = pod_seen(a_running_pod({}, phase="Failed", containerStatuses=[state]))
+    assert (seen.start_time, seen.finish_time) == (None, at(5))

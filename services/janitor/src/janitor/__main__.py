@@ -11,12 +11,12 @@ from shared.settings import ServiceSettings
 def main() -> None:
     """Run the janitor until it is told to stop."""
     settings = runtime.load(ServiceSettings)
-    job_submission = settings.job_submission()
+    job_submission = settings.file().job_submission
+    clock = SystemClock()
 
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
-        clock = SystemClock()
         queue = topology.queue_of(topology.JANITOR, settings.shard)
-        handlers = Handlers(settings.shard, clock, bus.send, job_submission)
+        handlers = Handlers(settings.shard, settings.shards, clock, bus.send, job_submission)
         await service.follow(Consumer(bus, queue, service.identity, clock, handlers))
 
     runtime.main(topology.JANITOR, settings, role)

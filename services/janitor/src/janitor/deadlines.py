@@ -1,58 +1,61 @@
 """When a job is over time, and what is to be done then (contract.md, Queueing 5 and Lifecycle).
 
-Pure: a job's phase and times, its group's default and the settings give one deadline at most.
+Pure: a job's phase and times, its group's default, its node and the settings give one deadline at most.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.messages import JobSeen, Order, Reclaim, Requeue, TimeOut
-from shared.phjob import Phase
+from shared.messages import GiveUp, JobSeen, Order, Reclaim, Requeue, TimeOut
+from shared.phjob import Phase, Reason
 from shared.settings import JobSubmission
 
-Deadline = tuple[datetime, Order]
-"""When, and the order to give then."""
+
+@dataclass(frozen=True)
+class Deadline:
+    """When, and the order to give then."""
+
+    at: datetime
+    order: Order
 
 
-def deadline(job: JobSeen, group_default: int | None, settings: JobSubmission) -> Deadline | None:
-    """The job's next deadline; None if it has none. `group_default` is the group's, in seconds."""
-    if job.phase is Phase.PREPARING:
-        return _after(job.preparing_time, settings.preparing_timeout_seconds, _requeue, job)
-    if job.phase is Phase.RUNNING:
-        limit = _first(job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds)
-        return _after(job.start_time, limit, _time_out, job)
-    if job.phase.final:
+def deadline(
+    job: JobSeen, group_default: int | None, lost_since: datetime | None, settings: JobSubmission
+) -> Deadline | None:
+    """The job's next deadline; None if it has none.
+
+    `group_default` is its group's active deadline in seconds; `lost_since`: since when its node, if it
+    has one, is unresponsive.
+    """
+    return min(_deadlines(job, group_default, lost_since, settings), key=lambda due: due.at, default=None)
+
+
+def _deadlines(
+    job: JobSeen, group_default: int | None, lost_since: datetime | None, settings: JobSubmission
+) -> Iterator[Deadline]:
+    of = {"uid": job.uid, "name": job.name, "group": job.group, "fence": job.fence}
+    lost = job.reason == Reason.NODE_LOST and not job.phase.final
+    if job.phase is Phase.PREPARING and job.preparing_time and not lost:
+        seconds = settings.preparing_timeout_seconds
+        requeue = Requeue(**of, message=f"the pod did not start within {seconds} s")
+        yield Deadline(job.preparing_time + timedelta(seconds=seconds), requeue)
+    if job.phase is Phase.RUNNING and job.start_time:
+        seconds = _first(job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds)
+        if seconds:
+            message = f"it ran longer than its deadline of {seconds} s"
+            time_out = TimeOut(**of, message=message, generation=job.generation)
+            yield Deadline(job.start_time + timedelta(seconds=seconds), time_out)
+    if lost and lost_since and settings.node_lost_grace_seconds:
+        seconds = settings.node_lost_grace_seconds
+        give_up = GiveUp(**of, message=f"node {job.node} was unresponsive for {seconds} s")
+        yield Deadline(lost_since + timedelta(seconds=seconds), give_up)
+    if job.phase.final and job.finish_time:
         ttl = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)
-        return _after(job.finish_time, ttl, _reclaim, job)
-    return None
+        if ttl:
+            reclaim = Reclaim(**of, generation=job.generation)
+            yield Deadline(job.finish_time + timedelta(seconds=ttl), reclaim)
 
 
 def _first(*candidates: int | None) -> int:
     return next((seconds for seconds in candidates if seconds is not None), 0)
-
-
-def _after(
-    start: datetime | None, seconds: int, order: Callable[[JobSeen, int], Order], job: JobSeen
-) -> Deadline | None:
-    """`seconds` after the start; 0 is never."""
-    if start is None or seconds == 0:
-        return None
-    return start + timedelta(seconds=seconds), order(job, seconds)
-
-
-def _requeue(job: JobSeen, seconds: int) -> Order:
-    return Requeue(
-        uid=job.uid, name=job.name, group=job.group, fence=job.fence,
-        message=f"the pod did not start within {seconds} s",
-    )  # fmt: skip
-
-
-def _time_out(job: JobSeen, seconds: int) -> Order:
-    return TimeOut(
-        uid=job.uid, name=job.name, group=job.group, fence=job.fence,
-        message=f"it ran longer than its deadline of {seconds} s",
-    )  # fmt: skip
-
-
-def _reclaim(job: JobSeen, _: int) -> Order:
-    return Reclaim(uid=job.uid, name=job.name, group=job.group, fence=job.fence)

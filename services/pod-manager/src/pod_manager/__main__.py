@@ -2,9 +2,12 @@
 
 import asyncio
 
+from pod_manager.archive import Archive
 from pod_manager.handlers import Handlers
 from pod_manager.jobs import PHJOBS, Jobs
+from pod_manager.logs import Logs
 from pod_manager.orders import Orders
+from pod_manager.pods import Pods
 from pod_manager.settings import PodManagerSettings
 from pod_manager.writes import Writer
 from shared import kube, runtime, topology
@@ -17,16 +20,19 @@ from shared.session import Stream
 def main() -> None:
     """Run the pod-manager until it is told to stop."""
     settings = runtime.load(PodManagerSettings)
-    job_submission = settings.job_submission()
+    file = settings.file()
+    archive = runtime.read(lambda: Archive(file.log_archive)) if file.log_archive.url else None
+    clock = SystemClock()
 
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
-        clock = SystemClock()
         async with kube.connect(settings.kubeconfig, settings.namespace) as api:
             service.health.waiting_for = lambda: "the API server"
             await api.get(PHJOBS, "any")  # Whoever can't reach it says so and takes no orders.
             writer = Writer(clock)
             stream = Stream(topology.POD_MANAGER, service.identity, bus.send)
-            jobs = Jobs(api, clock, writer, job_submission)
+            pods = Pods(api, clock, writer, file.job_submission)
+            logs = Logs(api, clock, archive, file.log_archive.max_bytes)
+            jobs = Jobs(api, clock, writer, pods, logs)
             orders = Orders(api, clock, writer, jobs, stream, settings.shard)
             handlers = Handlers(jobs, orders, stream, settings.shard)
             queue = topology.queue_of(topology.POD_MANAGER, settings.shard)

@@ -5,15 +5,14 @@ from datetime import datetime
 
 from pod_manager.jobs import Jobs
 from pod_manager.orders import Orders
+from pod_manager.plan import Wish
 from shared import topology
 from shared.lifecycle import Event
 from shared.messages import (
     Fact,
-    JobGone,
-    JobSeen,
+    Forget,
+    GiveUp,
     Message,
-    PodGone,
-    PodSeen,
     Reclaim,
     Requeue,
     SnapshotBegin,
@@ -50,35 +49,33 @@ class Handlers:
 
     def fact(self, fact: Message, *, listed: bool) -> None:
         """Something in Kubernetes is so."""
-        match fact:
-            case JobSeen():
-                self._jobs.job_seen(fact, listed=listed)
-            case JobGone():
-                self._jobs.job_gone(fact)
-            case PodSeen():
-                self._jobs.pod_seen(fact, listed=listed)
-            case PodGone():
-                self._jobs.pod_gone(fact)
-            case Fact():
-                self._jobs.catalog.fact(fact, listed=listed)
+        if isinstance(fact, Fact):
+            self._jobs.fact(fact, listed=listed)
 
     def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
         """The janitor or the scheduler orders something."""
-        match envelope.message:
-            case Requeue(uid=uid, message=message, fence=fence):
-                self._jobs.wish(uid, Event.NOT_STARTED, message, fence)
-            case TimeOut(uid=uid, message=message, fence=fence):
-                self._jobs.wish(uid, Event.OVER_DEADLINE, message, fence)
-            case Reclaim(uid=uid, fence=fence):
-                self._jobs.wish(uid, None, "", fence)
+        order = envelope.message
+        match order:
+            case Requeue():
+                wish = Wish(Event.NOT_STARTED, order.name, order.fence, order.message)
+            case TimeOut():
+                wish = Wish(Event.OVER_DEADLINE, order.name, order.fence, order.message, order.generation)
+            case GiveUp():
+                wish = Wish(Event.NODE_GIVEN_UP, order.name, order.fence, order.message)
+            case Reclaim():
+                wish = Wish(Event.TTL_OVER, order.name, order.fence, generation=order.generation)
+            case Forget():
+                wish = Wish(Event.HISTORY_OVER, order.name, order.fence)
             case _:
                 self._orders.receive(envelope, done)
                 return
+        self._jobs.wish(order.uid, wish)
         done()
 
     def due(self) -> datetime | None:
-        """There are no timers here: others say when."""
-        return None
+        """When to look at a job though no message comes."""
+        return self._jobs.due()
 
     def tick(self) -> None:
-        """Nothing is ever due."""
+        """Do so."""
+        self._jobs.tick()

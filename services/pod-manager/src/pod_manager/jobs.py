@@ -1,62 +1,58 @@
 """Every job that still needs something, and the steps that `plan` names, carried out.
 
-Orders and facts change what is known and touch the job; its lane then takes one step after the
-other until nothing is left to do. What it writes is made by `status` and `pod_builder`.
+Orders and facts change what is `known` and touch the job; its lane then takes one step after the
+other until nothing is left to do. What it writes is made by `status`; pods are made by `pods`.
 """
+
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
-from pod_manager import catalog, grants, metrics, status
+from pod_manager import metrics, status
+from pod_manager.archive import ArchiveError
+from pod_manager.diagnosis import SILENT, why_not_started
+from pod_manager.known import Known
 from pod_manager.lanes import Lanes
+from pod_manager.logs import Logs
 from pod_manager.plan import (
     CreatePod,
     DeletePod,
+    DeleteRecord,
     MarkReclaimed,
     Step,
+    StoreLog,
     Transit,
     Wish,
     next_step,
     relies_on_absence,
-    wish_is_pointless,
+    step_without_job,
 )
-from pod_manager.pod_builder import Ingredients, UnbuildableError, build
-from pod_manager.volumes import GrantedDataset
+from pod_manager.pods import PODS, PodProblem, Pods, owner
 from pod_manager.writes import Writer
 from shared.clock import Clock
-from shared.errors import RefusedError, UnreachableError
+from shared.errors import RefusedError
 from shared.kube import Kube, Object, Resource
-from shared.lifecycle import Event, transition
-from shared.messages import JobGone, JobSeen, PodGone, PodSeen
+from shared.lifecycle import Event, Refused, transition
+from shared.messages import Fact, JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from shared.phjob import GROUP, VERSION, Phase
 from shared.projection import job_seen, pod_seen
-from shared.settings import JobSubmission
-from shared.view import View
 
 PHJOBS = Resource("phjobs", GROUP, VERSION)
-PODS = Resource("pods")
-SERVER_ERROR_TRIES = 5
-"""How often a pod's creation may end in a server error before the job is requeued."""
-PREDECESSOR_PAUSE = 1.0
-"""Seconds between two tries while the pod of a deleted job of the same name still stands."""
 
 _log = structlog.get_logger()
 
 
 class Jobs:
-    """What is known of jobs and their pods, and the lanes that work on them."""
+    """The lanes that work on the jobs of one shard."""
 
-    def __init__(self, kube: Kube, clock: Clock, writer: Writer, settings: JobSubmission) -> None:
+    def __init__(self, kube: Kube, clock: Clock, writer: Writer, pods: Pods, logs: Logs) -> None:
         self._kube = kube
         self._clock = clock
         self._writer = writer
-        self._settings = settings
-        self.catalog = catalog.CatalogObjects(kube)
-        self._jobs: View[JobSeen] = View()
-        self._pods: View[PodSeen] = View()
-        self._pod_of: dict[str, str] = {}
-        self._had_pod: dict[str, str] = {}
-        self._wishes: dict[str, Wish] = {}
-        self._admitted: dict[str, Object] = {}
+        self._pods = pods
+        self._logs = logs
+        self._known = Known()
         self._whole = False
         self._lanes = Lanes(self._work, self._failed)
 
@@ -65,114 +61,118 @@ class Jobs:
     def begin(self, revisions: dict[str, int]) -> None:
         """Forget all but the answers to our own writes that are newer; a snapshot starts."""
         self._whole = False
-        self._jobs.begin(revisions["phjobs"])
-        self._pods.begin(revisions["pods"])
-        self._pod_of = {pod.job_uid: pod.uid for pod in self._pods}
-        self._had_pod = {pod.job_uid: pod.fence for pod in self._pods}
-        self.catalog.begin(revisions)
+        self._known.begin(revisions)
+        self._pods.catalog.begin(revisions)
 
     def end(self) -> None:
         """The snapshot is complete: look at every job, and at pods whose job is no more."""
         self._whole = True
-        for job in self._jobs:
-            self._lanes.touch(job.uid)
-        for uid in list(self._wishes):
+        for uid in self._known.everything():
             self._lanes.touch(uid)
 
-    def job_seen(self, seen: JobSeen, *, listed: bool) -> None:
-        """A job is new or has changed."""
-        if self._jobs.put(seen, listed=listed):
-            self._lanes.touch(seen.uid)
-
-    def job_gone(self, gone: JobGone) -> None:
-        """A job was deleted, or needs nothing any more."""
-        if self._jobs.drop(gone.uid, gone.resource_version):
-            self._forget(gone.uid)
-
-    def pod_seen(self, seen: PodSeen, *, listed: bool) -> bool:
-        """A pod is new or has changed; whether that is news."""
-        news = bool(seen.job_uid) and self._pods.put(seen, listed=listed)
-        if news:
-            self._pod_of[seen.job_uid] = seen.uid
-            self._had_pod[seen.job_uid] = seen.fence
-            self._lanes.touch(seen.job_uid)
-        return news
-
-    def pod_gone(self, gone: PodGone) -> None:
-        """A pod is no more."""
-        if self._pods.drop(gone.uid, gone.resource_version):
-            if self._pod_of.get(gone.job_uid) == gone.uid:
-                del self._pod_of[gone.job_uid]
-            self._lanes.touch(gone.job_uid)
+    def fact(self, fact: Fact, *, listed: bool) -> None:
+        """Something in Kubernetes is so."""
+        known = self._known
+        match fact:
+            case JobSeen():
+                self._touch(fact.uid, news=known.job(fact, listed=listed))
+            case JobGone():
+                self._touch(fact.uid, news=known.job_gone(fact))
+            case PodSeen():
+                self._touch(fact.job_uid, news=known.pod(fact, listed=listed))
+            case PodGone():
+                self._touch(fact.job_uid, news=known.pod_gone(fact))
+                self._logs.forget(fact.uid)
+            case NodeSeen():
+                for uid in known.node(fact, listed=listed):
+                    self._lanes.touch(uid)
+            case NodeGone():
+                known.node_gone(fact)
+            case _:
+                self._pods.catalog.fact(fact, listed=listed)
 
     def admitted(self, job: Object) -> None:
         """A job's admission was written: its pod is next."""
-        seen = job_seen(job)
-        if self._jobs.put(seen):
-            self._admitted[seen.uid] = job
-            self._lanes.touch(seen.uid)
+        if uid := self._known.admitted(job):
+            self._lanes.touch(uid)
 
     def refused(self, uid: str) -> None:
         """A job's refusal was written: nothing is left to do."""
-        self._forget(uid)
+        self._known.forget(uid)
 
-    def wish(self, uid: str, event: Event | None, message: str, fence: str) -> None:
+    def wish(self, uid: str, wish: Wish) -> None:
         """The janitor wants something of the job."""
-        pod = self._pod(uid)
-        if event and pod and pod.reason:
-            message = f"{message}: {pod.reason}: {pod.message}".removesuffix(": ")
-        self._wishes[uid] = Wish(event, message, fence)
+        pod = self._known.pod_of(uid)
+        if pod and self._known.wish_for(uid) is None:
+            self._logs.retry(pod)
+        self._known.wish(uid, wish)
         self._lanes.touch(uid)
+
+    def due(self) -> datetime | None:
+        """When to look at a job though nobody says anything of it."""
+        return self._logs.due()
+
+    def tick(self) -> None:
+        """Do so."""
+        for uid in self._logs.take():
+            self._lanes.touch(uid)
 
     async def close(self) -> None:
         """Break off what is under way."""
         await self._lanes.close()
 
-    def _pod(self, uid: str) -> PodSeen | None:
-        return self._pods.get(self._pod_of.get(uid, ""))
-
-    def _forget(self, uid: str) -> None:
-        self._jobs.forget(uid)
-        self._admitted.pop(uid, None)
-        self._had_pod.pop(uid, None)
-        self._wishes.pop(uid, None)
+    def _touch(self, uid: str, *, news: bool) -> None:
+        if news:
+            self._lanes.touch(uid)
 
     # --- what is done ---
 
     async def _work(self, uid: str) -> None:
         """Take one step after the other until nothing is left to do, or somebody else must act."""
         while self._whole:
-            job = self._jobs.get(uid)
-            wish = self._wishes.get(uid)
-            if wish and (job is None or wish_is_pointless(job, wish)):
-                del self._wishes[uid]
-                wish = None
+            job = self._known.jobs.get(uid)
             if job is None:
+                await self._without_job(uid)
                 return
-            had_pod = self._had_pod.get(uid) == job.fence
-            pod = self._pod(uid)
-            step = next_step(job, pod, wish, had_pod=had_pod)
+            pod = self._known.pod_of(uid)
+            log = self._logs.state(job, pod, node_lost=self._known.is_lost(pod))
+            step = next_step(self._known.situation(job, log))
             if step is None or not await self._take(step, job, pod):
                 return
+
+    async def _without_job(self, uid: str) -> None:
+        """What is left to do for a job of which only its record is left, or nothing."""
+        wish, pod = self._known.wish_for(uid), self._known.pod_of(uid)
+        if wish and wish.event is Event.HISTORY_OVER:
+            await self._delete(PHJOBS, wish.name, uid)
+        self._known.wish(uid, None)
+        step = step_without_job(pod, node_lost=self._known.is_lost(pod)) if pod else None
+        if step and not await self._kube_has(uid, step.pod.name):
+            await self._delete(PODS, step.pod.name, step.pod.uid, force=True)
 
     async def _take(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
         """Take the step; whether there may be another right after it."""
         if await self._is_mistaken(step, job, pod):
             return True
         match step:
-            case Transit(event=event, message=message):
-                return await self._transit(job, event, message, pod)
+            case Transit():
+                return await self._transit(job, step, pod)
             case CreatePod():
                 return await self._create_pod(job)
-            case DeletePod(pod=unwanted, revision=revision):
-                await self._writer.definite(
-                    lambda: self._kube.delete(PODS, unwanted.name, uid=unwanted.uid, revision=revision),
-                    "delete pod",
+            case StoreLog():
+                return await self._store_log(job, step.pod)
+            case DeletePod():
+                await self._explain(job, step.pod)
+                self._logs.lost(job, step.pod)
+                await self._delete(
+                    PODS, step.pod.name, step.pod.uid, revision=step.revision, force=step.force
                 )
-                _log.info("pod_deleted", job=job.name, uid=job.uid, pod=unwanted.uid)
                 return False
             case MarkReclaimed():
                 return await self._write(job, status.reclaimed(job), "reclaimed")
+            case DeleteRecord():
+                await self._delete(PHJOBS, job.name, job.uid)
+                return False
 
     async def _is_mistaken(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
         """Whether the step rests on something that the API server, asked now, knows better.
@@ -184,23 +184,25 @@ class Jobs:
             return await self._look(job)
         if pod is None and relies_on_absence(step) and job.phase is not Phase.PENDING:
             found = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
-            if found is not None and _phjob_of(found).get("uid") == job.uid:
-                return self.pod_seen(pod_seen(found), listed=False)
+            if found is not None and owner(found).get("uid") == job.uid:
+                return self._known.pod(pod_seen(found))
         return False
 
-    async def _transit(self, job: JobSeen, event: Event, message: str, pod: PodSeen | None) -> bool:
-        change = transition(job.phase, event)
-        if change is None:
-            _log.error("event_without_transition", job=job.name, phase=job.phase, event_=event)
+    async def _transit(self, job: JobSeen, step: Transit, pod: PodSeen | None) -> bool:
+        change = transition(job.phase, step.event)
+        if isinstance(change, Refused):
+            _log.error("event_refused", job=job.name, phase=job.phase, event_=step.event, why=change.why)
             return False
-        patch = status.transit(job, event, change, message, pod, self._clock.now())
-        written = await self._write(job, patch, event.name)
+        wish = self._known.wish_for(job.uid)
+        generation = wish.generation if wish and wish.event is step.event else None
+        patch = status.transit(job, step, change, pod, self._clock.now(), generation)
+        written = await self._write(job, patch, step.event.name)
         if written:
-            phase, reason = status.outcome(patch)
-            metrics.transition(phase, change.reason)
+            said = status.outcome(patch)
+            metrics.transition(said.phase, change.reason or "")
             _log.info(
                 "transition", job=job.name, uid=job.uid, group=job.group,
-                phase=phase, reason=reason, why=message,
+                phase=said.phase, reason=said.reason, why=said.message,
             )  # fmt: skip
         return written
 
@@ -224,81 +226,63 @@ class Jobs:
 
     def _learn(self, job: JobSeen, answer: Object | None) -> bool:
         """Take what the API server answered for the newest knowledge; whether it is."""
-        if answer is None or answer["metadata"]["uid"] != job.uid:
-            self._forget(job.uid)
+        if answer is None or answer["metadata"]["uid"] != job.uid or answer["status"].get("reclaimed"):
+            self._known.forget(job.uid)
             return True
-        if answer["status"].get("reclaimed"):
-            self._forget(job.uid)
-            return True
-        return self._jobs.put(job_seen(answer))
+        return self._known.job(job_seen(answer))
+
+    async def _kube_has(self, uid: str, name: str) -> bool:
+        """Whether the job of that uid is there."""
+        found = await self._writer.definite(lambda: self._kube.get(PHJOBS, name), "get phjob")
+        return found is not None and found["metadata"]["uid"] == uid
 
     async def _create_pod(self, job: JobSeen) -> bool:
-        phjob = self._admitted.pop(job.uid, None)
-        if phjob is None or phjob["status"]["fence"] != job.fence:
+        phjob = self._known.take_admitted(job)
+        if phjob is None:
             phjob = await self._writer.definite(lambda: self._kube.get(PHJOBS, job.name), "get phjob")
-        if phjob is None or phjob["metadata"]["uid"] != job.uid or job_seen(phjob).phase != job.phase:
-            return self._learn(job, phjob)
+            if phjob is None or phjob["metadata"]["uid"] != job.uid or job_seen(phjob).phase != job.phase:
+                return self._learn(job, phjob)
         try:
-            manifest = await self._manifest(phjob)
-            answer = await self._writer.definite(
-                lambda: self._kube.create(PODS, manifest), "create pod", tries=SERVER_ERROR_TRIES
-            )
-        except UnbuildableError as error:
-            return await self._transit(job, Event.POD_INVALID, str(error), None)
-        except RefusedError as error:
-            return await self._pod_refused(job, error)
-        except UnreachableError as error:
-            if error.status != 500:
-                return True
-            return await self._transit(job, Event.POD_REFUSED, str(error), None)
-        _log.info("pod_created", job=job.name, uid=job.uid, pod=answer["metadata"]["uid"])
-        self.pod_seen(pod_seen(answer), listed=False)
-        return False
+            pod = await self._pods.create(phjob)
+        except PodProblem as problem:
+            return await self._transit(job, Transit(problem.event, str(problem)), None)
+        if pod is not None:
+            self._known.pod(pod_seen(pod))
+        return True
 
-    async def _manifest(self, phjob: Object) -> Object:
-        """The pod's manifest, from the catalog as it is now."""
-        spec = phjob["spec"]
-        image = await self._item(catalog.IMAGES, spec["image"])
-        instance_type = await self._item(catalog.INSTANCE_TYPES, spec["instanceType"])
-        if image is None or instance_type is None:
-            missing = "image" if image is None else "instance type"
-            msg = f"{missing} {spec['image' if image is None else 'instanceType']!r} was deleted"
-            raise UnbuildableError(msg)
-        groups = list(self.catalog.groups)
-        ingredients = Ingredients(
-            image,
-            instance_type,
-            grants.group_volumes(spec["groupName"], spec["userName"], groups),
-            [
-                GrantedDataset(name, await self._item(catalog.DATASETS, name), writable)
-                for name, writable in grants.datasets(spec["groupName"], groups).items()
-            ],
+    async def _delete(
+        self, resource: Resource, name: str, uid: str, *, revision: int | None = None, force: bool = False
+    ) -> None:
+        await self._writer.definite(
+            lambda: self._kube.delete(resource, name, uid=uid, revision=revision, force=force),
+            f"delete {resource.plural}",
         )
-        return build(phjob, ingredients, self._settings)
+        _log.info("deleted", kind=resource.plural, name=name, uid=uid, force=force)
 
-    async def _item(self, kind: str, name: str) -> Object | None:
-        return await self._writer.definite(lambda: self.catalog.get(kind, name), f"get {kind}")
+    async def _store_log(self, job: JobSeen, pod: PodSeen) -> bool:
+        try:
+            url = await self._logs.store(job, pod)
+        except ArchiveError as error:
+            if job.phase.final:
+                await self._write(job, status.log_not_stored(job, str(error)), "log not stored")
+            return False
+        return url is None or await self._write(job, status.log_stored(job, url), "log stored")
 
-    async def _pod_refused(self, job: JobSeen, error: RefusedError) -> bool:
-        """The API server does not take the pod: because of its name, itself, or a policy."""
-        if error.status == 409 and error.reason == "AlreadyExists":
-            pod = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
-            if pod is None:
-                return True
-            owner = _phjob_of(pod)
-            if owner.get("uid") == job.uid:
-                self.pod_seen(pod_seen(pod), listed=False)
-                return True
-            if owner.get("name") == job.name:
-                # Of a job of this name that was deleted: Kubernetes is about to remove it.
-                await self._clock.sleep(PREDECESSOR_PAUSE)
-                return True
-            return await self._transit(
-                job, Event.POD_INVALID, f"the name of pod {job.name!r} is taken by another", None
-            )
-        if error.status in (400, 422):
-            return await self._transit(job, Event.POD_INVALID, str(error), None)
-        return await self._transit(job, Event.POD_REFUSED, str(error), None)
+    async def _explain(self, job: JobSeen, pod: PodSeen) -> None:
+        """Before a pod that did not start is deleted: find out why, for it says so only while it stands."""
+        wish = self._known.wish_for(job.uid)
+        if wish is None or wish.event is not Event.NOT_STARTED or wish.explained:
+            return
+        warning = await self._last_warning(pod) if pod.reason in SILENT else None
+        why = why_not_started(pod, warning)
+        message = f"{wish.message}; {why}" if why else wish.message
+        self._known.wish(job.uid, replace(wish, message=message, explained=True))
+
+    async def _last_warning(self, pod: PodSeen) -> Object | None:
+        """The last event of type Warning about the pod."""
+        events = Resource("events", field_selector=f"involvedObject.uid={pod.uid},type=Warning")
+        found = await self._writer.definite(lambda: self._kube.list(events, dict), "list events")
+        return max(found.items, key=_time_of, default=None)
 
     @staticmethod
     def _failed(error: Exception) -> None:
@@ -306,7 +290,6 @@ class Jobs:
         metrics.failed()
 
 
-def _phjob_of(pod: Object) -> Object:
-    """The reference to the PhJob that controls the pod; empty if none does."""
-    owners = pod["metadata"].get("ownerReferences") or ()
-    return next((o for o in owners if o.get("controller") and o.get("kind") == "PhJob"), {})
+def _time_of(event: Object) -> str:
+    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
+    return next(str(time) for time in times if time)

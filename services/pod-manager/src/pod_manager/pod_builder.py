@@ -15,7 +15,7 @@ from pod_manager.status import rendered
 from pod_manager.volumes import HOME, GrantedDataset, parts
 from shared.errors import PermanentError
 from shared.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
-from shared.phjob import API_VERSION, FENCE_ANNOTATION
+from shared.phjob import API_VERSION, ATTEMPT_ANNOTATION, FENCE_ANNOTATION
 from shared.projection import MAIN
 from shared.resources import MEMORY, QuantityError, is_gpu, parse, parse_primehub
 from shared.settings import JobSubmission
@@ -135,6 +135,7 @@ def _annotations(job: Object) -> dict[str, str]:
         **copied,
         USAGE_ANNOTATION: json.dumps(usage),
         FENCE_ANNOTATION: job["status"]["fence"],
+        ATTEMPT_ANNOTATION: str(job["status"].get("requeued", 0) + 1),
     }
 
 

@@ -6,8 +6,9 @@ to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from pod_manager.plan import Transit
 from shared.lifecycle import Event, Transition, requeue
 from shared.messages import Admit, Explain, JobSeen, PodSeen
 from shared.phjob import Phase, Reason
@@ -74,47 +75,67 @@ def refuse(job_uid: str, fence: str, reason: str, message: str, now: datetime) -
 
 def transit(
     job: JobSeen,
-    event: Event,
-    transition: Transition,
-    message: str,
+    step: Transit,
+    change: Transition,
     pod: PodSeen | None,
     now: datetime,
+    generation: int | None = None,
 ) -> Patch:
-    """The transition that an event means for the job."""
-    if transition.reason is Reason.REQUEUED:
-        return _requeue(job, message, now)
-    fields: dict[str, Any] = {
-        "phase": transition.phase,
-        "reason": transition.reason,
-        "message": message,
-    }
-    if event is Event.POD_FAILED and pod and pod.reason:
+    """The transition that an event means for the job; with `generation`, only if its spec still is that."""
+    expect = _expect(job.uid, job.phase, job.fence)
+    if generation is not None:
+        expect.append({"op": "test", "path": "/metadata/generation", "value": generation})
+    node = pod.node if pod else job.node
+    message = (change.message or "").format(why=step.why, node=node, pod=job.name)
+    if change.reason is Reason.REQUEUED:
+        return [*expect, *_set(**_requeued(job, message, now, pod_stands=pod is not None))]
+    fields: dict[str, Any] = {"phase": change.phase, "reason": change.reason, "message": message}
+    if step.event is Event.POD_FAILED and pod and pod.reason:
         fields["reason"] = pod.reason
     if pod:
-        fields |= _from_pod(pod, now, ended=transition.phase.final)
-    if transition.phase.final:
+        fields |= _from_pod(pod, now, ended=change.phase.final)
+    if change.phase.final:
         fields.setdefault("finishTime", _rfc3339(now))
         if pod is None:
             fields["reclaimed"] = True
-    elif transition.phase is Phase.RUNNING:
+    elif change.phase is Phase.RUNNING and job.start_time is None:
         fields.setdefault("startTime", _rfc3339(now))
-    return [*_expect(job.uid, job.phase, job.fence), *_set(**fields)]
+    return [*expect, *_set(**fields)]
 
 
-def _requeue(job: JobSeen, message: str, now: datetime) -> Patch:
+def log_stored(job: JobSeen, url: str) -> Patch:
+    """Where the log of the job's latest try is; what was said of an archive that failed is over."""
+    message = job.message.partition(_NOT_STORED)[0]
+    said = {"message": message} if message != job.message else {}
+    return [*_expect(job.uid, job.phase, job.fence), *_set(logURL=url, **said)]
+
+
+def log_not_stored(job: JobSeen, why: str) -> Patch:
+    """That the archive does not take the log, behind whatever else is to be said of the job."""
+    message = job.message.partition(_NOT_STORED)[0]
+    room = _LONGEST["message"] - len(_NOT_STORED) - _ROOM_FOR_WHY
+    said = f"{message[:room]}{_NOT_STORED}{why[:_ROOM_FOR_WHY]}"
+    return [*_expect(job.uid, job.phase, job.fence), *_set(message=said)]
+
+
+_NOT_STORED = "; its log is not archived: "
+_ROOM_FOR_WHY = 512
+
+
+def _requeued(job: JobSeen, message: str, now: datetime, *, pod_stands: bool) -> dict[str, Any]:
     outcome = requeue(job.requeued, job.requeue_limit, now)
     fields: dict[str, Any] = {"phase": outcome.phase, "reason": outcome.reason, "message": message}
     if outcome.phase is Phase.FAILED:
         fields |= {
             "message": f"requeued {job.requeued} times, which is its limit: {message}",
             "finishTime": _rfc3339(now),
-            "reclaimed": True,
+            "reclaimed": not pod_stands,
         }
     else:
         fields["requeued"] = outcome.requeued
         if outcome.requeue_after:
             fields["requeueAfter"] = _rfc3339(outcome.requeue_after)
-    return [*_expect(job.uid, job.phase, job.fence), *_set(**fields)]
+    return fields
 
 
 def _from_pod(pod: PodSeen, now: datetime, *, ended: bool) -> dict[str, Any]:
@@ -131,10 +152,18 @@ def _from_pod(pod: PodSeen, now: datetime, *, ended: bool) -> dict[str, Any]:
     return fields
 
 
-def outcome(patch: Patch) -> tuple[str, str]:
-    """The phase and the reason that a transition's patch writes."""
+class Outcome(NamedTuple):
+    """What a transition's patch writes for its user to read."""
+
+    phase: str
+    reason: str
+    message: str
+
+
+def outcome(patch: Patch) -> Outcome:
+    """What a transition's patch writes for its user to read."""
     written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
-    return written["/status/phase"], written["/status/reason"]
+    return Outcome(*(written[f"/status/{field}"] for field in Outcome._fields))
 
 
 def rendered(amounts: Amounts) -> Mapping[str, str]:

@@ -11,9 +11,9 @@ from shared.settings import ServiceSettings
 def main() -> None:
     """Run the scheduler until it is told to stop."""
     settings = runtime.load(ServiceSettings)
+    clock = SystemClock()
 
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
-        clock = SystemClock()
         queue = topology.queue_of(topology.SCHEDULER, settings.shard)
         consumer: Consumer
         handlers = Handlers(settings.shard, clock, bus.send, lambda why: consumer.ask(why))  # noqa: PLW0108 - made below

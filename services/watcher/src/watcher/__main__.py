@@ -14,9 +14,9 @@ from watcher.settings import WatcherSettings
 def main() -> None:
     """Run the watcher until it is told to stop."""
     settings = runtime.load(WatcherSettings)
+    clock = SystemClock()
 
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
-        clock = SystemClock()
         async with kube.connect(settings.kubeconfig, settings.namespace) as api:
             lease = Lease(api, clock, service.identity)
             service.health.waiting_for = lambda: "the API server"

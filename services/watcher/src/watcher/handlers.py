@@ -10,7 +10,7 @@ import structlog
 from shared import projection, topology
 from shared.bus import Bus, Delivery
 from shared.clock import Clock
-from shared.errors import UnreachableError
+from shared.errors import GoneError, UnreachableError
 from shared.kube import Kube, Object, Resource
 from shared.labels import GROUP_LABEL
 from shared.messages import (
@@ -22,16 +22,18 @@ from shared.messages import (
     InstanceTypeGone,
     JobGone,
     Message,
+    NodeGone,
     PodGone,
+    RecordsWanted,
     SnapshotWanted,
 )
 from shared.phjob import GROUP, VERSION
-from watcher import translate
+from watcher import records, translate
 from watcher.mirror import Mirror
 from watcher.publish import AUDIENCE, Publisher
 
-HEARTBEAT = 5.0
-"""Seconds between two heartbeats to every queue."""
+HEARTBEAT = 1.0
+"""Seconds between two heartbeats to every queue: how long a replica that has to take over may not know it."""
 
 _log = structlog.get_logger()
 
@@ -77,6 +79,7 @@ KINDS: dict[str, _Kind] = {
     ),
     "images": _Kind(_ours("images"), lambda item, _: translate.image(item), ImageGone),
     "datasets": _Kind(_ours("datasets"), lambda item, _: translate.dataset(item), DatasetGone),
+    "nodes": _Kind(Resource("nodes", namespaced=False), lambda item, _: translate.node(item), NodeGone),
 }
 CATALOG = ("phgroups", "instancetypes", "images")
 
@@ -85,10 +88,12 @@ class Watcher:
     """One reign: from the Lease's acquisition to its loss."""
 
     def __init__(self, kube: Kube, bus: Bus, clock: Clock, *, epoch: int, shards: int) -> None:
+        self._kube = kube
         self._bus = bus
         self._clock = clock
         self._publisher = Publisher(epoch, shards, bus.send)
         self._requests: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._history_requests: asyncio.Queue[Delivery] = asyncio.Queue()
         self._mirrors: dict[str, Mirror[Any]] = {
             name: Mirror(kube, clock, kind.resource, kind.translate, kind.end, self._publisher.tell)
             for name, kind in KINDS.items()
@@ -111,10 +116,29 @@ class Watcher:
             for mirror in self._mirrors.values():
                 tasks.create_task(mirror.follow())
             tasks.create_task(self._answer())
-            await self._bus.consume(topology.WATCHER, self._requests.put_nowait)
+            tasks.create_task(self._answer_history())
+            await self._bus.consume(topology.WATCHER, self._receive)
             while True:
                 self._publisher.beat()
                 await self._clock.sleep(HEARTBEAT)
+
+    def _receive(self, delivery: Delivery) -> None:
+        """Requests about the history may take long, and nothing waits for them: a queue of their own."""
+        of_history = isinstance(delivery.envelope.message, RecordsWanted)
+        (self._history_requests if of_history else self._requests).put_nowait(delivery)
+
+    async def _answer_history(self) -> None:
+        while True:
+            delivery = await self._history_requests.get()
+            message = delivery.envelope.message
+            if isinstance(message, RecordsWanted) and self._history_requests.empty():
+                try:
+                    total, oldest = await records.oldest(self._kube, message.most)
+                except (UnreachableError, GoneError) as error:
+                    _log.warning("history_not_listed", why=str(error))  # Its asker asks again.
+                else:
+                    self._publisher.records_listed(message.queue, message.request, total, oldest)
+            self._bus.when_sent(delivery.ack)
 
     async def _answer(self) -> None:
         while True:

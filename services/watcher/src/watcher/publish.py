@@ -4,7 +4,7 @@ The stream's session is the Lease's epoch. A consumer that does not know it asks
 twice for its own sake.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from shared import topology
 from shared.labels import label_value
@@ -22,8 +22,12 @@ from shared.messages import (
     InstanceTypeSeen,
     JobGone,
     JobSeen,
+    NodeGone,
+    NodeSeen,
     PodGone,
     PodSeen,
+    Record,
+    RecordsListed,
     SnapshotBegin,
     SnapshotEnd,
 )
@@ -44,6 +48,8 @@ AUDIENCE: dict[type[Fact], tuple[str, ...]] = {
     ImageGone: (SCHEDULER, POD_MANAGER),
     DatasetSeen: (POD_MANAGER,),
     DatasetGone: (POD_MANAGER,),
+    NodeSeen: (JANITOR, POD_MANAGER),
+    NodeGone: (JANITOR, POD_MANAGER),
 }
 """Which services each kind of fact concerns."""
 
@@ -88,6 +94,10 @@ class Publisher:
     def catalog_listed(self, queue: str, request: int, revision: int) -> None:
         """Say that the catalog has been told up to a revision."""
         self._stream.send(queue, CatalogListed(request=request, revision=revision))
+
+    def records_listed(self, queue: str, request: int, total: int, oldest: Sequence[Record]) -> None:
+        """Answer how many records there are, and which are the oldest."""
+        self._stream.send(queue, RecordsListed(request=request, total=total, oldest=tuple(oldest)))
 
     def _shard(self, fact: Fact) -> int | None:
         """The shard that a fact concerns; None: all of them."""

@@ -9,7 +9,15 @@ from typing import Any
 
 from shared import resources
 from shared.errors import PermanentError
-from shared.messages import DatasetGrant, DatasetSeen, GroupSeen, ImageSeen, InstanceTypeSeen
+from shared.messages import (
+    DatasetGrant,
+    DatasetSeen,
+    GroupSeen,
+    ImageSeen,
+    InstanceTypeSeen,
+    NodeSeen,
+    Record,
+)
 
 Object = Mapping[str, Any]
 
@@ -83,6 +91,29 @@ def dataset(item: Object) -> DatasetSeen:
     metadata = item["metadata"]
     return DatasetSeen(
         uid=metadata["uid"], name=metadata["name"], resource_version=int(metadata["resourceVersion"])
+    )
+
+
+def node(item: Object) -> NodeSeen:
+    """A node. Kubernetes turns its Ready to Unknown when its kubelet has been silent for too long."""
+    metadata, status = item["metadata"], item.get("status") or {}
+    ready: Object = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
+    return NodeSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        lost_since=ready.get("lastTransitionTime") if ready.get("status") == "Unknown" else None,
+    )
+
+
+def record(item: Object) -> Record:
+    """A finished PhJob of which nothing is left but its record."""
+    metadata, status = item["metadata"], item["status"]
+    return Record(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        group=item["spec"]["groupName"],
+        finish_time=status.get("finishTime") or metadata["creationTimestamp"],
     )
 
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.facts import at
 
-from janitor.timers import Timers
+from shared.timers import Timers
 
 
 def test_the_earliest_is_due_first() -> None:

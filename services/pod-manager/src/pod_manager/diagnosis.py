@@ -1,0 +1,42 @@
+"""Why a pod did not start, for its user to read: what kind of trouble, and Kubernetes' own words.
+
+Pure. The words come from the container's state, the scheduler's condition, or the pod's last warning.
+"""
+
+from shared.kube import Object
+from shared.messages import PodSeen
+
+SILENT = ("", "ContainerCreating", "PodInitializing")
+"""What a pod says while it is prepared: the trouble, if there is one, is only in its events."""
+
+_TROUBLES = {
+    "no node can take it": ("Unschedulable", "SchedulingGated"),
+    "its image can't be had": (
+        "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+        "RegistryUnavailable",
+    ),
+    "a volume can't be mounted": ("FailedMount", "FailedAttachVolume", "FailedMapVolume"),
+    "its container can't be made": (
+        "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "FailedCreatePodSandBox",
+    ),
+}  # fmt: skip
+_CLAIM = "persistentvolumeclaim"
+_LONGEST = 1024
+
+
+def why_not_started(pod: PodSeen, warning: Object | None) -> str:
+    """`its image can't be had: ImagePullBackOff: Back-off pulling ...`; empty if nobody says anything.
+
+    `warning` is the pod's last warning event, for a pod that itself says nothing.
+    """
+    reason, message = pod.reason, pod.message
+    if reason in SILENT:
+        reason, message = "", ""
+        if warning:
+            reason, message = warning.get("reason") or "", warning.get("message") or ""
+    if not reason:
+        return ""
+    trouble = next((what for what, reasons in _TROUBLES.items() if reason in reasons), "")
+    if reason == "Unschedulable" and _CLAIM in message.lower():
+        trouble = "a volume can't be had"
+    return ": ".join(filter(None, (trouble, reason, message.strip())))[:_LONGEST]

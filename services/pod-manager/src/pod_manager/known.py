@@ -1,0 +1,126 @@
+"""What pod-manager knows of jobs, their pods and the nodes, and what the janitor wishes for them.
+
+It is fed with facts and with the answers to pod-manager's own writes, and puts together the
+`Situation` of one job. What is to be done about it is `plan`'s part.
+"""
+
+from collections.abc import Iterator
+
+from pod_manager.plan import Log, Situation, Wish, wish_is_pointless
+from shared.kube import Object
+from shared.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
+from shared.projection import job_seen
+from shared.view import View
+
+
+class Known:
+    """Everything about the jobs that still need something."""
+
+    def __init__(self) -> None:
+        self.jobs: View[JobSeen] = View()
+        self.pods: View[PodSeen] = View()
+        self._nodes: View[NodeSeen] = View()
+        self._lost: set[str] = set()
+        self._pod_of: dict[str, str] = {}
+        self._had_pod: dict[str, str] = {}
+        self._wishes: dict[str, Wish] = {}
+        self._admitted: dict[str, Object] = {}
+
+    def begin(self, revisions: dict[str, int]) -> None:
+        """Forget all but the answers to our own writes that are newer; a snapshot starts."""
+        self.jobs.begin(revisions["phjobs"])
+        self.pods.begin(revisions["pods"])
+        self._nodes.begin(revisions["nodes"])
+        self._lost = {node.name for node in self._nodes if node.lost_since}
+        self._pod_of = {pod.job_uid: pod.uid for pod in self.pods}
+        self._had_pod = {pod.job_uid: pod.fence for pod in self.pods}
+
+    def everything(self) -> set[str]:
+        """The uid of every job of which anything is known."""
+        return {*(job.uid for job in self.jobs), *self._pod_of, *self._wishes}
+
+    def job(self, seen: JobSeen, *, listed: bool = False) -> bool:
+        """A job is so; whether that is news."""
+        return self.jobs.put(seen, listed=listed)
+
+    def job_gone(self, gone: JobGone) -> bool:
+        """A job was deleted, or needs nothing any more; whether that is news."""
+        news = self.jobs.drop(gone.uid, gone.resource_version) is not None
+        if news:
+            self.forget(gone.uid)
+        return news
+
+    def pod(self, seen: PodSeen, *, listed: bool = False) -> bool:
+        """A pod is so; whether that is news about a job's."""
+        news = bool(seen.job_uid) and self.pods.put(seen, listed=listed)
+        if news:
+            self._pod_of[seen.job_uid] = seen.uid
+            self._had_pod[seen.job_uid] = seen.fence
+        return news
+
+    def pod_gone(self, gone: PodGone) -> bool:
+        """A pod is no more; whether that is news."""
+        news = self.pods.drop(gone.uid, gone.resource_version) is not None
+        if news and self._pod_of.get(gone.job_uid) == gone.uid:
+            del self._pod_of[gone.job_uid]
+        return news
+
+    def node(self, seen: NodeSeen, *, listed: bool = False) -> Iterator[str]:
+        """A node is so; the uids of the jobs for which that changes something."""
+        if self._nodes.put(seen, listed=listed) and (seen.name in self._lost) != bool(seen.lost_since):
+            (self._lost.add if seen.lost_since else self._lost.discard)(seen.name)
+            yield from (pod.job_uid for pod in self.pods if pod.node == seen.name)
+
+    def node_gone(self, gone: NodeGone) -> None:
+        """A node left the cluster: Kubernetes ends its pods itself."""
+        if self._nodes.drop(gone.uid, gone.resource_version):
+            self._lost.discard(gone.name)
+
+    def admitted(self, job: Object) -> str | None:
+        """A job's admission was written, and this is the whole job; its uid, if that is news."""
+        seen = job_seen(job)
+        if not self.job(seen):
+            return None
+        self._admitted[seen.uid] = job
+        return seen.uid
+
+    def take_admitted(self, job: JobSeen) -> Object | None:
+        """The whole job as it was admitted, if that was here: it is needed only once."""
+        whole = self._admitted.pop(job.uid, None)
+        return whole if whole and whole["status"]["fence"] == job.fence else None
+
+    def wish(self, uid: str, wish: Wish | None) -> None:
+        """The janitor wants something of the job; None: not any more."""
+        if wish:
+            self._wishes[uid] = wish
+        else:
+            self._wishes.pop(uid, None)
+
+    def wish_for(self, uid: str) -> Wish | None:
+        """What the janitor wants of the job, if it still can be."""
+        wish, job = self._wishes.get(uid), self.jobs.get(uid)
+        if wish and job and wish_is_pointless(job, wish, node_lost=self.is_lost(self.pod_of(uid))):
+            del self._wishes[uid]
+            return None
+        return wish
+
+    def pod_of(self, uid: str) -> PodSeen | None:
+        """The job's pod, if it has one."""
+        return self.pods.get(self._pod_of.get(uid, ""))
+
+    def is_lost(self, pod: PodSeen | None) -> bool:
+        """Whether the pod's node is unresponsive."""
+        return pod is not None and pod.node in self._lost
+
+    def situation(self, job: JobSeen, log: Log) -> Situation:
+        """The job, and all that its next step depends on."""
+        pod = self.pod_of(job.uid)
+        had_pod = self._had_pod.get(job.uid) == job.fence
+        return Situation(job, pod, self.wish_for(job.uid), had_pod, self.is_lost(pod), log)
+
+    def forget(self, uid: str) -> None:
+        """Nothing is left to be known of the job."""
+        self.jobs.forget(uid)
+        self._admitted.pop(uid, None)
+        self._had_pod.pop(uid, None)
+        self._wishes.pop(uid, None)

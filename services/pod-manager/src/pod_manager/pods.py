@@ -1,0 +1,114 @@
+"""The creation of a job's pod, and what the API server may say to it.
+
+What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`'.
+"""
+
+import structlog
+
+from pod_manager import catalog, grants
+from pod_manager.pod_builder import Ingredients, UnbuildableError, build
+from pod_manager.volumes import GrantedDataset
+from pod_manager.writes import Writer
+from shared.clock import Clock
+from shared.errors import PermanentError, RefusedError, UnreachableError
+from shared.kube import Kube, Object, Resource
+from shared.lifecycle import Event
+from shared.settings import JobSubmission
+
+PODS = Resource("pods")
+SERVER_ERROR_TRIES = 5
+"""How often a pod's creation may end in a server error before the job is requeued."""
+PREDECESSOR_PAUSE = 1.0
+"""Seconds between two tries while the pod of a deleted job of the same name still stands."""
+
+_log = structlog.get_logger()
+
+
+class PodProblem(PermanentError):  # noqa: N818 - it is an event of the job
+    """There is no pod for this admission; `event` is what that means for the job."""
+
+    def __init__(self, event: Event, why: str) -> None:
+        super().__init__(why)
+        self.event = event
+
+
+class Pods:
+    """Makes pods of jobs, with the catalog as it is then."""
+
+    def __init__(self, kube: Kube, clock: Clock, writer: Writer, settings: JobSubmission) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._writer = writer
+        self._settings = settings
+        self.catalog = catalog.CatalogObjects(kube)
+
+    async def create(self, phjob: Object) -> Object | None:
+        """The job's pod, new or found; None: nothing is certain, look again.
+
+        Raises:
+            PodProblem: it can't be created, now or ever.
+
+        """
+        try:
+            manifest = await self._manifest(phjob)
+            pod = await self._writer.definite(
+                lambda: self._kube.create(PODS, manifest), "create pod", tries=SERVER_ERROR_TRIES
+            )
+        except UnbuildableError as error:
+            raise PodProblem(Event.POD_INVALID, str(error)) from error
+        except RefusedError as error:
+            return await self._refused(phjob["metadata"], error)
+        except UnreachableError as error:
+            if error.status != 500:
+                return None
+            raise PodProblem(Event.POD_REFUSED, str(error)) from error
+        metadata = phjob["metadata"]
+        _log.info("pod_created", job=metadata["name"], uid=metadata["uid"], pod=pod["metadata"]["uid"])
+        return pod
+
+    async def _manifest(self, phjob: Object) -> Object:
+        """The pod's manifest, from the catalog as it is now."""
+        spec = phjob["spec"]
+        image = await self._item(catalog.IMAGES, spec["image"])
+        instance_type = await self._item(catalog.INSTANCE_TYPES, spec["instanceType"])
+        if image is None or instance_type is None:
+            missing = "image" if image is None else "instance type"
+            msg = f"{missing} {spec['image' if image is None else 'instanceType']!r} was deleted"
+            raise UnbuildableError(msg)
+        groups = list(self.catalog.groups)
+        ingredients = Ingredients(
+            image,
+            instance_type,
+            grants.group_volumes(spec["groupName"], spec["userName"], groups),
+            [
+                GrantedDataset(name, await self._item(catalog.DATASETS, name), writable)
+                for name, writable in grants.datasets(spec["groupName"], groups).items()
+            ],
+        )
+        return build(phjob, ingredients, self._settings)
+
+    async def _item(self, kind: str, name: str) -> Object | None:
+        return await self._writer.definite(lambda: self.catalog.get(kind, name), f"get {kind}")
+
+    async def _refused(self, job: Object, error: RefusedError) -> Object | None:
+        """The API server does not take the pod: because of its name, itself, or a policy."""
+        if error.status == 409 and error.reason == "AlreadyExists":
+            pod = await self._writer.definite(lambda: self._kube.get(PODS, job["name"]), "get pod")
+            if pod is None:
+                return None
+            controller = owner(pod)
+            if controller.get("uid") == job["uid"]:
+                return pod
+            if controller.get("name") == job["name"]:
+                # Of a job of this name that was deleted: Kubernetes is about to remove it.
+                await self._clock.sleep(PREDECESSOR_PAUSE)
+                return None
+            raise PodProblem(Event.POD_INVALID, f"the name of pod {job['name']!r} is taken by another")
+        invalid = error.status in (400, 422)
+        raise PodProblem(Event.POD_INVALID if invalid else Event.POD_REFUSED, str(error)) from error
+
+
+def owner(pod: Object) -> Object:
+    """The reference to the PhJob that controls the pod; empty if none does."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((o for o in owners if o.get("controller") and o.get("kind") == "PhJob"), {})

@@ -1,0 +1,9 @@
+"""What a test measured and does not judge: printed at the end of the run, for a person to read."""
+
+from collections.abc import Callable
+
+Measured = Callable[[str], None]
+"""Takes one sentence with a figure."""
+
+lines: list[str] = []
+"""Those of this run."""
