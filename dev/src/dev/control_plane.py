@@ -73,6 +73,8 @@ def apiserver(site: Site, pki: Pki, programs: Path) -> Spec:
         f"--kubelet-client-key={pki.client_key}",
         "--kubelet-preferred-address-types=Hostname",
         "--allow-privileged=true",
+        # Stricter than most clusters, as OpenShift is: an owner reference takes a right of its own.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         "--profiling=false",
     ]
     files = {tokens: tokens_csv(site)}

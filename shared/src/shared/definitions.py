@@ -1,6 +1,6 @@
 """RabbitMQ's definitions of an installation: everything that it has to have before the services come.
 
-`python -m shared.definitions` prints them, for RabbitMQ's `load_definitions` or for
+`python -m shared.definitions [FILE]` writes them, for RabbitMQ's `load_definitions` or for
 `rabbitmqctl import_definitions`. Each service gets a user of its own, which can read its own queues,
 write to its addressees', and make or delete nothing. What there is, and who writes to whom, is
 `topology`'s.
@@ -14,6 +14,7 @@ import re
 import secrets
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -126,8 +127,8 @@ def _user(name: str, password: str, tags: list[str] | None = None) -> dict[str, 
     }
 
 
-def main(environment: Mapping[str, str]) -> int:
-    """Print the definitions that the environment asks for; the exit code is 2 if it can't be."""
+def main(environment: Mapping[str, str], file: str = "/dev/stdout") -> int:
+    """Write the definitions that the environment asks for; the exit code is 2 if it can't be."""
     urls = {service: environment.get(url_variable(service), "") for service in topology.SERVICES}
     admin = environment.get("RABBITMQ_ADMIN_USER"), environment.get("RABBITMQ_ADMIN_PASSWORD")
     try:
@@ -136,9 +137,9 @@ def main(environment: Mapping[str, str]) -> int:
     except (SettingsError, ValueError) as error:
         sys.stderr.write(f"bad setting: {error}\n")
         return 2
-    sys.stdout.write(json.dumps(made, indent=2) + "\n")
+    Path(file).write_text(json.dumps(made, indent=2) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(main(os.environ, *sys.argv[1:]))
