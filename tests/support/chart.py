@@ -60,12 +60,11 @@ def of_kind(objects: list[Object], kind: str) -> Iterator[Object]:
 
 
 class Release:
-    """A release named phjob, in a namespace of its own, on a real API server."""
+    """A release in a namespace of its own, on a real API server."""
 
-    name = "phjob"
-
-    def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
+    def __init__(self, kubeconfig: Path, namespace: str, folder: Path, name: str = "phjob") -> None:
         """`kubeconfig` is an administrator's; `folder` is for files of this release's own."""
+        self.name = name
         self.kubeconfig = kubeconfig
         self.namespace = namespace
         self.folder = folder
@@ -90,7 +89,8 @@ class Release:
         """
         helm("uninstall", self.name, f"--namespace={self.namespace}", kubeconfig=self.kubeconfig)
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
-        policy, reader = f"{self.namespace}-phjob-identity", f"{self.namespace}-phjob-watcher"
+        ours = f"{self.namespace}-{self.name}"
+        policy, reader = f"{ours}-identity", f"{ours}-watcher"
         for kind, name in (
             ("validatingadmissionpolicybinding", policy),
             ("validatingadmissionpolicy", policy),

@@ -35,6 +35,13 @@ class LocalStack:
         stack.up()
         return stack
 
+    def without_services(self) -> Stack:
+        """All that the services need: control plane, broker and KWOK's node."""
+        parts: tuple[Part, ...] = ("control-plane", "rabbitmq", "node")
+        stack = Stack(self.state, node="kwok", capacity=GPUS, parts=parts)
+        stack.up()
+        return stack
+
     def whole(self, settings: Path | None = None) -> Stack:
         """All of it, with KWOK's nodes, and the services with these settings."""
         stack = Stack(self.state, node="kwok", capacity=GPUS, settings=settings)
