@@ -21,10 +21,14 @@ PROOF = {
     "containernetworking-plugins": ("/usr/lib/cni/bridge",),
     "busybox-static": ("/usr/bin/busybox", "/bin/busybox"),
     "bash-static": ("/usr/bin/bash-static", "/bin/bash-static"),
+    "docker.io": ("/usr/sbin/dockerd",),
+    "iptables": ("/usr/sbin/iptables",),
+    "debootstrap": ("/usr/sbin/debootstrap",),
     "iproute2": ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"),
 }
 RABBITMQ_PACKAGES = ("rabbitmq-server",)
 REAL_NODE_PACKAGES = ("runc", "containernetworking-plugins", "busybox-static", "bash-static", "iproute2")
+DOCKER_PACKAGES = ("docker.io", "iptables", "debootstrap", "iproute2")
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Put here by PhJob while it installs packages: start no service.\nexit 101\n"
