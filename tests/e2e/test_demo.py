@@ -50,6 +50,7 @@ def test_the_demo_shows_that_all_is_as_it_should_be_and_leaves_nothing(folder: P
         "ok  Example 2: A Preparing, B Pending, C Preparing",
         "ok  Example 2: they became Preparing in the order A, C, B",
         "ok  cancel-running went Pending -> Preparing -> Running -> Cancelled",
+        "ok  the log of cancel-running is kept though its pod is gone",
         "ok  requeue-me went Pending -> Preparing -> Pending",
     ):
         assert check in shown

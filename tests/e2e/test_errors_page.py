@@ -75,8 +75,9 @@ def test_a_service_with_a_bad_setting_says_what_the_page_says(
         file.write_text(content)
         content = f"SETTINGS_FILE={file}"
     name, _, value = content.partition("=")
+    service = "pod_manager" if "logArchive" in setting else "janitor"  # The others don't open the archive.
     done = subprocess.run(
-        [sys.executable, "-m", "janitor"],
+        [sys.executable, "-m", service],
         env={**os.environ, name: value},
         capture_output=True,
         text=True,

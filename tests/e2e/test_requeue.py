@@ -17,13 +17,9 @@ TOO_LATE = "the pod did not start within 3 s"
 
 
 @pytest.fixture(scope="module")
-def impatient_stack(
-    kwok_stack: Stack, local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
+def impatient_stack(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Stack]:
     """The stack whose services run with these settings; afterwards they have the usual ones again."""
-    settings = tmp_path_factory.mktemp("settings") / "settings.yaml"
-    settings.write_text(SETTINGS)
-    yield local_stack.whole(settings)
+    yield local_stack.whole(SETTINGS)
     kwok_stack.up()
 
 

@@ -42,9 +42,12 @@ class LocalStack:
         stack.up()
         return stack
 
-    def whole(self, settings: Path | None = None) -> Stack:
-        """All of it, with KWOK's nodes, and the services with these settings."""
-        stack = Stack(self.state, node="kwok", capacity=GPUS, settings=settings)
+    def whole(self, settings: str = "", replicas: int = 1) -> Stack:
+        """All of it, with KWOK's nodes, and the services with this in their settings file."""
+        file = self.state / "settings.yaml" if settings else None
+        if file:
+            file.write_text(settings)
+        stack = Stack(self.state, node="kwok", capacity=GPUS, settings=file, replicas=replicas)
         stack.up()
         return stack
 

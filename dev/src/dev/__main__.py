@@ -1,4 +1,4 @@
-"""The command line: `python -m dev up | down | demo | install`; the Makefile's targets call it.
+"""The command line: `python -m dev up | down | demo | install | docs`; the Makefile's targets call it.
 
 Wiring only: what the words mean is said in `stack`.
 """
@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from dev import docker_images
+from dev import docker_images, docs
 from dev.component import Record
 from dev.debian import DOCKER_PACKAGES, require
 from dev.demo.run import demo
@@ -91,6 +91,11 @@ def install_all(_: argparse.Namespace) -> None:
         docker_images.base()
 
 
+def write_docs(_: argparse.Namespace) -> None:
+    """Make the parts of ARCHITECTURE.md that come from the product itself."""
+    docs.PAGE.write_text(docs.written(docs.PAGE.read_text()))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dev", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -115,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("install", help=install_all.__doc__)
     command.set_defaults(run=install_all)
+
+    command = commands.add_parser("docs", help=write_docs.__doc__)
+    command.set_defaults(run=write_docs)
     return parser
 
 

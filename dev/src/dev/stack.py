@@ -116,6 +116,7 @@ class Stack:
                 cluster.prepare(self.kubectl)
             if "node" in self._parts:
                 self._start_node()
+            self._end_surplus_replicas()
             self._start(*services.replicas(self._replicas))
 
     def down(self) -> None:
@@ -134,6 +135,15 @@ class Stack:
         with working(f"starting {', '.join(component.name for component in stale or chosen)}"):
             for component in chosen:
                 component.wait_ready()
+
+    def _end_surplus_replicas(self) -> None:
+        """There were more replicas before."""
+        surplus = [r for r in Record.all(self._site.state) if services.service_of(r.name)]
+        surplus = [record for record in surplus if record.name not in self._components]
+        if "services" in self._parts:
+            end([process for record in surplus if (process := record.process())], SERVICES_GRACE_SECONDS)
+            for record in surplus:
+                record.remove()
 
     def _start_node(self) -> None:
         if self._node == "kwok":

@@ -69,6 +69,18 @@ def test_an_order_is_repeated_until_it_has_an_effect() -> None:
     assert len(janitor.orders_at(at(5) + AGAIN)) == 1
 
 
+def test_an_order_under_way_is_not_given_again_because_its_job_says_something_else() -> None:
+    """That its log was stored, say; but at once if it was edited."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=5)
+    janitor.handlers.fact(job, listed=True)
+    assert len(janitor.orders_at(at(5))) == 1
+    janitor.handlers.fact(later(job, log_url="file:///log"), listed=False)
+    assert janitor.orders_at(at(6)) == []
+    janitor.handlers.fact(later(job, ttl_seconds_after_finished=6, generation=2), listed=False)
+    assert len(janitor.orders_at(at(6))) == 1
+
+
 def test_a_groups_default_deadline_counts_even_when_it_is_told_after_its_jobs() -> None:
     """And an edit of it takes effect at once."""
     janitor = Janitor()

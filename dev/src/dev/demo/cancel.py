@@ -1,6 +1,7 @@
-"""Cancelling: a job that waits, and one that runs, whose pod is then gone."""
+"""Cancelling: a job that waits, and one that runs, whose pod is then gone, and whose log is kept."""
 
 import json
+from pathlib import Path
 
 from dev.demo.hub import Hub
 from dev.demo.journal import trail
@@ -33,6 +34,18 @@ def show(hub: Hub, report: Report) -> None:
     ):
         report.check(f"{job} went {way}", way, trail(hub.journal.history(job)))
     report.add(f"the pod of {RUNNING} is gone", ok=RUNNING not in pods)
+    _show_log(hub, report)
+
+
+def _show_log(hub: Hub, report: Report) -> None:
+    """The log of the job that ran, from the archive."""
+    hub.screen.say("Its log was put into the log archive before (logArchive.url), here a folder:")
+    url = hub.run("-n", "hub", "get", "phj", RUNNING, "-o", "jsonpath={.status.logURL}")
+    path = Path(url.removeprefix("file://"))
+    hub.screen.command(f"cat {path}")
+    log = path.read_text() if path.is_file() else ""
+    hub.screen.output(log)
+    report.add(f"the log of {RUNNING} is kept though its pod is gone", ok=bool(log))
 
 
 def _one_runs_one_waits(hub: Hub) -> bool:

@@ -67,7 +67,7 @@ def _check_requeue(history: list[Seen], report: Report) -> None:
     way = "Pending -> Preparing -> Pending"
     report.check(f"{JOB} went {way}", way, trail(history))
     last = history[-1]
-    said = f"requeued {last.requeued}, reason {last.reason}, {last.message.partition(':')[0]!r}"
+    said = f"requeued {last.requeued}, reason {last.reason}, {last.message.partition(';')[0]!r}"
     why = f"the pod did not start within {PREPARING_TIMEOUT_SECONDS} s"
     report.check(f"it then says: {said}", f"requeued 1, reason Requeued, {why!r}", said)
 

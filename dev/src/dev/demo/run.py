@@ -27,7 +27,6 @@ from dev.options import NodeKind
 from dev.progress import say, spell, working
 from dev.stack import Stack
 
-SETTINGS = {"jobSubmission": {"preparingTimeoutSeconds": requeue.PREPARING_TIMEOUT_SECONDS}}
 NODES = {"real": "that runs real containers", "kwok": "whose pods KWOK plays: no container runs"}
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -87,7 +86,11 @@ def _show(stack: Stack, state: Path, node: NodeKind, report: Report, screen: Scr
 def _stack(state: Path, node: NodeKind) -> Iterator[Stack]:
     """A stack that is up inside, and down after, whatever happens."""
     settings = state / "settings.yaml"
-    settings.write_text(yaml.safe_dump(SETTINGS))
+    content = {
+        "jobSubmission": {"preparingTimeoutSeconds": requeue.PREPARING_TIMEOUT_SECONDS},
+        "logArchive": {"url": (state / "archive").as_uri()},
+    }
+    settings.write_text(yaml.safe_dump(content))
     stack = Stack(state, node=node, settings=settings)
     try:
         try:

@@ -69,6 +69,7 @@ class Handlers:
         self._lost: dict[str, datetime] = {}
         self._defaults: dict[str, int | None] = {}
         self._timers = Timers()
+        self._given: dict[str, Deadline] = {}
         self._history = History(self._settings, self._clock.now()) if self._keeps_history else None
         self._history_request = 0
 
@@ -95,6 +96,7 @@ class Handlers:
                 self._set(fact)
             case JobGone() if self._jobs.drop(fact.uid, fact.resource_version):
                 self._timers.set(fact.uid, None)
+                self._given.pop(fact.uid, None)
             case GroupSeen() if self._groups.put(fact, listed=listed):
                 self._set_default(fact.group, fact.default_active_deadline_seconds)
             case GroupGone() if self._groups.drop(fact.uid, fact.resource_version):
@@ -123,6 +125,7 @@ class Handlers:
             due = self._deadline(job) if job else None
             if due is not None:
                 self._order(due.order, self._pod_manager)
+                self._given[uid] = due
                 self._timers.set(uid, now + AGAIN)
         if self._history and (ask_at := self._history.due()) and ask_at <= now:
             self._history.asked(now)
@@ -159,8 +162,11 @@ class Handlers:
         return deadline(job, self._defaults.get(job.group), self._lost.get(job.node), self._settings)
 
     def _set(self, job: JobSeen) -> None:
+        """Set the job's timer; one whose order is under way goes on as it is."""
         due = self._deadline(job)
-        self._timers.set(job.uid, due.at if due else None)
+        if due is None or self._given.get(job.uid) != due:
+            self._given.pop(job.uid, None)
+            self._timers.set(job.uid, due.at if due else None)
 
     def _set_default(self, group: str, seconds: int | None) -> None:
         if self._defaults.get(group) == seconds:

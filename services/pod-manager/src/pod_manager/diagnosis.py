@@ -1,7 +1,9 @@
 """Why a pod did not start, for its user to read: what kind of trouble, and Kubernetes' own words.
 
-Pure. The words come from the container's state, the scheduler's condition, or the pod's last warning.
+Pure. The words come from the container's state, the scheduler's condition, or the pod's events.
 """
+
+from collections.abc import Iterable
 
 from shared.kube import Object
 from shared.messages import PodSeen
@@ -11,6 +13,7 @@ SILENT = ("", "ContainerCreating", "PodInitializing")
 
 _TROUBLES = {
     "no node can take it": ("Unschedulable", "SchedulingGated"),
+    "its image is still being pulled": ("Pulling",),
     "its image can't be had": (
         "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
         "RegistryUnavailable",
@@ -24,19 +27,24 @@ _CLAIM = "persistentvolumeclaim"
 _LONGEST = 1024
 
 
-def why_not_started(pod: PodSeen, warning: Object | None) -> str:
+def why_not_started(pod: PodSeen, events: Iterable[Object] = ()) -> str:
     """`its image can't be had: ImagePullBackOff: Back-off pulling ...`; empty if nobody says anything.
 
-    `warning` is the pod's last warning event, for a pod that itself says nothing.
+    `events` are those about the pod, for one that itself says nothing: the last warning counts, else
+    the last of all.
     """
     reason, message = pod.reason, pod.message
     if reason in SILENT:
-        reason, message = "", ""
-        if warning:
-            reason, message = warning.get("reason") or "", warning.get("message") or ""
+        last = max(events, key=_weight, default={})
+        reason, message = last.get("reason") or "", last.get("message") or ""
     if not reason:
         return ""
     trouble = next((what for what, reasons in _TROUBLES.items() if reason in reasons), "")
     if reason == "Unschedulable" and _CLAIM in message.lower():
         trouble = "a volume can't be had"
     return ": ".join(filter(None, (trouble, reason, message.strip())))[:_LONGEST]
+
+
+def _weight(event: Object) -> tuple[bool, str]:
+    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
+    return event.get("type") == "Warning", next(str(time) for time in times if time)

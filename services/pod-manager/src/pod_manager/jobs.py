@@ -4,6 +4,7 @@ Orders and facts change what is `known` and touch the job; its lane then takes o
 other until nothing is left to do. What it writes is made by `status`; pods are made by `pods`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -102,10 +103,13 @@ class Jobs:
 
     def wish(self, uid: str, wish: Wish) -> None:
         """The janitor wants something of the job."""
-        pod = self._known.pod_of(uid)
-        if pod and self._known.wish_for(uid) is None:
-            self._logs.retry(pod)
-        self._known.wish(uid, wish)
+        pod, standing = self._known.pod_of(uid), self._known.wish_for(uid)
+        if (
+            standing is None or standing.event is not wish.event
+        ):  # Else it is under way, and says more by now.
+            self._known.wish(uid, wish)
+            if pod:
+                self._logs.retry(pod)
         self._lanes.touch(uid)
 
     def due(self) -> datetime | None:
@@ -273,23 +277,18 @@ class Jobs:
         wish = self._known.wish_for(job.uid)
         if wish is None or wish.event is not Event.NOT_STARTED or wish.explained:
             return
-        warning = await self._last_warning(pod) if pod.reason in SILENT else None
-        why = why_not_started(pod, warning)
+        events = await self._events(pod) if pod.reason in SILENT else []
+        why = why_not_started(pod, events)
         message = f"{wish.message}; {why}" if why else wish.message
         self._known.wish(job.uid, replace(wish, message=message, explained=True))
 
-    async def _last_warning(self, pod: PodSeen) -> Object | None:
-        """The last event of type Warning about the pod."""
-        events = Resource("events", field_selector=f"involvedObject.uid={pod.uid},type=Warning")
+    async def _events(self, pod: PodSeen) -> Sequence[Object]:
+        """Kubernetes' events about the pod."""
+        events = Resource("events", field_selector=f"involvedObject.uid={pod.uid}")
         found = await self._writer.definite(lambda: self._kube.list(events, dict), "list events")
-        return max(found.items, key=_time_of, default=None)
+        return found.items
 
     @staticmethod
     def _failed(error: Exception) -> None:
         _log.error("lane_failed", exc_info=error)
         metrics.failed()
-
-
-def _time_of(event: Object) -> str:
-    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
-    return next(str(time) for time in times if time)

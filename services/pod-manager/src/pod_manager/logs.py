@@ -155,7 +155,7 @@ class Logs:
         except RefusedError as error:
             if error.status == 404:
                 raise
-            why = why_not_started(pod, None) or str(error)
+            why = why_not_started(pod) or str(error)
             yield f"phjob: the container has not started, so there is no log: {why}\n".encode()
         if end := excerpt.end():
             yield end
