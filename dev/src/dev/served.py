@@ -1,7 +1,7 @@
 """The control plane and KWOK's nodes in a container, for docker-compose: `python -m dev.served`.
 
-It listens on all addresses of the container, writes a kubeconfig for the host and one for the other
-containers, and runs until it is told to stop. What the cluster stores outlives it.
+It listens on all addresses of the container and runs until it is told to stop. A kubeconfig for the host
+and one for the other containers are there as long as the cluster is up. What it stores outlives it.
 """
 
 import json
@@ -15,7 +15,6 @@ from dev.access import ADMIN, kubeconfig
 from dev.component import Record
 from dev.kubectl import Kubectl
 from dev.pki import Pki
-from dev.probe import says_ok
 from dev.process import end
 from dev.progress import say
 from dev.site import Site
@@ -32,16 +31,13 @@ LOOK_SECONDS = 2.0
 
 
 def main() -> int:
-    """Run until a signal (0) or until a component has ended by itself (1); `--check`: is it up?"""
-    if "--check" in sys.argv:
-        return 0 if _is_up() else 1
+    """Run until a signal (0) or until a component has ended by itself (1)."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     site = Site(STATE)
     site.make()
-    for file in (FOR_HOST, FOR_CONTAINERS):
-        file.unlink(missing_ok=True)
+    _withdraw()
     _fix_port(site)
     stack = Stack(
         STATE,
@@ -63,21 +59,21 @@ def main() -> int:
         if dead := [record.name for record in records if record.process() is None]:
             say(f"{', '.join(dead)} ended")
             break
+    _withdraw()
     end([process for record in records if (process := record.process())], GRACE_SECONDS)
     return 0 if stop.is_set() else 1
-
-
-def _is_up() -> bool:
-    """Whether the cluster is complete, and answers."""
-    site = Site(STATE)
-    ready = f"{site.url('kube-apiserver')}/readyz"
-    return FOR_CONTAINERS.exists() and says_ok(ready, ca=Pki(site.config / "pki").ca)
 
 
 def _fix_port(site: Site) -> None:
     """Let the API server listen where the container says; the other ports are free ones, as anywhere."""
     ports = json.loads(site.ports.file.read_text()) if site.ports.file.exists() else {}
     site.ports.file.write_text(json.dumps({**ports, "kube-apiserver": PORT}))
+
+
+def _withdraw() -> None:
+    """Let nobody believe that the cluster is up."""
+    for file in (FOR_HOST, FOR_CONTAINERS):
+        file.unlink(missing_ok=True)
 
 
 def _write(file: Path, site: Site, server: str) -> None:

@@ -13,6 +13,8 @@ from dev.site import Site
 from shared import bus, topology
 from shared.definitions import url_variable
 
+pytestmark = pytest.mark.real_node
+
 
 async def test_testcontainers_give_a_broker_where_docker_runs(
     docker: Docker, monkeypatch: pytest.MonkeyPatch

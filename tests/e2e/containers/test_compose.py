@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.support.waiting import eventually
 
 from dev.docker import Docker
 from dev.probe import says_ok
+
+pytestmark = pytest.mark.real_node
 
 SERVICES = {"watcher", "scheduler", "janitor", "pod-manager"}
 
@@ -105,3 +108,15 @@ def test_a_cluster_of_ones_own_takes_the_fake_ones_place(compose: Compose) -> No
         mounted = {volume["target"] for volume in services[name]["volumes"]}
         assert kubeconfig == ("/own/kubeconfig" if name in ("watcher", "pod-manager") else None)
         assert kubeconfig is None or kubeconfig in mounted
+
+
+def test_grafana_finds_its_data_and_its_dashboards(compose: Compose) -> None:
+    """Its image can't be had here: what it is provisioned with fits the stack that it would be part of."""
+    services = yaml.safe_load(compose("config", files=("docker-compose.yml",)))["services"]
+    mounted = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
+    provisioning = Path(mounted["/etc/grafana/provisioning"])
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert [port["target"] for port in services["prometheus"]["ports"]] == [9090]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/phjob.yaml").read_text())["providers"]
+    assert Path(mounted[provider["options"]["path"]]) == ROOT / "k8s/monitoring/dashboards"

@@ -10,6 +10,8 @@ from tests.support.compose import IMAGE, ROOT
 from dev import docker_images
 from dev.docker import Docker
 
+pytestmark = pytest.mark.real_node
+
 MOST_MEGABYTES = 160
 """Over its base; the libraries are 105 of them."""
 
