@@ -125,6 +125,15 @@ def test_a_broker_of_ones_own_by_secret_with_its_ca() -> None:
         assert volume["secret"] == {"secretName": "our-broker", "items": items}
 
 
+def test_passwords_of_ones_own_for_the_charts_broker() -> None:
+    """For those who render without a cluster: the broker's users are made from the same Secret."""
+    objects = render("--set=broker.secret=ours")
+    assert not list(of_kind(objects, "Secret"))
+    (definitions,) = pods(objects)["phjob-rabbitmq"]["initContainers"]
+    secrets = {v["valueFrom"]["secretKeyRef"]["name"] for v in definitions["env"] if "valueFrom" in v}
+    assert secrets == {"ours"}
+
+
 def policies(objects: list[Object]) -> dict[str, tuple[set[Any], set[Any]]]:
     """Every service's and the broker's ports: those that are let in, those that are let out."""
     ports: dict[str, tuple[set[Any], set[Any]]] = {}
