@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.support.hub import Hub, corner
@@ -34,6 +35,11 @@ def there(hub: Hub, names: list[str]) -> list[str]:
     return [name for name in names if hub.history.latest("PhJob", name)]
 
 
+def has_passed(moment: datetime) -> None:
+    """Wait until then: ages are counted in whole seconds."""
+    eventually(lambda: datetime.now(UTC) > moment, f"{moment} has passed")
+
+
 def clean_up_now(hub: Hub) -> None:
     """A janitor that starts looks at the history at once, and later once a minute."""
     hub.service("janitor").kill(signal.SIGKILL)
@@ -51,12 +57,14 @@ def test_old_records_are_deleted_and_nothing_else(hub: Hub, limit: str) -> None:
     for number in range(4):
         old.append(scene.submit(f"old-{number}", ttlSecondsAfterFinished=0 if number == 1 else 1, user="lin"))
         hub.cancel(old[-1]) if number == 2 else hub.reaches(old[-1], "Succeeded")
-        hub.reaches(old[-1], "Succeeded", "Cancelled")
+        ended = datetime.fromisoformat(hub.reaches(old[-1], "Succeeded", "Cancelled")["finishTime"])
+        has_passed(ended + timedelta(seconds=1))  # The next one is younger, to the second.
     by_count = limit.startswith("historyLimit")
     stay = old[2:] if by_count else []
     for name in old:
         if name != old[1]:  # Its pod stays for ever; its record does not.
             eventually(lambda name=name: not there(hub, [name]) or hub.status(name)["reclaimed"], "reclaimed")  # type: ignore[misc]
+    has_passed(ended + timedelta(seconds=4))
     clean_up_now(hub)
     eventually(lambda: there(hub, old) == stay, f"{stay} stay", instead=lambda: there(hub, old))
     hub.pod_is_gone(old[1])

@@ -37,4 +37,5 @@ def test_a_pod_that_says_nothing_is_explained_by_its_events() -> None:
     pod = a_pod(a_job(), reason="ContainerCreating")
     events = [an_event("Warning", "FailedMount", 1), an_event("Normal", "Pulling", 2)]
     assert why_not_started(pod, events) == "a volume can't be mounted: FailedMount: words"
+    assert why_not_started(pod, [an_event("Normal", "Scheduled", 3)]) == ""
     assert why_not_started(pod, events[1:]) == "its image is still being pulled: Pulling: words"

@@ -1,7 +1,9 @@
 """Cancelling: a job that waits, and one that runs, whose pod is then gone, and whose log is kept."""
 
 import json
+import shlex
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from dev.demo.hub import Hub
 from dev.demo.journal import trail
@@ -41,8 +43,8 @@ def _show_log(hub: Hub, report: Report) -> None:
     """The log of the job that ran, from the archive."""
     hub.screen.say("Its log was put into the log archive before (logArchive.url), here a folder:")
     url = hub.run("-n", "hub", "get", "phj", RUNNING, "-o", "jsonpath={.status.logURL}")
-    path = Path(url.removeprefix("file://"))
-    hub.screen.command(f"cat {path}")
+    path = Path(unquote(urlsplit(url).path))
+    hub.screen.command(f"cat {shlex.quote(str(path))}")
     log = path.read_text() if path.is_file() else ""
     hub.screen.output(log)
     report.add(f"the log of {RUNNING} is kept though its pod is gone", ok=bool(log))

@@ -31,11 +31,11 @@ def why_not_started(pod: PodSeen, events: Iterable[Object] = ()) -> str:
     """`its image can't be had: ImagePullBackOff: Back-off pulling ...`; empty if nobody says anything.
 
     `events` are those about the pod, for one that itself says nothing: the last warning counts, else
-    the last of all.
+    that its image is still being pulled.
     """
     reason, message = pod.reason, pod.message
     if reason in SILENT:
-        last = max(events, key=_weight, default={})
+        last = max(filter(_says_why, events), key=_weight, default={})
         reason, message = last.get("reason") or "", last.get("message") or ""
     if not reason:
         return ""
@@ -43,6 +43,10 @@ def why_not_started(pod: PodSeen, events: Iterable[Object] = ()) -> str:
     if reason == "Unschedulable" and _CLAIM in message.lower():
         trouble = "a volume can't be had"
     return ": ".join(filter(None, (trouble, reason, message.strip())))[:_LONGEST]
+
+
+def _says_why(event: Object) -> bool:
+    return event.get("type") == "Warning" or event.get("reason") == "Pulling"
 
 
 def _weight(event: Object) -> tuple[bool, str]:
