@@ -17,6 +17,7 @@ ISSUER = "https://kubernetes.default.svc"
 
 # What jobs, quotas and pods by hand need; the rest would only watch and wait.
 CONTROLLERS = (
+    "clusterrole-aggregation-controller",
     "garbage-collector-controller",
     "namespace-controller",
     "node-lifecycle-controller",

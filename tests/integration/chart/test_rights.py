@@ -7,6 +7,7 @@ import pytest
 from tests.support.builders import a_job
 from tests.support.chart import Release
 from tests.support.hub import kubectl_for
+from tests.support.waiting import eventually
 
 OURS = "primehub.io"
 CATALOG = ("instancetypes", "images", "datasets")
@@ -158,12 +159,23 @@ def test_what_people_may_do(
     assert [what for what in may if can(what, "default")] == []
 
 
-def test_kubernetes_own_roles_include_ours(release: Release) -> None:
-    """Who has `view`, `edit` or `admin` in the namespace needs no further binding."""
-    # The controller that aggregates is not part of the tests' control plane: what it does is said by labels.
-    labels = {
-        name: release.get("clusterrole", f"phjob-{name}")["metadata"]["labels"]
-        for name in ("viewer", "submitter", "operator")
-    }
-    for name, role in (("viewer", "view"), ("submitter", "edit"), ("operator", "admin")):
-        assert labels[name][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        ("view", "get phjobs", "create phjobs"),
+        ("edit", "create phjobs", "patch phgroups"),
+        ("admin", "patch phgroups", "get nodes"),
+    ],
+)
+def test_kubernetes_own_roles_include_ours(release: Release, role: str, may: str, may_not: str) -> None:
+    """Who has one of them in the namespace needs no further binding."""
+    user = f"kubernetes-{role}"
+    binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}")
+    assert release.kubectl("-n", release.namespace, *binding).returncode == 0
+
+    def can(what: str) -> bool:
+        command = ("-n", release.namespace, "auth", "can-i", *what.split(), f"--as={user}")
+        return release.kubectl(*command).stdout.strip() == "yes"
+
+    eventually(lambda: can(may), f"{role} includes ours: a controller of Kubernetes' own sees to it")
+    assert not can(may_not)
