@@ -20,6 +20,27 @@ from dev.probe import says_ok
 from dev.site import Site
 
 
+def environment(release: Release, container: Object) -> dict[str, str]:
+    """A container's variables, with what they refer to."""
+    env = {}
+    for variable in container["env"]:
+        if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+            env[variable["name"]] = release.secret(reference["name"], reference["key"])
+        else:
+            env[variable["name"]] = variable["value"]
+    return env
+
+
+def settings_file(release: Release, pod: Object, path: Path) -> Path:
+    """A copy of the file that a pod's ConfigMap puts at this path."""
+    (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if path.is_relative_to(m["mountPath"]))
+    (volume,) = (v for v in pod["volumes"] if v["name"] == mount["name"])
+    content = release.get("configmap", volume["configMap"]["name"])["data"]
+    copy = release.folder / path.name
+    copy.write_text(content[str(path.relative_to(mount["mountPath"]))])
+    return copy
+
+
 class Installed:
     """A release whose services run beside the local stack's control plane, broker and node."""
 
@@ -43,7 +64,7 @@ class Installed:
         module, _ = container["args"]
         file = self.release.folder / "definitions.json"
         command = [sys.executable, "-m", module, str(file)]
-        subprocess.run(command, env=self._environment(container), check=True)
+        subprocess.run(command, env=environment(self.release, container), check=True)
         self._local.management().import_definitions(json.loads(file.read_text()))
 
     def url(self, service: str) -> str:
@@ -66,34 +87,15 @@ class Installed:
         pod = deployment["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         name = f"{self.release.namespace}-{container['name']}"
-        env = self._environment(container)
+        env = environment(self.release, container)
         env["AMQP_URL"] = self._local_url(env["AMQP_URL"])
         env |= {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(self._site.ports[name])}
-        env["SETTINGS_FILE"] = str(self._mounted(pod, Path(env["SETTINGS_FILE"])))
+        env["SETTINGS_FILE"] = str(settings_file(self.release, pod, Path(env["SETTINGS_FILE"])))
         if pod["automountServiceAccountToken"]:
             env["KUBECONFIG"] = str(self.release.as_account(pod["serviceAccountName"]))
         ready = f"{self._site.url(name, 'http')}/readyz"
         argv = [sys.executable, "-m", *container["args"]]
         return Component(self._site.state, Spec(name, argv, env=env, ready=lambda: says_ok(ready)))
-
-    def _environment(self, container: Object) -> dict[str, str]:
-        """The container's variables, with what they refer to."""
-        env = {}
-        for variable in container["env"]:
-            if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                env[variable["name"]] = self.release.secret(reference["name"], reference["key"])
-            else:
-                env[variable["name"]] = variable["value"]
-        return env
-
-    def _mounted(self, pod: Object, path: Path) -> Path:
-        """A copy of the file that the pod's ConfigMap puts at this path."""
-        (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if path.is_relative_to(m["mountPath"]))
-        (volume,) = (v for v in pod["volumes"] if v["name"] == mount["name"])
-        content = self.release.get("configmap", volume["configMap"]["name"])["data"]
-        copy = self.release.folder / path.name
-        copy.write_text(content[str(path.relative_to(mount["mountPath"]))])
-        return copy
 
     def _local_url(self, url: str) -> str:
         parts = urlsplit(url)

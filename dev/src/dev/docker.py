@@ -68,12 +68,15 @@ class Docker:
 
     def __call__(self, *args: str, env: Mapping[str, str] | None = None) -> str:
         """The output of `docker ARGS`; DevError with what it said if it fails."""
-        command = [self.program, f"--host={self.host}", *args]
-        environment = {**os.environ, **(env or {})}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = self._run(*args, env=env)
         if done.returncode != 0:
             raise DevError(f"docker {' '.join(args)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
+
+    def logs(self, container: str) -> str:
+        """The end of what the container has said, on whichever of its two ways."""
+        done = self._run("logs", "--tail=50", container)
+        return done.stdout + done.stderr
 
     @property
     def program(self) -> str:
@@ -103,6 +106,11 @@ class Docker:
         for name, value in mark(self._site.state).items():
             kill(marked(f"{name}={value}"))
         leftovers.remove(self._site)
+
+    def _run(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [self.program, f"--host={self.host}", *args]
+        environment = {**os.environ, **(env or {})}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def _answers(self) -> bool:
         try:

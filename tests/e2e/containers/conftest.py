@@ -25,3 +25,14 @@ def image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The services' image, built as docker-compose builds it."""
     Compose(docker, tmp_path_factory.mktemp("image"))("build", "--quiet", "watcher")
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def compose(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """The stack of docker-compose.yml, up."""
+    compose = Compose(docker, tmp_path_factory.mktemp("compose"))
+    try:
+        compose.up()
+        yield compose
+    finally:
+        compose("down", "--volumes", "--timeout=5")

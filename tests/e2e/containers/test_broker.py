@@ -64,9 +64,9 @@ async def test_the_charts_broker_starts_with_its_definitions(
     ).strip()
     try:
         eventually(
-            lambda: "Server startup complete" in docker("logs", name),
+            lambda: "Server startup complete" in docker.logs(name),
             "RabbitMQ is up",
-            instead=lambda: docker("logs", "--tail=50", name),
+            instead=lambda: docker.logs(name),
         )
         for service, url in urls.items():
             async with bus.connect(url, service, 1, declare=False):

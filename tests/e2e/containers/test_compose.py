@@ -2,7 +2,6 @@
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ from dev.probe import says_ok
 pytestmark = pytest.mark.real_node
 
 SERVICES = {"watcher", "scheduler", "janitor", "pod-manager"}
-
-
-@pytest.fixture(scope="module")
-def compose(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """The stack, up."""
-    compose = Compose(docker, tmp_path_factory.mktemp("compose"))
-    try:
-        compose.up()
-        yield compose
-    finally:
-        compose("down", "--volumes", "--timeout=5")
 
 
 @pytest.fixture(scope="module")
