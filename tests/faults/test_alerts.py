@@ -11,40 +11,42 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.support.broker import Broker
+import yaml
+from tests.support.broker import Management, login_of, memory_alarm
 from tests.support.builders import an_instance_type
-from tests.support.hub import Hub, corner
+from tests.support.hub import Object, corner
 from tests.support.prometheus import Prometheus
 from tests.support.scene import Scene
 from tests.support.stacks import archiving_in
 from tests.support.waiting import eventually
 
 from dev.prometheus import RULES
+from dev.site import Site
 from dev.stack import PARTS, Stack
 
 SHORTER = {
-    "for: 5m": "for: 3s", "for: 2m": "for: 3s", "for: 1m": "for: 3s", "for: 30s": "for: 3s", "for: 15s": "for: 3s",
-    "> 600": "> 15", "[5m]": "[20s]", "[2m]": "[10s]", "[10m]": "[20s]", "[2m:15s]": "[20s:1s]",
-}  # fmt: skip
+    **dict.fromkeys(("for: 5m", "for: 2m", "for: 1m", "for: 30s", "for: 15s"), "for: 3s"),
+    "> 600": "> 15",
+    "[10m]": "[20s]",
+    "[5m]": "[20s]",
+    "[2m]": "[10s]",
+    "[2m:15s]": "[20s:1s]",
+}
 LONG = 180
 
 
 class Plant(NamedTuple):
     """What is broken, and who watches it."""
 
-    hub: Hub
+    stack: Stack
     prometheus: Prometheus
-    broker: Broker
+    management: Management
     archive: Path
 
     def fires(self, alert: str) -> None:
         """Wait until it does."""
-        eventually(
-            lambda: alert in self.prometheus.firing(),
-            f"{alert} fires",
-            within=LONG,
-            instead=self.prometheus.firing,
-        )
+        firing = self.prometheus.firing
+        eventually(lambda: alert in firing(), f"{alert} fires", within=LONG, instead=firing)
 
     def is_quiet(self, alert: str) -> None:
         """Wait until it fires no more."""
@@ -52,36 +54,34 @@ class Plant(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, Stack]]:
-    """A monitored stack of its own: its STATE, and its archive."""
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    """A stack of its own."""
     state, archive = tmp_path_factory.mktemp("alerts"), tmp_path_factory.mktemp("archive") / "logs"
-    rules = RULES.read_text()
+    rules, settings = state / "rules.yaml", state / "settings.yaml"
+    text = RULES.read_text()
     for long, short in SHORTER.items():
-        rules = rules.replace(long, short)
-    (state / "rules.yaml").write_text(rules)
-    (state / "settings.yaml").write_text(
-        archiving_in(archive) + "jobSubmission: {preparingTimeoutSeconds: 3}\n"
-    )
+        text = text.replace(long, short)
+    rules.write_text(text)
+    settings.write_text(archiving_in(archive) + "jobSubmission: {preparingTimeoutSeconds: 3}\n")
     with Stack(
         state,
         parts=(*PARTS, "prometheus"),
-        settings=state / "settings.yaml",
+        settings=settings,
         capacity={"nvidia.com/gpu": "100"},
-        rules=state / "rules.yaml",
+        rules=rules,
         scrape_seconds=1,
     ) as stack:
-        yield state, archive, stack
+        management = Management(Site(state).url("rabbitmq-management", "http"), login_of(stack.amqp_url))
+        yield Plant(stack, Prometheus(state), management, archive)
 
 
 @pytest.fixture
-def plant(stack: tuple[Path, Path, Stack]) -> Iterator[Plant]:
-    """This test's corner of it, in which nothing fires."""
-    state, archive, up = stack
-    up.up()
-    prometheus = Prometheus(state)
-    with corner(up) as hub:
-        eventually(lambda: not prometheus.firing(), "nothing fires", within=LONG, instead=prometheus.firing)
-        yield Plant(hub, prometheus, Broker(state, up), archive)
+def plant(monitored: Plant) -> Plant:
+    """All of it is up, and nothing fires."""
+    monitored.stack.up()
+    firing = monitored.prometheus.firing
+    eventually(lambda: not firing(), "nothing fires", within=LONG, instead=firing)
+    return monitored
 
 
 Fault = Callable[[Plant], AbstractContextManager[None]]
@@ -89,135 +89,138 @@ Fault = Callable[[Plant], AbstractContextManager[None]]
 
 @contextmanager
 def a_service_that_hangs(plant: Plant) -> Iterator[None]:
-    plant.hub.service("janitor").kill(signal.SIGSTOP)
+    janitor = plant.stack.component("janitor")
+    janitor.kill(signal.SIGSTOP)
     try:
         yield
     finally:
-        plant.hub.service("janitor").kill(signal.SIGCONT)
+        janitor.kill(signal.SIGCONT)
 
 
 @contextmanager
 def a_message_that_nobody_understands(plant: Plant) -> Iterator[None]:
-    plant.broker.publish("scheduler.0", "{}", type="Party", app_id="somebody", message_id="1 0")
+    plant.management.publish("scheduler.0", "{}", type="Party", app_id="somebody", message_id="1 0")
     yield
-    (dead,) = plant.broker.take("phjob.dead")
+    (dead,) = plant.management.look_into("phjob.dead")
     assert dead["properties"]["headers"]["reason"] == "unknown message kind 'Party'"
-    plant.broker.purge("phjob.dead")
+    plant.management.purge("phjob.dead")
 
 
 @contextmanager
 def a_broker_whose_memory_is_full(plant: Plant) -> Iterator[None]:
-    plant.broker.alarm(on=True)
+    rabbitmq = plant.stack.component("rabbitmq")
+    memory_alarm(rabbitmq, on=True)
     try:
         yield
     finally:
-        plant.broker.alarm(on=False)
+        memory_alarm(rabbitmq, on=False)
 
 
 @contextmanager
 def a_count_that_is_behind(plant: Plant) -> Iterator[None]:
-    with a_broker_whose_memory_is_full(plant):
-        Scene(plant.hub, "drift").make().notebook("jupyter", gpus=1)
+    with corner(plant.stack) as hub, a_broker_whose_memory_is_full(plant):
+        Scene(hub).make().notebook("jupyter", gpus=1)
         yield
 
 
 @contextmanager
 def a_policy_that_forbids_the_admission(plant: Plant) -> Iterator[None]:
-    scene = Scene(plant.hub, "forbidden").make()
+    with corner(plant.stack) as hub:
+        scene = Scene(hub).make()
+        documents = json.dumps(no_status_for(scene.group))
+        assert hub.kubectl("apply", "-f", "-", input=documents).returncode == 0
+        probe = scene.submit("probe")
+        change = '{"status":{"message":"x"}}'
+        patch = ("-n", "hub", "patch", "phj", probe, "--subresource=status", "--type=merge", "-p", change)
+        try:
+            eventually(lambda: hub.kubectl(*patch).returncode, "the policy is in force")
+            job = scene.submit("job")
+            yield
+        finally:
+            assert hub.kubectl("delete", "-f", "-", input=documents).returncode == 0
+        hub.reaches(job, "Succeeded", within=LONG)
+
+
+def no_status_for(group: str) -> Object:
+    """A ValidatingAdmissionPolicy that forbids every write of the status of this group's jobs."""
+    rule = {
+        "apiGroups": ["primehub.io"],
+        "apiVersions": ["*"],
+        "operations": ["UPDATE"],
+        "resources": ["phjobs/status"],
+    }
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": "forbidden"},
         "spec": {
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": ["primehub.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
-                        "resources": ["phjobs/status"],
-                    }
-                ]
-            },
-            "validations": [{"expression": f"object.spec.groupName != '{scene.group}'", "reason": "Forbidden"}],
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": f"object.spec.groupName != '{group}'", "reason": "Forbidden"}],
         },
-    }  # fmt: skip
+    }
     binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
+        **policy,
         "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "forbidden"},
         "spec": {"policyName": "forbidden", "validationActions": ["Deny"]},
     }
-    documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": [policy, binding]})
-    assert plant.hub.kubectl("apply", "-f", "-", input=documents).returncode == 0
-    probe = scene.job("probe")
-    plant.hub.create(probe)
-
-    def is_forbidden() -> bool:
-        change = '{"status":{"message":"x"}}'
-        name = probe["metadata"]["name"]
-        return plant.hub.kubectl("-n", "hub", "patch", "phj", name, "--subresource=status", "--type=merge", "-p", change).returncode != 0  # fmt: skip
-
-    try:
-        eventually(is_forbidden, "the policy is in force")
-        name = scene.submit("job")
-        yield
-    finally:
-        assert plant.hub.kubectl("delete", "-f", "-", input=documents).returncode == 0
-    plant.hub.reaches(name, "Succeeded", within=LONG)
+    return {"apiVersion": "v1", "kind": "List", "items": [policy, binding]}
 
 
 @contextmanager
 def a_pod_that_cannot_be_deleted(plant: Plant) -> Iterator[None]:
-    name = Scene(plant.hub, "stuck").make().submit("job", start="never")
-    eventually(lambda: plant.hub.pod(name), "its pod is there")
-    plant.hub.api.merge("Pod", name, {"metadata": {"finalizers": ["example.com/hold"]}})
-    yield
-    plant.hub.api.merge("Pod", name, {"metadata": {"finalizers": []}})
-    plant.hub.cancel(name)
-    plant.hub.reaches(name, "Cancelled")
+    with corner(plant.stack) as hub:
+        name = Scene(hub).make().submit("job", start="never")
+        eventually(lambda: hub.pod(name), "its pod is there")
+        hub.api.merge("Pod", name, {"metadata": {"finalizers": ["example.com/hold"]}})
+        yield
+        hub.api.merge("Pod", name, {"metadata": {"finalizers": []}})
+        hub.cancel(name)
+        hub.reaches(name, "Cancelled")
 
 
 @contextmanager
 def a_cluster_without_room(plant: Plant) -> Iterator[None]:
-    scene = Scene(plant.hub, "storm").make()
-    nowhere = an_instance_type(plant.hub.name("nowhere"), {"nodeSelector": {"no-node": "has-this"}})
-    scene.grants(instance_types=tuple(plant.hub.create(nowhere)))
-    names = [scene.submit(f"job-{n}", instanceType=plant.hub.name("nowhere")) for n in range(20)]
-    yield
-    for name in names:
-        plant.hub.cancel(name)
+    with corner(plant.stack) as hub:
+        scene = Scene(hub).make()
+        nowhere = an_instance_type(hub.name("nowhere"), {"nodeSelector": {"no-node": "has-this"}})
+        scene.grants(instance_types=tuple(hub.create(nowhere)))
+        for number in range(20):
+            scene.submit(f"job-{number}", instanceType=hub.name("nowhere"))
+        yield
 
 
 @contextmanager
 def a_broker_that_is_gone(plant: Plant) -> Iterator[None]:
-    plant.hub.service("rabbitmq").kill(signal.SIGKILL)
+    plant.stack.component("rabbitmq").kill(signal.SIGKILL)
     try:
         yield
     finally:
-        plant.hub.stack.up()
+        plant.stack.up()
 
 
 @contextmanager
 def an_api_server_that_is_gone(plant: Plant) -> Iterator[None]:
-    plant.hub.service("kube-apiserver").kill(signal.SIGKILL)
+    plant.stack.component("kube-apiserver").kill(signal.SIGKILL)
     try:
         yield
     finally:
-        plant.hub.stack.up()
+        plant.stack.up()
 
 
 @contextmanager
 def an_archive_that_takes_nothing(plant: Plant) -> Iterator[None]:
-    away = plant.archive.with_suffix(".away")
-    plant.archive.rename(away)
-    plant.archive.touch()
-    name = Scene(plant.hub, "archive").make().submit("job")
-    plant.hub.reaches(name, "Succeeded")
-    try:
-        yield
-    finally:
-        plant.archive.unlink()
-        away.rename(plant.archive)
-    eventually(lambda: plant.hub.status(name).get("logURL"), "the log is stored", within=LONG)
+    with corner(plant.stack) as hub:
+        away = plant.archive.with_suffix(".away")
+        plant.archive.rename(away)
+        plant.archive.touch()
+        name = Scene(hub).make().submit("job")
+        hub.reaches(name, "Succeeded")
+        try:
+            yield
+        finally:
+            plant.archive.unlink()
+            away.rename(plant.archive)
+        eventually(lambda: hub.status(name).get("logURL"), "the log is stored", within=LONG)
 
 
 FAULTS: dict[str, Fault] = {
@@ -240,4 +243,11 @@ def test_an_alert_fires_with_its_fault_and_ends_with_it(plant: Plant, alert: str
     with FAULTS[alert](plant):
         plant.fires(alert)
     plant.is_quiet(alert)
-    plant.hub.reaches(Scene(plant.hub, "after").make().submit("job"), "Succeeded", within=LONG)
+    with corner(plant.stack) as hub:
+        hub.reaches(Scene(hub).make().submit("job"), "Succeeded", within=LONG)
+
+
+def test_every_alert_has_its_fault() -> None:
+    """No rule is left out."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    assert set(FAULTS) == {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}

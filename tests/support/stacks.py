@@ -6,12 +6,11 @@ Order, as everywhere in this project: a given endpoint, then a container where D
 
 import os
 import socket
-import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from tests.support.broker import Management, login_of
 
 from dev.site import Site
 from dev.stack import Part, Stack
@@ -36,6 +35,13 @@ class LocalStack:
         stack.up()
         return stack
 
+    def without_services(self) -> Stack:
+        """All that the services need: control plane, broker and KWOK's node."""
+        parts: tuple[Part, ...] = ("control-plane", "rabbitmq", "node")
+        stack = Stack(self.state, node="kwok", capacity=GPUS, parts=parts)
+        stack.up()
+        return stack
+
     def whole(self, settings: str = "", replicas: int = 1) -> Stack:
         """All of it, with KWOK's nodes, and the services with this in their settings file."""
         file = self.state / "settings.yaml" if settings else None
@@ -45,15 +51,15 @@ class LocalStack:
         stack.up()
         return stack
 
+    def management(self) -> Management:
+        """The broker's management API; the broker is up."""
+        url = Site(self.state).url("rabbitmq-management", "http")
+        return Management(url, login_of(self.parts("rabbitmq").amqp_url))
+
     def broker(self) -> str:
         """A virtual host of the broker in which nobody else works."""
         url = self.parts("rabbitmq").amqp_url
-        address = urlsplit(url)
-        management = Site(self.state).url("rabbitmq-management", "http")
-        request = urllib.request.Request(f"{management}/api/vhosts/{VHOST}", method="PUT")  # noqa: S310 - http
-        login = b64encode(f"{address.username}:{address.password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {login}")
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+        self.management().make_vhost(VHOST)
         return f"{url.rstrip('/')}/{VHOST}"
 
 

@@ -9,8 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from dev import docs
+from dev import docker_images, docs
 from dev.component import Record
+from dev.debian import DOCKER_PACKAGES, require
 from dev.demo.run import demo
 from dev.errors import DevError
 from dev.kubectl import kubectl_path
@@ -19,6 +20,7 @@ from dev.options import Options, default_node
 from dev.progress import say
 from dev.site import Site
 from dev.stack import PARTS, Stack, down, install
+from dev.tools import COMPOSE, HELM, tools
 
 DEFAULT_STATE = Path(".local")
 
@@ -82,8 +84,12 @@ def show(arguments: argparse.Namespace) -> None:
 def install_all(_: argparse.Namespace) -> None:
     """Install what any stack on this machine may need, so that tests don't have to wait for it."""
     install((*PARTS, "prometheus"), "kwok")
+    tools(HELM)
     if default_node() == "real":
         install(PARTS, "real")
+        require(DOCKER_PACKAGES)
+        tools(COMPOSE)
+        docker_images.base()
 
 
 def write_docs(_: argparse.Namespace) -> None:

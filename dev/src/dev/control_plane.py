@@ -17,6 +17,7 @@ ISSUER = "https://kubernetes.default.svc"
 
 # What jobs, quotas and pods by hand need; the rest would only watch and wait.
 CONTROLLERS = (
+    "clusterrole-aggregation-controller",
     "garbage-collector-controller",
     "namespace-controller",
     "node-lifecycle-controller",
@@ -73,6 +74,8 @@ def apiserver(site: Site, pki: Pki, programs: Path) -> Spec:
         f"--kubelet-client-key={pki.client_key}",
         "--kubelet-preferred-address-types=Hostname",
         "--allow-privileged=true",
+        # Stricter than most clusters, as OpenShift is: an owner reference takes a right of its own.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         "--profiling=false",
     ]
     files = {tokens: tokens_csv(site)}

@@ -22,11 +22,15 @@ PROOF = {
     "busybox-static": ("/usr/bin/busybox", "/bin/busybox"),
     "bash-static": ("/usr/bin/bash-static", "/bin/bash-static"),
     "prometheus": ("/usr/bin/prometheus",),
+    "docker.io": ("/usr/sbin/dockerd",),
+    "iptables": ("/usr/sbin/iptables",),
+    "debootstrap": ("/usr/sbin/debootstrap",),
     "iproute2": ("/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"),
 }
 RABBITMQ_PACKAGES = ("rabbitmq-server",)
 PROMETHEUS_PACKAGES = ("prometheus",)
 REAL_NODE_PACKAGES = ("runc", "containernetworking-plugins", "busybox-static", "bash-static", "iproute2")
+DOCKER_PACKAGES = ("docker.io", "iptables", "debootstrap", "iproute2")
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Put here by PhJob while it installs packages: start no service.\nexit 101\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from dev.component import Spec
 from dev.debian import found
 from dev.errors import DevError
+from dev.pki import Pki
 from dev.probe import listens, says_ok
 from dev.site import Site
 
@@ -21,6 +22,11 @@ def amqp_url(site: Site) -> str:
     return f"amqp://{USER}:{site.secret('rabbitmq')}@127.0.0.1:{site.ports['rabbitmq']}/"
 
 
+def amqps_url(site: Site) -> str:
+    """The same over TLS; its certificate is signed by the stack's CA."""
+    return f"amqps://{USER}:{site.secret('rabbitmq')}@127.0.0.1:{site.ports['rabbitmq-tls']}/"
+
+
 def epmd(site: Site) -> Spec:
     """Erlang's port mapper; left to itself, RabbitMQ would start one that outlives it."""
     port = site.ports["epmd"]
@@ -28,7 +34,7 @@ def epmd(site: Site) -> Spec:
     return Spec("epmd", argv, ready=lambda: listens(port))
 
 
-def rabbitmq(site: Site) -> Spec:
+def rabbitmq(site: Site, pki: Pki) -> Spec:
     """The broker, with the management and prometheus plugins; needs epmd."""
     if "'" in str(site.state):
         raise DevError(
@@ -57,7 +63,7 @@ def rabbitmq(site: Site) -> Spec:
         "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {LOOPBACK_ERLANG}",
     }
-    files = {config: _config(site), plugins: "[rabbitmq_management,rabbitmq_prometheus].\n"}
+    files = {config: _config(site, pki), plugins: "[rabbitmq_management,rabbitmq_prometheus].\n"}
     login = (USER, site.secret("rabbitmq"))
     health = (
         f"{site.url('rabbitmq-management', 'http')}/api/health/checks/port-listener/{site.ports['rabbitmq']}"
@@ -80,11 +86,15 @@ def _server() -> Path:
     return server
 
 
-def _config(site: Site) -> str:
+def _config(site: Site, pki: Pki) -> str:
     return f"""\
 default_user = {USER}
 default_pass = {site.secret("rabbitmq")}
 default_user_tags.administrator = true
+listeners.ssl.default = 127.0.0.1:{site.ports["rabbitmq-tls"]}
+ssl_options.cacertfile = {pki.ca}
+ssl_options.certfile = {pki.server_cert}
+ssl_options.keyfile = {pki.server_key}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {site.ports["rabbitmq-management"]}
 prometheus.tcp.ip = 127.0.0.1

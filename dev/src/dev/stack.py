@@ -108,9 +108,9 @@ class Stack:
         site.make()
         with locked(site.state / "lock", busy=BUSY):
             install(self._parts, self._node)
-            if "control-plane" in self._parts:
+            if self._parts & {"control-plane", "rabbitmq"}:
                 self._pki.make()
-            elif self._given_kubeconfig:
+            if self._given_kubeconfig:
                 flat = Kubectl(self._given_kubeconfig)("config", "view", "--raw", "--flatten", "--minify")
                 write_private(site.kubeconfig, flat)
             self._start("etcd", "epmd")
@@ -177,7 +177,7 @@ class Stack:
                 control_plane.scheduler(site, pki, programs),
             ]
         if "rabbitmq" in self._parts:
-            specs += [rabbitmq.epmd(site), rabbitmq.rabbitmq(site)]
+            specs += [rabbitmq.epmd(site), rabbitmq.rabbitmq(site, pki)]
         if "node" in self._parts and self._node == "kwok":
             specs += [kwok.kwok(site, pki, tools(KWOK))]
         if "node" in self._parts and self._node == "real":

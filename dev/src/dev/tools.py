@@ -21,12 +21,14 @@ MODULES = Path(__file__).parents[2] / "tools"
 KUBERNETES = "kubernetes"
 KWOK = "kwok"
 CONTAINERD = "containerd"
+HELM = "helm"
+COMPOSE = "compose"
 
 VERSION_SYMBOL = "k8s.io/component-base/version.gitVersion"
 BUILD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
 # What a binary is called by its package, where that says too little.
-RENAMED = {"server": "etcd"}
+RENAMED = {"server": "etcd", "cmd": "docker-compose"}
 
 
 def tools(name: str) -> Path:

@@ -14,9 +14,15 @@ from typing import Any, Protocol, cast
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+)
 from aiormq import Channel as RawChannel
 from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelAccessRefused
 from pamqp.commands import Basic
 
 from shared import messages, metrics, topology
@@ -261,13 +267,14 @@ class RabbitBus:
 
 
 @asynccontextmanager
-async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
-    """A bus on a new connection, with every exchange and queue declared.
+async def connect(url: str, name: str, shards: int, *, declare: bool = True) -> AsyncIterator[RabbitBus]:
+    """A bus on a new connection; every exchange and queue is there.
 
-    `name` is how RabbitMQ's management page shows the connection.
+    `name` is how RabbitMQ's management page shows the connection. With `declare` they are made now,
+    which takes a user who may do that; else they must have been made by `definitions`.
 
     Raises:
-        UnreachableError: RabbitMQ does not answer or does not let us in.
+        UnreachableError: RabbitMQ does not answer, does not let us in, or lacks something.
 
     """
     try:
@@ -281,7 +288,7 @@ async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
         sending = await connection.channel(publisher_confirms=True, on_return_raises=True)
         consuming = await connection.channel(publisher_confirms=False)
         await consuming.set_qos(prefetch_count=PREFETCH)
-        await _declare(sending, shards)
+        await (_declare if declare else _check)(sending, shards)
         bus = RabbitBus(
             cast("RawChannel", await sending.get_underlay_channel()),
             cast("RawChannel", await consuming.get_underlay_channel()),
@@ -312,12 +319,32 @@ async def connect(url: str, name: str, shards: int) -> AsyncIterator[RabbitBus]:
 
 
 async def _declare(channel: AbstractChannel, shards: int) -> None:
-    dead = await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
-    dead_queue = await channel.declare_queue(
-        topology.DEAD, durable=True, arguments={"x-queue-type": "quorum"}
-    )
-    await dead_queue.bind(dead)
-    for queue in topology.queues(shards):
-        exchange = await channel.declare_exchange(queue.exchange, aio_pika.ExchangeType.DIRECT, durable=True)
-        declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-        await declared.bind(exchange, routing_key=queue.name)
+    """Make what is missing."""
+    try:
+        dead = await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
+        dead_queue = await channel.declare_queue(
+            topology.DEAD, durable=True, arguments=dict(topology.DEAD_ARGUMENTS)
+        )
+        await dead_queue.bind(dead)
+        for queue in topology.queues(shards):
+            exchange = await channel.declare_exchange(
+                queue.exchange, aio_pika.ExchangeType.DIRECT, durable=True
+            )
+            declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+            await declared.bind(exchange, routing_key=queue.name)
+    except ChannelAccessRefused as error:
+        remedy = "import the definitions and set AMQP_DECLARE=false"
+        raise UnreachableError(f"RabbitMQ lets this user declare nothing; {remedy}: {error}") from error
+
+
+async def _check(channel: AbstractChannel, shards: int) -> None:
+    """Find out what is missing, which needs no rights."""
+    queues = list(topology.queues(shards))
+    try:
+        for exchange in dict.fromkeys((topology.DEAD, *(queue.exchange for queue in queues))):
+            await channel.declare_exchange(exchange, passive=True)
+        for name in (topology.DEAD, *(queue.name for queue in queues)):
+            await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity as error:
+        remedy = f"import the definitions for SHARDS={shards}"
+        raise UnreachableError(f"RabbitMQ lacks an exchange or a queue; {remedy}: {error}") from error

@@ -131,7 +131,8 @@ def _first(error: Exception) -> Exception:
 
 async def _run_once(service: Service, settings: ServiceSettings, role: Role) -> None:
     """Run the role on a connection of its own, until either of the two fails."""
-    async with bus.connect(str(settings.amqp_url), service.identity, settings.shards) as rabbit:
+    url, declare = str(settings.amqp_url), settings.amqp_declare
+    async with bus.connect(url, service.identity, settings.shards, declare=declare) as rabbit:
         metrics.broker_connected(True)  # noqa: FBT003
         work = asyncio.ensure_future(role(service, rabbit))
         try:

@@ -91,6 +91,8 @@ class ServiceSettings(BaseSettings):
 
     amqp_url: AmqpDsn = Field(default=AmqpDsn("amqp://guest:guest@localhost:5672/"))
     """Where RabbitMQ is."""
+    amqp_declare: bool = True
+    """Whether to make the exchanges and queues; off where RabbitMQ's definitions have made them."""
     namespace: str = "hub"
     """The namespace of jobs and pods; PrimeHub's own by default."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1

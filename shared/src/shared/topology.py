@@ -1,7 +1,7 @@
-"""RabbitMQ's exchanges, queues and bindings, as data.
+"""RabbitMQ's exchanges, queues and bindings, and who may use them, as data.
 
-The services declare them when they connect, and RabbitMQ's definitions for an installation are
-made from the same lists. What travels through them is `messages`.
+The services declare them when they connect, and RabbitMQ's definitions for an installation
+(`definitions`) are made from the same lists. What travels through them is `messages`.
 """
 
 import zlib
@@ -16,8 +16,19 @@ SCHEDULER = "scheduler"
 JANITOR = "janitor"
 POD_MANAGER = "pod-manager"
 
+SERVICES = (WATCHER, SCHEDULER, JANITOR, POD_MANAGER)
+
+WRITES: dict[str, tuple[str, ...]] = {
+    WATCHER: (SCHEDULER, JANITOR, POD_MANAGER),
+    SCHEDULER: (WATCHER, SCHEDULER, POD_MANAGER),
+    JANITOR: (WATCHER, JANITOR, POD_MANAGER),
+    POD_MANAGER: (WATCHER, SCHEDULER, POD_MANAGER),
+}
+"""To whose queues each service writes. To its own: a replica that asks whether it is the active one."""
+
 DEAD = "phjob.dead"
 """Exchange and queue of what nobody could handle."""
+DEAD_ARGUMENTS = {"x-queue-type": "quorum"}
 
 DELIVERY_LIMIT = 20
 """How often a message is delivered before it goes to `phjob.dead`; each crash of a consumer is one."""
@@ -61,7 +72,7 @@ def queues(shards: int) -> Iterator[Queue]:
         "x-dead-letter-exchange": DEAD,
     }
     names = [WATCHER]
-    for service in (SCHEDULER, JANITOR, POD_MANAGER):
+    for service in SERVICES[1:]:
         names += [queue_of(service, shard) for shard in range(shards)]
     for name in names:
         yield Queue(name, exchange_of(name), dict(arguments))

@@ -1,0 +1,103 @@
+{{/* Names and labels. */}}
+{{- define "phjob.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{/* Of what belongs to no namespace. */}}
+{{- define "phjob.clusterName" -}}
+{{ .Release.Namespace }}-{{ include "phjob.fullname" . }}
+{{- end }}
+
+{{- define "phjob.jobNamespace" -}}
+{{ .Values.jobNamespace | default .Release.Namespace }}
+{{- end }}
+
+{{- define "phjob.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "phjob.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Of one Deployment's pods. Call: (list $ item), of phjob.deployments. */}}
+{{- define "phjob.podSelector" -}}
+{{- $item := index . 1 -}}
+{{ include "phjob.selector" (index . 0) }}
+app.kubernetes.io/component: {{ $item.service }}
+{{- if hasKey $item "shard" }}
+primehub.io/shard: {{ $item.shard | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "phjob.rabbitmqSelector" -}}
+app.kubernetes.io/name: rabbitmq
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "phjob.labels" -}}
+{{ include "phjob.selector" . }}
+{{ include "phjob.versionLabels" . }}
+{{- end }}
+
+{{- define "phjob.versionLabels" -}}
+app.kubernetes.io/part-of: phjob
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* The account of a service. Call: (list $ "watcher"). */}}
+{{- define "phjob.account" -}}
+{{ include "phjob.fullname" (index . 0) }}-{{ index . 1 }}
+{{- end }}
+
+{{- define "phjob.brokerSecret" -}}
+{{ .Values.broker.secret | default (printf "%s-broker" (include "phjob.fullname" .)) }}
+{{- end }}
+
+{{- define "phjob.rabbitmq" -}}
+{{ include "phjob.fullname" . }}-rabbitmq
+{{- end }}
+
+{{/*
+Every Deployment of the services, as {"items": [{name, service, shard, kubernetes}]}: the watcher has no shards,
+and only the watcher and pod-manager speak to Kubernetes.
+*/}}
+{{- define "phjob.deployments" -}}
+{{- $items := list (dict "name" "watcher" "service" "watcher" "kubernetes" true) }}
+{{- range $shard := until (int .Values.shards) }}
+{{- range $service := list "scheduler" "janitor" "pod-manager" }}
+{{- $name := printf "%s-%d" $service $shard }}
+{{- $items = append $items (dict "name" $name "service" $service "shard" $shard "kubernetes" (eq $service "pod-manager")) }}
+{{- end }}
+{{- end }}
+{{- dict "items" $items | toJson }}
+{{- end }}
+
+{{/* What every container of ours is allowed: nothing. */}}
+{{- define "phjob.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Call with the user's id. */}}
+{{- define "phjob.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "phjob.settings" -}}
+{{ toYaml (pick .Values "jobSubmission" "logArchive") }}
+{{- end }}
+
+{{/* Who acts for others, as a list in CEL. pod-manager deletes records whose time is over. */}}
+{{- define "phjob.trusted" -}}
+{{ prepend .Values.identity.trusted (printf "system:serviceaccount:%s:%s" .Release.Namespace (include "phjob.account" (list . "pod-manager"))) | toJson }}
+{{- end }}

@@ -1,0 +1,38 @@
+"""A Docker daemon of the tests' own, with images that are made on this machine."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support.compose import IMAGE, Compose
+
+from dev import docker_images
+from dev.docker import Docker
+from dev.options import default_node
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """The daemon; it holds the base images, and nothing of ours yet."""
+    if default_node() != "real":
+        pytest.skip("a Docker daemon needs Linux and root")
+    with Docker(tmp_path_factory.mktemp("docker")) as docker:
+        docker_images.load(docker, docker_images.ENVIRONMENT.values())
+        yield docker
+
+
+@pytest.fixture(scope="session")
+def image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The services' image, built as docker-compose builds it."""
+    Compose(docker, tmp_path_factory.mktemp("image"))("build", "--quiet", "watcher")
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def compose(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """The stack of docker-compose.yml, up."""
+    compose = Compose(docker, tmp_path_factory.mktemp("compose"))
+    try:
+        compose.up()
+        yield compose
+    finally:
+        compose("down", "--volumes", "--timeout=5")

@@ -1,0 +1,67 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from shared import topology
+from shared.definitions import definitions, url_variable
+from shared.errors import SettingsError
+
+URLS = {service: f"amqp://{service}:{service}-password@broker/phjob" for service in topology.SERVICES}
+
+
+def test_everything_is_there_that_the_topology_names() -> None:
+    """Exchanges, queues with their arguments, and the bindings between them, for every shard."""
+    made = definitions(URLS, shards=3)
+    queues = {queue.name: queue for queue in topology.queues(3)}
+    assert {queue["name"]: queue["arguments"] for queue in made["queues"]} == {
+        **{name: queue.arguments for name, queue in queues.items()},
+        topology.DEAD: topology.DEAD_ARGUMENTS,
+    }
+    assert {(binding["source"], binding["destination"]) for binding in made["bindings"]} == {
+        *((queue.exchange, queue.name) for queue in queues.values()),
+        (topology.DEAD, topology.DEAD),
+    }
+    exchanges = {exchange["name"] for exchange in made["exchanges"]}
+    assert exchanges == {binding["source"] for binding in made["bindings"]}
+    assert {thing["vhost"] for kind in ("queues", "exchanges", "bindings") for thing in made[kind]} == {
+        "phjob"
+    }
+
+
+def test_the_permissions_match_whole_names_only() -> None:
+    """A queue whose name begins like a service's is not that service's; a dot is a dot."""
+    (scheduler,) = (p for p in definitions(URLS, 1)["permissions"] if p["user"] == "scheduler")
+    assert re.search(scheduler["read"], "scheduler.12")
+    assert not re.search(scheduler["read"], "scheduler.1.of-another")
+    assert not re.search(scheduler["write"], "phjob-watcher")
+
+
+def test_passwords_are_hashed() -> None:
+    """The definitions lie in a file; the services' passwords don't."""
+    text = json.dumps(definitions(URLS, 1, admin=("admin", "admin-password")))
+    assert "-password" not in text.replace("rabbit_password_hashing_sha256", "").replace("password_hash", "")
+
+
+def test_two_services_with_one_user_are_refused() -> None:
+    """Their permissions would be one service's, and the other's not."""
+    with pytest.raises(SettingsError, match="each needs one of its own"):
+        definitions(dict.fromkeys(URLS, URLS[topology.WATCHER]), 1)
+
+
+def test_two_virtual_hosts_are_refused() -> None:
+    """The services would not meet."""
+    with pytest.raises(SettingsError, match="different virtual hosts: elsewhere, phjob"):
+        definitions({**URLS, topology.JANITOR: "amqp://janitor:x@broker/elsewhere"}, 1)
+
+
+def test_a_url_without_a_password_is_refused_by_its_variables_name() -> None:
+    """As an operator meets it: on the command line."""
+    environment = {url_variable(service): url for service, url in URLS.items()}
+    environment["POD_MANAGER_AMQP_URL"] = "amqp://broker/phjob"
+    command = [sys.executable, "-m", "shared.definitions"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bad setting: POD_MANAGER_AMQP_URL: the URL needs a user and a password\n"
