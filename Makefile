@@ -45,7 +45,7 @@ demo:
 
 test:
 	$(run) python -m dev install
-	$(run) pytest
+	$(run) pytest --numprocesses=2 --dist=loadgroup
 
 check:
 	$(run) ruff check

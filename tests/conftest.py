@@ -5,10 +5,9 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import measures
 from tests.support.api import OURS, Api
 from tests.support.hub import Hub, Kubectl, corner, kubectl_for
-from tests.support.measures import Measured
+from tests.support.measures import MEASURED, Measured
 from tests.support.stacks import LocalStack, RealNode, archiving_in, docker_broker, given
 from tests.support.waiting import eventually
 
@@ -32,18 +31,38 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs one after the other when several processes share the tests (pytest-xdist).
+
+    Each file by itself, so that its stack is started once; all that want the node with real
+    containers together, and so those that want a Docker daemon.
+    """
+    for item in items:
+        wants = {*getattr(item, "fixturenames", ())}
+        shared = next((name for name in ("docker", "real_node") if name in wants), item.path.name)
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what was measured on the way."""
-    if measures.lines:
+    reports = [report for key in ("passed", "failed") for report in terminalreporter.getreports(key)]
+    lines = [
+        f"{report.nodeid.partition('::')[2].partition('@')[0]}: {line}"
+        for report in reports
+        for name, line in report.user_properties
+        if name == MEASURED and report.when == "call"
+    ]
+    if lines:
         terminalreporter.section("measured")
-        for line in measures.lines:
+        for line in lines:
             terminalreporter.write_line(line)
 
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Measured:
     """Takes a sentence with a figure, for the end of the run."""
-    return lambda line: measures.lines.append(f"{request.node.name}: {line}")
+    return lambda line: request.node.user_properties.append((MEASURED, line))
 
 
 @pytest.fixture(scope="session")

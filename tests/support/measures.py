@@ -5,5 +5,5 @@ from collections.abc import Callable
 Measured = Callable[[str], None]
 """Takes one sentence with a figure."""
 
-lines: list[str] = []
-"""Those of this run."""
+MEASURED = "measured"
+"""The name under which a test's report carries it."""
