@@ -1,7 +1,7 @@
 # The targets that people and CI call. What they do is in dev/ (the local stack) and tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check docs
+.PHONY: help up down demo test check docs pictures
 
 # An option counts only if it is given on this command line: a KUBECONFIG that the shell has exported,
 # maybe from `make up`, doesn't mean a cluster of one's own.
@@ -22,7 +22,8 @@ help:
 	@echo 'make demo    show what PhJob does, on a stack of its own that is gone afterwards'
 	@echo 'make test    run all tests'
 	@echo 'make check   run the linters and type checks'
-	@echo 'make docs    make the parts of ARCHITECTURE.md that come from the code'
+	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
+	@echo 'make pictures  draw the dashboards of a run into docs/pictures'
 	@echo
 	@echo 'Options:     STATE=dir         where the stack lives (.local); each STATE is a stack of its own'
 	@echo '             NODE=real|kwok    run containers (default as root on Linux), or only play them'
@@ -55,3 +56,6 @@ check:
 
 docs:
 	$(run) python -m dev docs
+
+pictures:
+	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py

@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ):
         since = time.time()
         group = work(hub)
-        prometheus = Prometheus(state)
+        prometheus = Prometheus.of(state)
         hold_an_admission_back(hub, prometheus)
         yield Run(prometheus, group, since, time.time())
 

@@ -72,7 +72,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         scrape_seconds=1,
     ) as stack:
         management = Management(Site(state).url("rabbitmq-management", "http"), login_of(stack.amqp_url))
-        yield Plant(stack, Prometheus(state), management, archive)
+        yield Plant(stack, Prometheus.of(state), management, archive)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dev.site import Site
 
@@ -12,12 +12,17 @@ Series = dict[str, Any]
 
 
 class Prometheus:
-    """The one of a stack."""
+    """The one at this address."""
 
-    def __init__(self, state: Path) -> None:
-        """Of the stack in this STATE, which must be up."""
-        self._url = f"{Site(state).url('prometheus', 'http')}/api/v1"
+    def __init__(self, url: str) -> None:
+        """Asks nothing yet."""
+        self._url = f"{url}/api/v1"
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    @classmethod
+    def of(cls, state: Path) -> Self:
+        """The one of the stack in this STATE, which must be up."""
+        return cls(Site(state).url("prometheus", "http"))
 
     def query(self, expr: str) -> list[Series]:
         """The expression's series now; an expression that is wrong is an error."""

@@ -1,14 +1,13 @@
 """`docker compose up --wait`, for real: a person's first minutes with the stack."""
 
 import json
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from tests.support.compose import ROOT, Compose
 from tests.support.hub import Kubectl, kubectl_for
+from tests.support.prometheus import Prometheus
 from tests.support.waiting import eventually
 
 from dev.docker import Docker
@@ -39,21 +38,21 @@ def test_a_job_runs_through_the_stack(compose: Compose, kubectl: Kubectl) -> Non
 
 
 def test_prometheus_scrapes_everything_that_runs(compose: Compose) -> None:
-    """Each service by its name, and the broker."""
+    """Each service by its name, and the broker's queues; our rules can be evaluated."""
+    prometheus = Prometheus(f"http://127.0.0.1:{compose.ports['PROMETHEUS_PORT']}")
 
     def up() -> dict[str, str]:
-        answer = query(compose, "up")
-        return {series["metric"]["job"]: series["value"][1] for series in answer["data"]["result"]}
+        return {series["metric"]["job"]: series["value"][1] for series in prometheus.query("up")}
 
     everything = dict.fromkeys({*SERVICES, "rabbitmq"}, "1")
     eventually(lambda: up() == everything, "everything is scraped", instead=up)
-
-
-def query(compose: Compose, expression: str) -> Any:
-    """Prometheus's answer."""
-    url = f"http://127.0.0.1:{compose.ports['PROMETHEUS_PORT']}/api/v1/query?query={expression}"
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
-        return json.loads(answer.read())
+    queue = 'rabbitmq_detailed_queue_messages{queue="scheduler.0"}'
+    eventually(lambda: prometheus.query(queue), "the broker's queues are scraped")
+    eventually(
+        lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"},
+        "every rule has been evaluated",
+        instead=prometheus.rules,
+    )
 
 
 def test_rabbitmqs_page_is_there(compose: Compose) -> None:

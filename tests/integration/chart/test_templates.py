@@ -1,14 +1,13 @@
 """What the chart makes of its values: pods, how they are kept, who reaches whom, and monitoring."""
 
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.chart import CHART, KUBERNETES, Object, helm, of_kind, one, render
+import yaml
+from tests.support.chart import ROOT, Object, of_kind, one, render
 
 SERVICES = {"watcher", "scheduler", "janitor", "pod-manager"}
+MONITORING = ROOT / "k8s" / "monitoring"
 OPERATOR = "--api-versions=monitoring.coreos.com/v1"
 
 
@@ -230,25 +229,16 @@ def template_labels(objects: list[Object], name: str) -> dict[str, str]:
     return labels
 
 
-def test_rules_and_dashboards_that_are_there_are_installed(tmp_path: Path) -> None:
+def test_rules_and_dashboards_are_installed() -> None:
     """From k8s/monitoring, to which the chart links: as a PrometheusRule, and for Grafana's sidecar."""
-    chart = tmp_path / "chart"
-    shutil.copytree(CHART, chart)
-    rule = {"groups": [{"name": "g", "rules": [{"alert": "A", "annotations": {"summary": "{{ $value }}"}}]}]}
-    (chart / "monitoring/rules/a-rule.yaml").write_text(json.dumps(rule))
-    (chart / "monitoring/dashboards/a-dashboard.json").write_text('{"title": "{{label}}"}')
-    done = helm(
-        "template",
-        "phjob",
-        str(chart),
-        f"--kube-version={KUBERNETES}",
-        OPERATOR,
-        "--output-dir",
-        str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "phjob/templates/monitoring.yaml").read_text()
-    assert "kind: PrometheusRule" in text
-    assert "{{ $value }}" in text
-    assert 'a-dashboard.json: "{\\"title\\": \\"{{label}}\\"}"' in text
-    assert 'grafana_dashboard: "1"' in text
+    objects = render(OPERATOR)
+    (rules,) = of_kind(objects, "PrometheusRule")
+    assert rules["spec"] == yaml.safe_load((MONITORING / "rules" / "phjob.yaml").read_text())
+    dashboards = [
+        configmap
+        for configmap in of_kind(objects, "ConfigMap")
+        if configmap["metadata"]["labels"].get("grafana_dashboard")
+    ]
+    assert {name: text for configmap in dashboards for name, text in configmap["data"].items()} == {
+        file.name: file.read_text() for file in (MONITORING / "dashboards").glob("*.json")
+    }
