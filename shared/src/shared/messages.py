@@ -65,6 +65,8 @@ class JobSeen(Fact):
     """What was admitted, as `shared.resources.Amounts`."""
     node: str = ""
     log_url: str = ""
+    pod: str = ""
+    """Its pod's name; empty if there never was one, or none when it ended."""
 
 
 class JobGone(Fact):

@@ -23,7 +23,7 @@ from shared.consumer import Consumer
 from shared.errors import RetryableError, SettingsError
 from shared.settings import ServiceSettings
 
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 """Seconds between two tries to reach what is not reachable, at most."""
 
 _log = structlog.get_logger()

@@ -126,6 +126,10 @@ class Jobs:
         for uid in self._logs.take():
             self._lanes.touch(uid)
 
+    async def no_creation_under_way(self) -> None:
+        """Return when every pod whose creation has begun is there, or never will be."""
+        await self._pods.idle()
+
     async def close(self) -> None:
         """Break off what is under way."""
         await self._lanes.close()

@@ -17,9 +17,9 @@ from shared.kube import Kube, Object, Resource
 
 NAME = "phjob-watcher"
 LEASES = Resource("leases", group="coordination.k8s.io")
-DURATION = timedelta(seconds=6)
+DURATION = timedelta(seconds=5)
 """How long a holder that renews no more is believed to live."""
-RENEW = timedelta(seconds=2)
+RENEW = timedelta(seconds=1.5)
 """Between two renewals, and between two looks of a replica that waits."""
 
 _log = structlog.get_logger()
