@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import structlog
 from tests.simulation import judge
 from tests.simulation.broker import Broker, BrokerWeather
+from tests.simulation.bugs import BUGS
 from tests.simulation.faults import Adversary
 from tests.simulation.installation import Installation
 from tests.simulation.kube import ApiWeather
@@ -35,8 +37,13 @@ class Outcome:
     """Simulated."""
 
 
-def simulate(seed: int, *, told: bool = False) -> Outcome:
-    """Run it; `told`: with what the services log in the trace."""
+def simulate(seed: int, *, bug: str = "", told: bool = False) -> Outcome:
+    """Run it, with one of the planted bugs; `told`: with what the services log in the trace."""
+    with BUGS[bug]() if bug else nullcontext():
+        return _simulate(seed, told=told)
+
+
+def _simulate(seed: int, *, told: bool) -> Outcome:
     random.seed(seed)  # Our services' jitter.
     loop = SimulatedLoop()
     outcome = Outcome(seed)

@@ -32,11 +32,17 @@ _log = structlog.get_logger()
 class Service:
     """What a running service has of its process: its name, its readiness, its way out."""
 
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
+    def __init__(self, name: str) -> None:
+        self.name = name
         """Unique for each process."""
+        self.connections = 0
         self.health = health.Health()
         self.stopping = asyncio.Event()
+
+    @property
+    def identity(self) -> str:
+        """Unique for each connection to RabbitMQ: whatever is named after it, no later one names again."""
+        return f"{self.name}.{self.connections}"
 
     async def follow(self, consumer: Consumer, failing: Callable[[], str] = lambda: "") -> None:
         """Run the consumer; the service is ready when it is, and nothing else is `failing`."""
@@ -90,12 +96,12 @@ async def _main(name: str, settings: ServiceSettings, role: Role) -> None:
     url, declare = str(settings.amqp_url), settings.amqp_declare
 
     def connect() -> AbstractAsyncContextManager[bus.Connection]:
-        return bus.connect(url, service.identity, settings.shards, declare=declare)
+        return bus.connect(url, service.name, settings.shards, declare=declare)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stopping.set)
-    _log.info("starting", identity=service.identity)
+    _log.info("starting", name=service.name)
     async with health.serve(service.health, settings.http_host, settings.http_port):
         work = asyncio.create_task(keep_running(service, connect, role))
         stop = asyncio.create_task(service.stopping.wait())
@@ -145,6 +151,7 @@ def _first(error: Exception) -> Exception:
 
 async def _run_once(service: Service, connect: Connect, role: Role) -> None:
     """Run the role on a connection of its own, until either of the two fails."""
+    service.connections += 1
     async with connect() as connection:
         metrics.broker_connected(True)  # noqa: FBT003
         work = asyncio.ensure_future(role(service, connection))

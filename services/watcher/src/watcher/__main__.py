@@ -15,7 +15,7 @@ from watcher.settings import WatcherSettings
 
 async def serve(service: runtime.Service, bus: Bus, api: Kube, clock: Clock, shards: int) -> None:
     """Tell what happens in Kubernetes, once this replica has the Lease, until it is lost."""
-    lease = Lease(api, clock, service.identity)
+    lease = Lease(api, clock, service.name)
     service.health.waiting_for = lambda: "the API server"
     active(topology.WATCHER, False)  # noqa: FBT003 - a gauge's value
     epoch = await lease.acquire(standing_by=service.stand_by)
