@@ -21,6 +21,10 @@ from shared.errors import UnreachableError
 from shared.session import Envelope
 
 PREFETCH = 1000
+SLOWEST = 3.0
+"""Seconds that one way takes at most."""
+IN_FLIGHT = 10.0
+"""Seconds that a message of a connection that was lost may still be on its way."""
 
 
 @dataclass
@@ -39,7 +43,7 @@ class BrokerWeather:
     def delay(self) -> float:
         """Of one way."""
         slow = 20 if self.random.random() < 0.02 else 1
-        return self.random.uniform(0.0005, self.latency) * slow
+        return min(self.random.uniform(0.0005, self.latency) * slow, SLOWEST)
 
 
 @dataclass
@@ -96,7 +100,8 @@ class Broker:
             return
         self.connections.remove(bus)
         loop, random = asyncio.get_running_loop(), self.weather.random
-        bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1)))
+        # What it has sent may still be on its way, and arrive behind what a successor sends.
+        bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1), IN_FLIGHT))
         for queue in self.queues.values():
             if bus in queue.consumers:
                 active = queue.consumers[0] is bus

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from tests.simulation.broker import Broker
+from tests.simulation.broker import SLOWEST, Broker
 from tests.simulation.installation import Installation, Post
 from tests.simulation.kube import ApiWeather
 from tests.simulation.store import Store
@@ -54,17 +54,31 @@ class Adversary:
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 6))
+        aimed = random.choice(("", "phjobs", "pods"))
         running: list[asyncio.Task[None]] = []
         while True:
             await asyncio.sleep(random.expovariate(1 / pace))
+            if aimed:
+                await self._something_happens(aimed)
             if loop.time() > UNTIL:
                 break
             running.append(asyncio.ensure_future(random.choice(chosen)()))
         await asyncio.gather(*running)
-        while self._api.unanswered:
-            await asyncio.sleep(0.1)
         self._api.latency = self._broker.weather.latency = FINE
+        over = loop.time()
+        while any(made < over for made in self._api.under_way.values()):
+            await asyncio.sleep(0.1)  # Their senders still wait for what was slow or is lost.
+        await asyncio.sleep(SLOWEST)
         self._note("no more faults")
+
+    async def _something_happens(self, plural: str) -> None:
+        """Wait for a change: most of what can go wrong goes wrong right after one."""
+        try:
+            async with asyncio.timeout(UNTIL):
+                await self._store.changed(plural)
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 0.2))))
 
     # --- processes ---
 

@@ -6,7 +6,7 @@ server may answer with an error and do it all the same. Watches lag, break and e
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
@@ -50,8 +50,8 @@ class ApiWeather:
     breaks: float = 0.0
     """A watch breaks instead of going on."""
     down: bool = False
-    unanswered: int = 0
-    """Requests that wait for an answer that is lost."""
+    under_way: dict[object, float] = field(default_factory=dict)
+    """When each request that is not answered yet was made."""
     generation: int = 0
     """Counts up when every connection is lost."""
 
@@ -155,6 +155,14 @@ class SimulatedKube:
     async def _request(self, work: Callable[[], T], latest: float = LATEST) -> T:
         """Send it on its way, and wait for what comes back."""
         await self._process.awake()
+        this = object()
+        self._weather.under_way[this] = asyncio.get_running_loop().time()
+        try:
+            return await self._answered(work, latest)
+        finally:
+            del self._weather.under_way[this]
+
+    async def _answered(self, work: Callable[[], T], latest: float) -> T:
         weather, loop = self._weather, asyncio.get_running_loop()
         if weather.down or weather.happens(weather.unreached):
             await asyncio.sleep(weather.delay())
@@ -188,11 +196,7 @@ class SimulatedKube:
 
         loop.call_later(weather.random.uniform(1, latest) if late else weather.delay(), arrive)
         if lost:
-            weather.unanswered += 1
-            try:
-                await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
-            finally:
-                weather.unanswered -= 1
+            await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
             await self._process.awake()
             raise UnreachableError("the API server does not answer: the connection was reset")
         try:

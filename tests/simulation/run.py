@@ -5,6 +5,7 @@ import logging
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import structlog
 from tests.simulation import judge
@@ -35,6 +36,8 @@ class Outcome:
     jobs: int = 0
     seconds: float = 0.0
     """Simulated."""
+    history: str = ""
+    """A digest of all that happened, and when."""
 
 
 def simulate(seed: int, *, bug: str = "", told: bool = False) -> Outcome:
@@ -71,9 +74,9 @@ class _Run:
         self._notes: list[tuple[int, float, str]] = []
         self.scenario = draw(drawn)
         self.store = Store(self._now)
-        self.api = ApiWeather(drawn, latency=drawn.choice((0.005, 0.02, 0.2)))
+        self.api = ApiWeather(drawn, latency=drawn.choice((0.005, 0.02, 0.2, 1.0)))
         shards = drawn.choice((1, 1, 2))
-        self.broker = Broker(BrokerWeather(drawn, latency=drawn.choice((0.002, 0.02, 0.2))), shards)
+        self.broker = Broker(BrokerWeather(drawn, latency=drawn.choice((0.002, 0.02, 0.2, 1.0))), shards)
         self.installation = Installation(self.store, self.api, self.broker, shards, drawn.choice((1, 2)))
         self.cluster = Cluster(self.store, drawn, self.scenario)
 
@@ -96,6 +99,7 @@ class _Run:
             ]
         finally:
             outcome.jobs, outcome.seconds = self.scenario.jobs, self._now()
+            outcome.history = sha256(repr(self.store.changes).encode()).hexdigest()
             if outcome.violations:
                 outcome.trace = self._trace()
             self.cluster.end()

@@ -18,7 +18,7 @@ USERS = ("ann", "bob", "lin")
 GPU = "nvidia.com/gpu"
 TYPES = {f"gpu-{gpus}": gpus for gpus in (1, 2, 3)}
 CATALOG = ("phgroups", "instancetypes", "images")
-EDITED = 0.3
+GONE, EDITED = 0.25, 0.35
 SUBMITTING = 25.0
 """Seconds in which users submit."""
 
@@ -40,6 +40,8 @@ class Scenario:
 
     groups: tuple[Group, ...]
     jobs: int
+    stuck: float
+    """Of each job: that its pod never starts."""
 
 
 def draw(random: Random) -> Scenario:
@@ -49,7 +51,7 @@ def draw(random: Random) -> Scenario:
         Group("users", {"gpu": random.randint(3, 6)}, {"gpu": 3}),
         Group("shared", {"gpu": 4}, notebook=random.randint(1, 2)),
     ]
-    return Scenario(tuple(groups[: random.randint(1, 3)]), random.randint(4, 14))
+    return Scenario(tuple(groups[: random.randint(1, 3)]), random.randint(4, 14), random.choice((0.1, 0.5)))
 
 
 class Cluster:
@@ -95,7 +97,7 @@ class Cluster:
         random, store = self._random, self._store
         at = random.choice((random.uniform(0, SUBMITTING), random.choice((1.0, 5.0, 12.0))))
         fields: dict[str, Any] = {"requeueLimit": 4}
-        if random.random() < 0.15:
+        if random.random() < self.scenario.stuck:
             fields |= {"start": "never", "requeueLimit": random.randint(0, 2)}
         else:
             fields |= {"run_for": random.choice((0.0, random.uniform(0.2, 3), random.uniform(1, 20)))}
@@ -113,7 +115,7 @@ class Cluster:
             **fields,
         )
         thought = random.random()
-        if 0.2 <= thought < EDITED:
+        if GONE <= thought < EDITED:
             # A second of its own: one that is edited before its place is noted has none among others of its second.
             at = SUBMITTING + number
         await asyncio.sleep(at)
@@ -121,7 +123,7 @@ class Cluster:
         await asyncio.sleep(random.expovariate(1 / 8))
         if thought < 0.15:
             store.edit("phjobs", name, cancel=True)
-        elif thought < 0.2:
+        elif thought < GONE:
             store.delete("phjobs", name)
         elif thought < EDITED:
             store.edit("phjobs", name, activeDeadlineSeconds=random.randint(1, 30))

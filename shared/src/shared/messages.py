@@ -334,6 +334,8 @@ class Heartbeat(Message):
 
     sent: datetime | None = None
     """When it was sent, by its sender's clock; by the watcher's alone."""
+    answering: str = ""
+    """The reader's request for a snapshot that is being answered: it may take its time."""
 
 
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it

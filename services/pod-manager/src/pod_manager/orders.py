@@ -24,7 +24,7 @@ from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse,
 from shared.phjob import Phase, Reason
 from shared.session import Envelope, Stream
 
-FENCE_AGAIN = timedelta(seconds=10)
+FENCE_AGAIN = timedelta(seconds=5)
 """How long the scheduler may take to answer a `FenceWanted`."""
 
 _log = structlog.get_logger()
