@@ -1,7 +1,7 @@
 """`make simulate SEEDS=n FIRST=seed`: that many runs, on all processors; each that breaks a promise is told.
 
 `python -m tests.simulation FIRST 1 --trace` shows all that happened in one run.
-`python -m tests.simulation FIRST SEEDS --bugs` plants each bug in turn, and tells the first seed that catches it.
+`python -m tests.simulation FIRST SEEDS --bugs` plants each bug, and tells the first seed that catches it.
 """
 
 import argparse
@@ -42,10 +42,8 @@ def main() -> int:
     if arguments.bugs:
         return _bugs(seeds)
     began, bad, jobs = time.time(), 0, 0
-    if arguments.trace:
-        runs = (simulate(seed, bug=arguments.bug, told=True) for seed in seeds)
-    else:
-        runs = outcomes(seeds, arguments.bug)
+    told = partial(simulate, bug=arguments.bug, told=True)
+    runs = map(told, seeds) if arguments.trace else outcomes(seeds, arguments.bug)
     for outcome in runs:
         jobs += outcome.jobs
         if outcome.violations:

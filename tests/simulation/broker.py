@@ -36,6 +36,8 @@ class BrokerWeather:
     """Seconds each way, at most; now and then much more."""
     duplicates: float = 0.0
     """Of each message: that it is in its queue twice."""
+    losses: float = 0.0
+    """Of each message of the watcher: that it is confirmed, and lost."""
     down: bool = False
     blocked: bool = False
     """It takes no messages (memory alarm)."""
@@ -146,6 +148,12 @@ class Broker:
             return
         queue, random = self.queues[name], self.weather.random
         copies = 2 if self.weather.duplicates and random.random() < self.weather.duplicates else 1
+        if (
+            self.weather.losses
+            and envelope.publisher == topology.WATCHER
+            and random.random() < self.weather.losses
+        ):
+            copies = 0
         for _ in range(copies):
             self._places += 1
             heapq.heappush(queue.ready, (self._places, Message(self._places, envelope, loop.time())))

@@ -3,19 +3,18 @@
 Each replaces one part of the real code by what it would be with the bug.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from unittest.mock import patch
 
 from pod_manager import jobs, orders, pods, status, writes
-from pod_manager.plan import DeletePod
-from scheduler import admission, handlers
-from shared import consumer, runtime, session, view
-from shared.errors import GoneError, RefusedError, UnreachableError
+from scheduler import admission
+from shared import runtime, session, view
+from shared.errors import RefusedError, UnreachableError
 from shared.messages import Admit, PodSeen
 from watcher import mirror
-from watcher import handlers as watcher_handlers
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -72,18 +71,14 @@ _WRITE = orders.Orders._write
 async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
     job = await self._kube.get(jobs.PHJOBS, order.name)
     if isinstance(order, Admit) and not settle and job:
-        admitted = {
-            **job["status"], "fence": order.token, "resources": status.rendered(order.resources),
-        }  # fmt: skip
-        try:
-            await self._jobs._pods.create({**job, "status": admitted})
-        except pods.PodProblem:
-            pass
+        admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
+        with suppress(pods.PodProblem):
+            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}})
     await _WRITE(self, order, settle=settle)
 
 
 def _side_by_side(self: orders.Orders, order: Any, done: Callable[[], None], *, settle: bool) -> None:
-    self._waiting.setdefault(order.uid, orders.deque()).append((order, settle, done))
+    self._waiting.setdefault(order.uid, deque()).append((order, settle, done))
     self._under_way += 1
     self._idle.clear()
     self._lanes.touch(order.uid)
@@ -128,13 +123,6 @@ def _gaps_ignored(self: session.Follower, envelope: session.Envelope) -> session
     return _RECEIVE(self, envelope)
 
 
-def _old_sessions_too(self: session.Follower, envelope: session.Envelope) -> session.Verdict:
-    if envelope.session < self._session:
-        self._session = envelope.session
-        self._expected = envelope.number
-    return _RECEIVE(self, envelope)
-
-
 def _listed_only(_: mirror.Mirror[Any], listing: Any) -> Any:
     return listing
 
@@ -148,7 +136,6 @@ async def _relists(self: mirror.Mirror[Any]) -> None:
 
 
 _FOLLOW = mirror.Mirror.follow
-_KINDS = {kind: watcher_handlers.KINDS[kind] for kind in ("pods", "phjobs", *watcher_handlers.KINDS)}
 
 
 # --- the scheduler ---
@@ -166,14 +153,6 @@ def _ended_by_any(self: admission.Admission, seen: PodSeen, now: Any) -> Any:
     if job and seen.phase.finished:
         seen = seen.model_copy(update={"fence": job.admission})
     return _SEEN(self, seen, now)
-
-
-def _not_reserved(self: admission.Admission, job: admission.Job) -> None:
-    queue = self._group(admission.label_value(job.seen.group))
-    if job.seen.phase.admitted and job.seen.uid not in self._pods_of and job.ended != job.admission:
-        queue.hold(job.seen.uid, admission.label_value(job.seen.user), admission.charge(job.limits))
-    else:
-        queue.release(job.seen.uid)
 
 
 _DECIDE = admission.Admission._decide
@@ -200,13 +179,11 @@ BUGS: dict[str, Bug] = {
     "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),
     "a pod that has started meanwhile is deleted": _instead(jobs.Jobs, "_delete", _deleted_however_it_is),
     "gaps in the stream are ignored": _instead(session.Follower, "receive", _gaps_ignored),
-    "a predecessor's messages are believed": _instead(session.Follower, "receive", _old_sessions_too),
     "sessions are not renamed on reconnect": _instead(
         runtime.Service, "identity", property(lambda s: s.name)
     ),
     "a snapshot lacks what was told while it was listed": _instead(mirror.Mirror, "newest", _listed_only),
     "an expired watch lists again and goes on": _instead(mirror.Mirror, "follow", _relists),
-    "pods are listed before jobs": _instead(watcher_handlers, "KINDS", _KINDS),
     "a job that is gone is taken to have no pod": _instead(admission.Admission, "job_gone", _gone_is_gone),
     "any pod's end counts for the latest admission": _instead(admission.Admission, "pod_seen", _ended_by_any),
     "an admission holds nothing until it is seen": _instead(

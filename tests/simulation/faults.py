@@ -1,7 +1,7 @@
 """The adversary: what goes wrong, when, and for how long; drawn from the seed.
 
-Each fault is over after a while, and at the end all of them are: what is dead is started again, what is stopped
-goes on, and the weather is fine.
+Each fault is over after a while, and at the end all of them are: what is dead is started again, what is
+stopped goes on, and the weather is fine.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from tests.simulation.broker import SLOWEST, Broker
 from tests.simulation.installation import Installation, Post
 from tests.simulation.kube import ApiWeather
 from tests.simulation.store import Store
+
+from shared.topology import POD_MANAGER
 
 UNTIL = 60.0
 """Seconds from the beginning after which no fault begins any more."""
@@ -48,9 +50,11 @@ class Adversary:
         """Do so until the time is over, and end when everything is well again."""
         random, loop = self._random, asyncio.get_running_loop()
         faults: list[Callable[[], Awaitable[None]]] = [
-            self._kill, self._kill, self._stop, self._stop_long, self._terminate, self._cut, self._cut_unnoticed,
-            self._restart_broker, self._wipe_broker, self._purge, self._block, self._api_down, self._expire,
+            self._kill, self._kill, self._stop, self._stop_long, self._terminate, self._cut,
+            self._cut_unnoticed, self._restart_broker,
+            self._wipe_broker, self._purge, self._block, self._api_down, self._expire,
             self._flaky_api, self._flaky_api, self._slow_api, self._lagging_watches, self._duplicates,
+            self._kill_while_it_writes, self._kill_while_it_writes, self._losses,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 6))
@@ -66,7 +70,7 @@ class Adversary:
         await asyncio.gather(*running)
         self._api.latency = self._broker.weather.latency = FINE
         over = loop.time()
-        while any(made < over for made in self._api.under_way.values()):
+        while any(made < over for made in self._api.under_way.values()):  # noqa: ASYNC110 - time is simulated
             await asyncio.sleep(0.1)  # Their senders still wait for what was slow or is lost.
         await asyncio.sleep(SLOWEST)
         self._note("no more faults")
@@ -74,7 +78,7 @@ class Adversary:
     async def _something_happens(self, plural: str) -> None:
         """Wait for a change: most of what can go wrong goes wrong right after one."""
         try:
-            async with asyncio.timeout(UNTIL):
+            async with asyncio.timeout(10):
                 await self._store.changed(plural)
         except TimeoutError:
             return
@@ -97,6 +101,21 @@ class Adversary:
         self._installation.terminate(post, ended.set)
         await ended.wait()
         self._installation.cut(post)
+        await self._start_again(post)
+
+    async def _kill_while_it_writes(self) -> None:
+        """Let pod-managers write into the void, and kill one: its writes are done when nobody expects them."""
+        posts = [post for post in self._installation.posts if post.service == POD_MANAGER]
+        post = self._random.choice(posts)
+        if post in self._busy or self._api.late:
+            return
+        self._busy.add(post)
+        self._api.late = 0.7
+        await self._something_happens("phjobs")
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._api.late = 0
+        self._note(f"kill -9 {post} while it writes")
+        self._installation.kill(post)
         await self._start_again(post)
 
     async def _start_again(self, post: Post) -> None:
@@ -181,6 +200,12 @@ class Adversary:
         await asyncio.sleep(seconds)
         self._broker.unblock()
 
+    async def _losses(self) -> None:
+        self._note("broker loses what the watcher tells")
+        self._broker.weather.losses = 0.1
+        await asyncio.sleep(self._random.uniform(1, 10))
+        self._broker.weather.losses = 0
+
     async def _duplicates(self) -> None:
         self._note("broker duplicates messages")
         self._broker.weather.duplicates = 0.2
@@ -200,9 +225,10 @@ class Adversary:
         self._api.down = False
 
     async def _expire(self) -> None:
-        self._note("etcd compacted, watches cut")
-        self._store.compacted = self._store.revision
+        self._note("watches cut, etcd compacted")
         self._api.cut()
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 2))))
+        self._store.compacted = self._store.revision
 
     async def _flaky_api(self) -> None:
         api, random = self._api, self._random

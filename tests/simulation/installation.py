@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-import janitor.__main__
-import pod_manager.__main__
-import scheduler.__main__
-import watcher.__main__
 from tests.simulation.broker import Broker
 from tests.simulation.kube import ApiWeather, SimulatedKube
 from tests.simulation.process import Process, ProcessClock
 from tests.simulation.store import Store
 
+import janitor.__main__
+import pod_manager.__main__
+import scheduler.__main__
+import watcher.__main__
 from shared import bus, runtime, topology
 from shared.settings import File, JobSubmission
 

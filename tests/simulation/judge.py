@@ -27,12 +27,13 @@ STALE_SECONDS = 20.0
 
 def events(changes: list[Change]) -> list[Event]:
     """The history of jobs and of pods that count, as real runs record it."""
+    kinds = {"phjobs": "PhJob", "pods": "Pod"}
     return [
-        Event(change.revision, "PhJob" if change.plural == "phjobs" else "Pod", change.gone, change.object, moment(change.at))
+        Event(change.revision, kinds[change.plural], change.gone, dict(change.object), moment(change.at))
         for change in changes
         if change.plural == "phjobs"
         or (change.plural == "pods" and GROUP_LABEL in (change.object["metadata"].get("labels") or {}))
-    ]  # fmt: skip
+    ]
 
 
 def violations(history: list[Event], scenario: Scenario) -> Iterator[str]:
@@ -49,8 +50,8 @@ def violations(history: list[Event], scenario: Scenario) -> Iterator[str]:
 def against_the_fence(history: list[Event]) -> Iterator[str]:
     """An admission's name is used once; and once a session has admitted, none before it does so any more.
 
-    That is what the other promises rest on (ARCHITECTURE.md, The fence). Where it is broken they are, too, but
-    seldom: two sessions mostly decide the same.
+    That is what the other promises rest on (ARCHITECTURE.md, The fence). Where it is broken they are,
+    too, but seldom: two sessions mostly decide the same.
     """
     admitted: dict[str, str] = {}
     preparing: dict[str, str] = {}
@@ -98,7 +99,7 @@ def could_go(store: Store, history: list[Event], scenario: Scenario, now: float)
         used = usages[-1][1] if usages else {}
         jobs = [job for job in store.all("phjobs") if job["spec"]["groupName"] == group.name]
         waiting = [job for job in jobs if _waits(job, now)]
-        waiting.sort(key=lambda job: (job["metadata"]["creationTimestamp"], int(job["metadata"]["uid"][7:])))
+        waiting.sort(key=lambda job: int(job["metadata"]["uid"].removeprefix("phjobs-")))
         parked = set()
         for job in waiting:
             user = label_value(job["spec"]["userName"])
@@ -139,36 +140,44 @@ def _held(reader: object, store: Store) -> Iterator[str]:
     """What an active consumer knows that is not so."""
     match reader:
         case Watcher():
-            for kind, mirror in reader._mirrors.items():
-                known = {fact.name for fact in mirror.facts()}
-                there = {item["metadata"]["name"] for item in store.all(kind) if _mirrored(kind, item)}
-                if known != there:
-                    yield f"the watcher's mirror of {kind} holds {known}, there is {there}"
-        case Consumer(_handler=Scheduler() as handler):
-            admission = handler._admission
-            live = {
-                pod["metadata"]["uid"] for pod in store.all("pods") if pod["status"]["phase"] not in FINAL
-            }
-            for uid, job in admission.jobs.items():
-                yield f"the scheduler holds job {uid}: {job}"
-            for name, queue in admission.groups.items():
-                for holder, _ in queue.ledger.holders():
-                    if holder not in live:
-                        yield f"the scheduler's ledger of {name} holds {holder}"
-        case Consumer(_handler=PodManager() as handler):
-            orders, jobs = handler._orders, handler._jobs
-            if orders._under_way or orders._waiting:
-                yield f"pod-manager still writes {orders._waiting}"
-            if len(jobs._lanes) or len(orders._lanes):
-                yield "pod-manager's lanes are not at rest"
-            standing = {
-                job["metadata"]["uid"] for job in store.all("phjobs") if not job["status"]["reclaimed"]
-            }
-            for job in jobs._known.jobs:
-                if job.uid not in standing:
-                    yield f"pod-manager holds job {job.name}"
-            for uid in jobs._known._wishes:
-                yield f"pod-manager holds a wish for {uid}"
+            yield from _mirrored_wrongly(reader, store)
+        case Consumer(_handler=Scheduler() as scheduler):
+            yield from _counted_wrongly(scheduler, store)
+        case Consumer(_handler=PodManager() as pod_manager):
+            yield from _not_done(pod_manager, store)
+
+
+def _mirrored_wrongly(watcher: Watcher, store: Store) -> Iterator[str]:
+    for kind, mirror in watcher._mirrors.items():
+        known = {fact.name for fact in mirror.facts()}
+        there = {item["metadata"]["name"] for item in store.all(kind) if _mirrored(kind, item)}
+        if known != there:
+            yield f"the watcher's mirror of {kind} holds {known}, there is {there}"
+
+
+def _counted_wrongly(scheduler: Scheduler, store: Store) -> Iterator[str]:
+    mind = scheduler._admission
+    live = {pod["metadata"]["uid"] for pod in store.all("pods") if pod["status"]["phase"] not in FINAL}
+    for uid, job in mind.jobs.items():
+        yield f"the scheduler holds job {uid}: {job}"
+    for name, queue in mind.groups.items():
+        for holder, _ in queue.ledger.holders():
+            if holder not in live:
+                yield f"the scheduler's ledger of {name} holds {holder}"
+
+
+def _not_done(pod_manager: PodManager, store: Store) -> Iterator[str]:
+    orders, jobs = pod_manager._orders, pod_manager._jobs
+    if orders._under_way or orders._waiting:
+        yield f"pod-manager still writes {orders._waiting}"
+    if len(jobs._lanes) or len(orders._lanes):
+        yield "pod-manager's lanes are not at rest"
+    standing = {job["metadata"]["uid"] for job in store.all("phjobs") if not job["status"]["reclaimed"]}
+    for job in jobs._known.jobs:
+        if job.uid not in standing:
+            yield f"pod-manager holds job {job.name}"
+    for uid in jobs._known._wishes:
+        yield f"pod-manager holds a wish for {uid}"
 
 
 def _mirrored(kind: str, item: Any) -> bool:

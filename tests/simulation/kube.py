@@ -25,7 +25,8 @@ LATEST = 60.0
 SLOWEST = 10.0
 """Seconds that one way takes at most."""
 LATEST_CREATION = 2.5
-"""The same of a creation: as the time that a pod has to start is shorter here, so is this (ARCHITECTURE.md, Known limit)."""
+"""The same of a creation. As the time that a pod has to start is shorter here than in production, so is this
+(ARCHITECTURE.md, Known limit)."""
 WATCH_SECONDS = 300.0
 BOOKMARK_SECONDS = 10.0
 
@@ -88,8 +89,9 @@ class SimulatedKube:
         yield items
 
     async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
-        """Nothing: the simulation has no log archive."""
-        raise NotImplementedError
+        """Nothing: nobody reads logs, for there is no archive here."""
+        if self._store.get("pods", pod) is None:
+            raise RefusedError(404, "NotFound", f"pod {pod!r}, container {container!r}")
         yield b""
 
     async def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
@@ -194,7 +196,8 @@ class SimulatedKube:
             whole = weather.generation == generation
             _settle(answer, done if whole else UnreachableError("the connection was reset"))
 
-        loop.call_later(weather.random.uniform(1, latest) if late else weather.delay(), arrive)
+        in_time = weather.random.choice((weather.random.uniform(0, 1), weather.random.uniform(0, latest)))
+        loop.call_later(in_time if late else weather.delay(), arrive)
         if lost:
             await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
             await self._process.awake()

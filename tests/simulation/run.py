@@ -14,9 +14,10 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.faults import Adversary
 from tests.simulation.installation import Installation
 from tests.simulation.kube import ApiWeather
-from tests.simulation.loop import NothingToDoError, SimulatedLoop
+from tests.simulation.loop import EPOCH, NothingToDoError, SimulatedLoop
 from tests.simulation.scenario import Cluster, draw
 from tests.simulation.store import Store
+from tests.support.history import Event
 
 RECOVERY = 10.0
 """Seconds after the last fault's end from which on nothing may wait that could go."""
@@ -70,7 +71,7 @@ class _Run:
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
-        self._random = drawn = random.Random(outcome.seed)
+        self._random = drawn = random.Random(outcome.seed)  # noqa: S311 - a seed is to be repeated
         self._notes: list[tuple[int, float, str]] = []
         self.scenario = draw(drawn)
         self.store = Store(self._now)
@@ -127,12 +128,12 @@ class _Run:
     def _could_go(self) -> set[tuple[str, str]]:
         return judge.could_go(self.store, self._history(), self.scenario, self._now())
 
-    def _history(self) -> list[judge.Event]:
+    def _history(self) -> list[Event]:
         return judge.events(self.store.changes)
 
     def _trace(self) -> list[str]:
         lines = [(event.revision, event.seen.timestamp(), event.line()) for event in self._history()]
-        start = judge.moment(0).timestamp()
+        start = EPOCH.timestamp()
         merged = [(revision, at - start, text) for revision, at, text in lines] + self._notes
         return [f"{at:8.3f}  {text}" for _, at, text in sorted(merged, key=lambda line: (line[1], line[0]))]
 

@@ -18,6 +18,7 @@ USERS = ("ann", "bob", "lin")
 GPU = "nvidia.com/gpu"
 TYPES = {f"gpu-{gpus}": gpus for gpus in (1, 2, 3)}
 CATALOG = ("phgroups", "instancetypes", "images")
+REJECTED = 0.3
 GONE, EDITED = 0.25, 0.35
 SUBMITTING = 25.0
 """Seconds in which users submit."""
@@ -116,17 +117,28 @@ class Cluster:
         )
         thought = random.random()
         if GONE <= thought < EDITED:
-            # A second of its own: one that is edited before its place is noted has none among others of its second.
+            # A second of its own: if it is edited before its place is noted, it has none in its second.
             at = SUBMITTING + number
         await asyncio.sleep(at)
         store.create("phjobs", job)
-        await asyncio.sleep(random.expovariate(1 / 8))
+        await self._thinks(name)
         if thought < 0.15:
             store.edit("phjobs", name, cancel=True)
         elif thought < GONE:
             store.delete("phjobs", name)
         elif thought < EDITED:
             store.edit("phjobs", name, activeDeadlineSeconds=random.randint(1, 30))
+
+    async def _thinks(self, name: str) -> None:
+        """Wait for some time, or until the job has just been admitted."""
+        patience = asyncio.get_running_loop().time() + self._random.expovariate(1 / 8)
+        eager = self._random.random() < 0.5
+        while (now := self._now()) < patience + (60 if eager else 0):
+            job = self._store.get("phjobs", name)
+            if eager and (job is None or job["status"]["phase"] != "Pending"):
+                await asyncio.sleep(self._random.uniform(0, 0.3))
+                return
+            await asyncio.sleep(0.1 if eager else patience - now)
 
     # --- Kubernetes ---
 
@@ -152,6 +164,8 @@ class Cluster:
         annotations = pod["metadata"].get("annotations") or {}
         self._store.bind(name, f"node-{random.randint(1, 2)}")
         if annotations.get("dev.primehub.io/start") == "never":
+            if random.random() < REJECTED:
+                self._store.status("pods", name, {"phase": "Failed", "reason": "OutOfcpu"})
             return
         await asyncio.sleep(random.choice((random.uniform(0.05, 1), random.uniform(1, 12))))
         if (pod := self._pod(name, uid)) is None or "deletionTimestamp" in pod["metadata"]:

@@ -1,4 +1,4 @@
-"""The simulation itself: it repeats, it finds nothing in the code as it is, and it finds what is planted in it."""
+"""The simulation itself: it repeats, it finds nothing in the code as it is, and it finds what is planted."""
 
 import subprocess
 import sys

@@ -23,8 +23,6 @@ class Known:
         self._lost: set[str] = set()
         self._pod_of: dict[str, str] = {}
         self._had_pod: dict[str, str] = {}
-        self._last_gone: dict[str, str] = {}
-        """The pod of each job that was last seen to be gone: an answer that is older may still come."""
         self._wishes: dict[str, Wish] = {}
         self._admitted: dict[str, Object] = {}
 
@@ -54,8 +52,7 @@ class Known:
 
     def pod(self, seen: PodSeen, *, listed: bool = False) -> bool:
         """A pod is so; whether that is news about a job's."""
-        gone = self._last_gone.get(seen.job_uid) == seen.uid
-        news = bool(seen.job_uid) and not gone and self.pods.put(seen, listed=listed)
+        news = bool(seen.job_uid) and self.pods.put(seen, listed=listed)
         if news:
             self._pod_of[seen.job_uid] = seen.uid
             self._had_pod[seen.job_uid] = seen.fence
@@ -63,8 +60,6 @@ class Known:
 
     def pod_gone(self, gone: PodGone) -> bool:
         """A pod is no more; whether that is news."""
-        if gone.job_uid in self._pod_of or self.jobs.get(gone.job_uid):
-            self._last_gone[gone.job_uid] = gone.uid
         news = self.pods.drop(gone.uid, gone.resource_version) is not None
         if news and self._pod_of.get(gone.job_uid) == gone.uid:
             del self._pod_of[gone.job_uid]
@@ -128,5 +123,4 @@ class Known:
         self.jobs.forget(uid)
         self._admitted.pop(uid, None)
         self._had_pod.pop(uid, None)
-        self._last_gone.pop(uid, None)
         self._wishes.pop(uid, None)

@@ -77,7 +77,7 @@ class Publisher:
                 self._stream.send(topology.queue_of(service, number), fact)
 
     def beat(self, now: datetime, answering: Mapping[str, str]) -> None:
-        """Let every consumer know that the stream lives, how far it is, and which request is being answered."""
+        """Let every consumer know that the stream lives, how far it is, and which request is answered."""
         for queue in topology.queues(self._shards):
             if queue.name != topology.WATCHER:
                 self._stream.send(queue.name, Heartbeat(sent=now, answering=answering.get(queue.name, "")))
