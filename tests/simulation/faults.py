@@ -104,7 +104,7 @@ class Adversary:
         await self._start_again(post)
 
     async def _kill_while_it_writes(self) -> None:
-        """Let pod-managers write into the void, and kill one: its writes are done when nobody expects them."""
+        """Kill a pod-manager while it writes: that is done later, when nobody expects it."""
         posts = [post for post in self._installation.posts if post.service == POD_MANAGER]
         post = self._random.choice(posts)
         if post in self._busy or self._api.late:
