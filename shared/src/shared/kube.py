@@ -32,6 +32,8 @@ WATCH_SILENCE = 120
 """Seconds without a line, bookmarks included, after which a watch counts as broken."""
 LOG_SILENCE = 10
 """Seconds without a piece of a log that was asked for, after which it counts as unreadable."""
+CLOSING = 0.25
+"""Seconds that connections over TLS need to close (aiohttp, Graceful Shutdown)."""
 PAGE = 500
 """Objects in one page of a LIST."""
 
@@ -345,6 +347,8 @@ async def connect(kubeconfig: Path | None, namespace: str) -> AsyncIterator[Http
         msg = f"KUBECONFIG {kubeconfig or '(not set; no service account either)'}: {error}"
         raise SettingsError(msg) from error
     configuration.connection_pool_maxsize = 128
-    async with client.ApiClient(configuration=configuration) as api:
-        yield HttpKube(api, namespace)
-        await asyncio.sleep(0)
+    try:
+        async with client.ApiClient(configuration=configuration) as api:
+            yield HttpKube(api, namespace)
+    finally:
+        await asyncio.sleep(CLOSING)
