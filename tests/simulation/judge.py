@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.broker import Broker
 from tests.simulation.loop import moment
-from tests.simulation.scenario import Group, Scenario
+from tests.simulation.scenario import Scenario
 from tests.simulation.store import Change, Store
 from tests.support import promises
 from tests.support.history import Event
@@ -44,7 +44,8 @@ def violations(history: list[Event], scenario: Scenario) -> Iterator[str]:
     for group in scenario.groups:
         quotas = {"user_quota": group.user_quota, "group_quota": group.group_quota}
         yield from promises.over_quota(history, group.name, **quotas)
-        yield from _out_of_order(history, group)
+        judge = promises.out_of_order_by_user if group.user_quota else promises.out_of_order
+        yield from judge(history, group.name)
 
 
 def against_the_fence(history: list[Event]) -> Iterator[str]:
@@ -73,17 +74,6 @@ def against_the_fence(history: list[Event]) -> Iterator[str]:
             yield f"{event.name} was admitted by session {session}, after session {of_shard[-1]} had begun"
         elif session not in of_shard:
             of_shard.append(session)
-
-
-def _out_of_order(history: list[Event], group: Group) -> Iterator[str]:
-    """Within a group; where its users can be parked for want of their own quota, within each user."""
-    if not group.user_quota:
-        yield from promises.out_of_order(history, group.name)
-        return
-    of = [event for event in history if event.kind == "PhJob" and event.group == group.name]
-    for user in dict.fromkeys(event.object["spec"]["userName"] for event in of):
-        own = [event for event in of if event.object["spec"]["userName"] == user]
-        yield from promises.out_of_order(own, group.name)
 
 
 def unfinished(store: Store) -> list[str]:

@@ -54,6 +54,16 @@ class Management:
         found: list[dict[str, Any]] = self._call("POST", f"queues/%2F/{queue}/get", wanted)
         return found
 
+    def queues(self) -> list[dict[str, Any]]:
+        """Every queue, with counts that are a few seconds old."""
+        found: list[dict[str, Any]] = self._call("GET", "queues/%2F")
+        return found
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Every connection of a client."""
+        found: list[dict[str, Any]] = self._call("GET", "connections")
+        return found
+
     def _call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}/api/{path}", data, method=method)  # noqa: S310 - http

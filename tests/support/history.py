@@ -4,12 +4,15 @@ A `History` records by watches of its own, beside the product's. Whether what ha
 judged by `promises`.
 """
 
+import json
 import threading
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tests.support.api import Api, ApiError, Watch
 from tests.support.waiting import eventually
@@ -169,3 +172,50 @@ class History:
                         yield Event(int(revision), kind, gone, answer["object"], datetime.now(UTC))
                 except (OSError, HTTPException):
                     continue  # The connection ended; the revision says where to go on.
+
+
+STORED = {"PhJob": "/registry/primehub.io/phjobs/{}/", "Pod": "/registry/pods/{}/"}
+"""Where the API server keeps the objects of a kind, by namespace."""
+
+
+class StoredHistory(History):
+    """The same as the API server's store tells it: complete, whatever happens to the API server itself.
+
+    An object's resourceVersion is etcd's revision, so this is what the API server's watches say. It has to
+    store pods as JSON (`--storage-media-type`).
+    """
+
+    def __init__(self, api: Api, etcd: str) -> None:
+        """`etcd` is the URL of its clients."""
+        super().__init__(api)
+        self._etcd = urlsplit(etcd)
+
+    def _watch(self, kind: str, selector: str, revision: str) -> Iterator[Event]:
+        first, since = STORED[kind].format(self._api.namespace), int(revision) + 1
+        behind = first[:-1] + chr(ord("/") + 1)
+        wanted = {"key": _encoded(first), "range_end": _encoded(behind), "start_revision": since}
+        connection = HTTPConnection(self._etcd.hostname or "", self._etcd.port)
+        connection.request("POST", "/v3/watch", json.dumps({"create_request": {**wanted, "prev_kv": True}}))
+        with Watch(connection, connection.getresponse()) as watch:
+            with self._lock:
+                self._watches[kind] = watch
+            for answer in watch:
+                for change in answer["result"].get("events", ()):
+                    event = _stored(kind, change)
+                    if not selector or selector in event.object["metadata"].get("labels", {}):
+                        yield event
+
+
+def _encoded(key: str) -> str:
+    return b64encode(key.encode()).decode()
+
+
+def _stored(kind: str, change: Object) -> Event:
+    """A change of etcd's, as the API server would tell it."""
+    gone = change.get("type") == "DELETE"
+    item = json.loads(b64decode(change["prev_kv" if gone else "kv"]["value"]))
+    revision = change["kv"]["mod_revision"]
+    item["metadata"]["resourceVersion"] = revision
+    if kind == "PhJob":  # The CRD's defaults come with every answer, and are not stored before a write.
+        item["status"] = {"phase": "Pending", "reason": "Queued", "requeued": 0, **item.get("status", {})}
+    return Event(int(revision), kind, gone, item, datetime.now(UTC))

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support import promises
 from tests.support.api import Api
-from tests.support.history import Event, History
+from tests.support.history import Event, History, StoredHistory
 from tests.support.waiting import WITHIN, eventually
 
 from dev.component import Component
@@ -46,13 +46,13 @@ def kubectl_for(kubeconfig: object) -> Kubectl:
 class Hub:
     """The namespace `hub`, as one test sees it."""
 
-    def __init__(self, stack: Stack) -> None:
-        """Of a stack that is up."""
+    def __init__(self, stack: Stack, etcd: str = "") -> None:
+        """Of a stack that is up; `etcd`: where its history is read, if not from the API server."""
         self.stack = stack
         self.id = secrets.token_hex(3)
         self.api = Api(stack.kubeconfig, NAMESPACE)
         self.kubectl = kubectl_for(stack.kubeconfig)
-        self.history = History(self.api)
+        self.history = StoredHistory(self.api, etcd) if etcd else History(self.api)
         self._groups: set[str] = set()
         self.everything = False
         """Whether to show also what this test did not create by itself."""
@@ -212,11 +212,11 @@ class Hub:
 
 
 @contextmanager
-def corner(stack: Stack) -> Iterator[Hub]:
+def corner(stack: Stack, etcd: str = "") -> Iterator[Hub]:
     """A test's corner; at its end the history is held against what no test may break."""
     if not all(stack.component(name).is_current() for name in SERVICES):
         stack.up()  # Of another module's settings, or left dead by a test that failed.
-    hub = Hub(stack)
+    hub = Hub(stack, etcd)
     try:
         with hub.history:
             yield hub

@@ -106,6 +106,17 @@ def out_of_order(events: Iterable[Event], group: str) -> list[str]:
     return wrong
 
 
+def out_of_order_by_user(events: Iterable[Event], group: str) -> list[str]:
+    """The same for each user by himself: where users have a quota, one may be passed over for its want."""
+    jobs = [event for event in events if event.kind == "PhJob" and event.group == group]
+    users = dict.fromkeys(event.object["spec"]["userName"] for event in jobs)
+    return [
+        line
+        for user in users
+        for line in out_of_order([e for e in jobs if e.object["spec"]["userName"] == user], group)
+    ]
+
+
 def over_quota(
     events: Iterable[Event],
     group: str,

@@ -46,6 +46,7 @@ class Stack:
         broker: str | None = None,
         kubeconfig: Path | None = None,
         flags: Mapping[str, Sequence[str]] | None = None,
+        env: Mapping[str, Mapping[str, str]] | None = None,
         capacity: Mapping[str, str] | None = None,
         rules: Path = prometheus.RULES,
         scrape_seconds: int = 5,
@@ -54,14 +55,15 @@ class Stack:
 
         `replicas` are of each service. `nodes` and `capacity` (resources of each) are for kwok. `broker`
         and `kubeconfig` stand for what isn't started then. `flags`: more arguments for the components of
-        these names, after ours. `rules` and `scrape_seconds` are Prometheus'.
+        these names, after ours; `env`: more of their environment. `rules` and `scrape_seconds` are
+        Prometheus'.
         """
         self._site = Site(state)
         self._pki = Pki(self._site.config / "pki")
         self._node, self._nodes, self._capacity = node, nodes, capacity or {}
         self._replicas = replicas
         self._settings, self._broker, self._given_kubeconfig = settings, broker, kubeconfig
-        self._flags = flags or {}
+        self._flags, self._env = flags or {}, env or {}
         self._rules, self._scrape_seconds = rules, scrape_seconds
         replaced: set[Part] = set()
         if broker:
@@ -163,8 +165,11 @@ class Stack:
 
     @cached_property
     def _components(self) -> dict[str, Component]:
-        specs = (replace(spec, argv=[*spec.argv, *self._flags.get(spec.name, ())]) for spec in self._specs())
-        return {spec.name: Component(self._site.state, spec) for spec in specs}
+        return {spec.name: Component(self._site.state, self._adapted(spec)) for spec in self._specs()}
+
+    def _adapted(self, spec: Spec) -> Spec:
+        argv = [*spec.argv, *self._flags.get(spec.name, ())]
+        return replace(spec, argv=argv, env={**spec.env, **self._env.get(spec.name, {})})
 
     def _specs(self) -> list[Spec]:
         site, pki, specs = self._site, self._pki, list[Spec]()
