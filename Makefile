@@ -1,7 +1,7 @@
 # The targets that people and CI call. What they do is in dev/ (the local stack) and tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check docs pictures simulate
+.PHONY: help up down demo test check docs pictures simulate faults soak
 
 # An option counts only if it is given on this command line: a KUBECONFIG that the shell has exported,
 # maybe from `make up`, doesn't mean a cluster of one's own.
@@ -23,6 +23,8 @@ help:
 	@echo 'make test    run all tests'
 	@echo 'make check   run the linters and type checks'
 	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
+	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (50 min)'
+	@echo 'make soak MINUTES=30 SEED=1   break a real stack every few seconds while jobs come and go'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
 	@echo 'make pictures  draw the dashboards of a run into docs/pictures'
 	@echo
@@ -65,3 +67,13 @@ SEEDS ?= 2000
 FIRST ?= 1
 simulate:
 	$(run) python -m tests.simulation $(FIRST) $(SEEDS)
+
+faults:
+	$(run) python -m dev install
+	$(run) env PHJOB_FAULTS=docs/faults.md pytest -v tests/faults/test_matrix.py
+
+MINUTES ?= 30
+SEED ?= 1
+soak:
+	$(run) python -m dev install
+	$(run) env PHJOB_SOAK_MINUTES=$(MINUTES) PHJOB_SOAK_SEED=$(SEED) pytest --log-cli-level=INFO tests/faults/test_soak.py

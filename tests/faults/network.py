@@ -151,12 +151,13 @@ class Link:
             return
         connection = _Connection(reader, writer)
         self._connections.add(connection)
-        try:
-            if self._is_silent:
-                connection.silence()
+        if self._is_silent:
+            connection.silence()
+        with suppress(
+            asyncio.CancelledError
+        ):  # The network's end, which asyncio's server takes for an error.
             await connection.run(self._target, lambda: self._delay)
-        finally:
-            self._connections.discard(connection)
+        self._connections.discard(connection)
 
 
 class _Connection:

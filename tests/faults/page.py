@@ -6,21 +6,24 @@ from pathlib import Path
 HEADER = """\
 # What faults do
 
-Each line is a run of jobs over six groups, in the middle of which something real broke: `make faults` made
+Each line is a run of jobs over six groups, in the middle of which something real broke. `make faults` made
 this page, on a machine with two cores that also ran the whole control plane. ARCHITECTURE.md says why it
 comes out like this.
 
 The jobs have every fate: they succeed, fail, run over their deadline, are cancelled while they run, never
-start and are requeued, and some have a short TTL. Half of the groups have user quotas, one shares its quota
-with a Jupyter server. *Recovery* is the time from the fault's end (a killed process is started again, with two
-replicas it is not) to the next admission. *Vain wait* is the longest time, after the fault's end, that a job
-waited that could have gone.
+start and are requeued, and some have a short TTL. Half of the groups have user quotas, and one shares its
+quota with a Jupyter server.
 
-All of these were checked in every run, from etcd's own record of every revision: I1 no group and no
-user over quota at any revision; I2 jobs enter Preparing in their order; I3 one pod a job at a time, and no command
-twice; I4 every job ends as it must, and no vain wait is longer than 10 s (but for the time that a fault needs
-to be noticed: see the column); I5 phases move along the state diagram; I6 nothing is left: queues,
-connections, counted quota, pods.
+- *Recovery*: from the fault's end to the next admission. What was killed is started again at the fault's
+  end; with two replicas it is not, and recovery is the takeover.
+- *Vain wait*: the longest that a job waited, after the fault's end, which the rule would have let go.
+
+These were checked in every run, from etcd's own record of every revision:
+
+- I1 no group and no user is over quota at any revision; I2 jobs enter Preparing in their order; I3 a job has
+  one pod at a time, and no command runs twice;
+- I4 every job ends as it must; I5 phases move along the state diagram; I6 nothing is left: messages, queues,
+  connections, counted quota, pods.
 
 | Fault | Jobs | Recovery, s | Vain wait, s | Invariants |
 | --- | ---: | ---: | ---: | --- |

@@ -17,7 +17,7 @@ from dev.site import Site
 from dev.stack import PARTS, Stack
 
 BROKER, API = "RabbitMQ", "kube-apiserver"
-SETTINGS = "jobSubmission: {preparingTimeoutSeconds: 10}\n"
+SETTINGS = {"preparingTimeoutSeconds": 10}
 AS_JSON = {"kube-apiserver": ["--storage-media-type=application/json"]}
 """So that a history can be read from etcd."""
 GPUS = {"nvidia.com/gpu": "1000"}
@@ -57,11 +57,14 @@ class Plant:
 
 
 @contextmanager
-def plant(state: Path) -> Iterator[Plant]:
-    """The stack with links in between; inside, its control plane and broker are up."""
+def plant(state: Path, **settings: int) -> Iterator[Plant]:
+    """The stack with links in between; inside, its control plane and broker are up.
+
+    `settings` are more of `jobSubmission`.
+    """
     site = Site(state)
-    settings = state / "settings.yaml"
-    settings.write_text(SETTINGS)
+    file = state / "settings.yaml"
+    file.write_text(json.dumps({"jobSubmission": {**SETTINGS, **settings}}))
     common = {"capacity": GPUS, "flags": AS_JSON}
     with ExitStack() as ends:
         base = Stack(state, parts=("control-plane", "rabbitmq", "node"), **common)  # type: ignore[arg-type]
@@ -76,7 +79,7 @@ def plant(state: Path) -> Iterator[Plant]:
         served = str(pki.server_cert), str(pki.server_key)
         front = ApiFront(network, site.ports["kube-apiserver"], served, str(pki.ca))
         stacks = {
-            count: Stack(state, parts=PARTS, settings=settings, env=env, replicas=count, **common)  # type: ignore[arg-type]
+            count: Stack(state, parts=PARTS, settings=file, env=env, replicas=count, **common)  # type: ignore[arg-type]
             for count in (1, 2)
         }
         yield Plant(site, stacks, links, front)

@@ -12,13 +12,11 @@ import pytest
 from tests.faults import page
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.plant import Plant, plant
-from tests.faults.workload import GROUPS, HELD_BY_JUPYTER, Workload, first_admission
-from tests.support.hub import SERVICES, corner
+from tests.faults.remains import nothing_is_held
+from tests.faults.workload import Workload, first_admission
+from tests.support.hub import corner
 from tests.support.measures import Measured
-from tests.support.metrics import samples
 from tests.support.waiting import eventually
-
-from shared import topology
 
 PAGE = os.environ.get("PHJOB_FAULTS", "")
 JOBS = 300 if PAGE else 120
@@ -73,33 +71,4 @@ def test_a_fault_costs_neither_a_job_nor_order_nor_quota(
         if PAGE:
             page.write(Path(PAGE), row, [fault.name for fault in FAULTS])
         assert not "\n".join(violations)
-        eventually(
-            lambda: not held(breakable, fault.replicas, work),
-            "nothing is held",
-            instead=lambda: held(breakable, fault.replicas, work),
-        )
-
-
-def held(plant: Plant, replicas: int, work: Workload) -> list[str]:
-    """What the services and the broker still hold, and should not (I6)."""
-    ours = {queue.name for queue in topology.queues(1)} | {topology.DEAD}
-    found = []
-    queues = {queue["name"]: queue for queue in plant.management().queues()}
-    if set(queues) != ours:
-        found.append(f"queues {set(queues) ^ ours}")
-    found += [f"{q['messages']} messages in {name}" for name, q in queues.items() if q.get("messages")]
-    connections = len(plant.management().connections())
-    if connections > replicas * len(SERVICES):
-        found.append(f"{connections} connections")
-    groups = {scene.group for scene in work.scenes}
-    assert len(groups) == GROUPS
-    for name in ("scheduler", "scheduler-2")[:replicas]:
-        if plant.part(name).pid is None:
-            continue
-        jobs = samples(plant.site.state, name, "phjob_jobs")
-        found += [f"{name}: {count} jobs {key}" for key, count in jobs.items() if count and key[0] in groups]
-        for (group, kind, resource), amount in samples(plant.site.state, name, "phjob_quota_used").items():
-            expected = HELD_BY_JUPYTER if kind == "jupyter" and resource == "nvidia.com/gpu" else 0
-            if group in groups and resource == "nvidia.com/gpu" and amount != expected:
-                found.append(f"{name}: {amount} {resource} of {group} by {kind}")
-    return found
+        nothing_is_held(breakable, fault.replicas, work)

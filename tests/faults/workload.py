@@ -61,6 +61,7 @@ class Workload:
         self.scenes = [Scene(hub, f"group-{n}", self._quotas(n)).make() for n in range(GROUPS)]
         self.scenes[0].notebook("jupyter", gpus=HELD_BY_JUPYTER)
         self._fates: dict[str, Fate] = {}
+        self._unfinished: set[str] = set()
         self._ended = threading.Event()
 
     @staticmethod
@@ -75,6 +76,7 @@ class Workload:
             user = USERS[turn % len(USERS)]
             job = self.scenes[group].job(f"job-{number:04}", gpus=1, user=user, **fate.fields)
             self._fates[job["metadata"]["name"]] = fate
+            self._unfinished.add(job["metadata"]["name"])
             eventually(lambda job=job: self._created(job), "a job is submitted", within=180)  # type: ignore[misc]
 
     def _created(self, job: dict[str, Any]) -> bool:
@@ -105,23 +107,26 @@ class Workload:
                     with suppress(ApiError, OSError):
                         self._hub.cancel(name)
 
-    def ended(self) -> int:
-        """How many jobs are in a final phase."""
-        return sum(len(self._hub.in_phase(scene.group, *FINAL)) for scene in self.scenes)
+    def submitted(self) -> int:
+        """How many jobs there were up to now."""
+        return len(self._fates)
+
+    def unfinished(self) -> list[Event | None]:
+        """The jobs that are in no final phase, as last seen."""
+        assert not self._hub.history.broken, self._hub.history.broken
+        jobs = {name: self._hub.history.last("PhJob", name) for name in list(self._unfinished)}
+        self._unfinished -= {name for name, job in jobs.items() if job and job.phase in FINAL}
+        return [job for name, job in jobs.items() if name in self._unfinished]
 
     def until_ended(self, count: int | None = None, *, within: float = 300) -> None:
         """Wait until so many jobs, or all, have ended."""
-        wanted = len(self._fates) if count is None else count
+        left = 0 if count is None else len(self._fates) - count
         eventually(
-            lambda: self.ended() >= wanted,
-            f"{wanted} jobs have ended",
+            lambda: len(self.unfinished()) <= left,
+            f"all but {left} jobs have ended",
             within=within,
-            instead=lambda: f"{self.ended()} have; the others: {self._unfinished()}",
+            instead=lambda: "\n".join(job.line() if job else "unseen" for job in self.unfinished()[:10]),
         )
-
-    def _unfinished(self) -> list[str]:
-        names = [name for name in self._fates if self._hub.job(name).phase not in FINAL]
-        return [self._hub.job(name).line() for name in names[:10]]
 
     def violations(self, events: list[Event]) -> Iterator[str]:
         """What must not have been: invariants I1, I2, I3, I5, and fates."""
@@ -133,8 +138,9 @@ class Workload:
             judge = promises.out_of_order_by_user if of_users else promises.out_of_order
             yield from judge(events, scene.group)
         for name, fate in self._fates.items():
-            status = self._hub.status(name)
-            if (status["phase"], status["reason"]) != (fate.phase, fate.reason):
+            job = self._hub.history.last("PhJob", name)
+            status = job.object["status"] if job else {}
+            if (status.get("phase"), status.get("reason")) != (fate.phase, fate.reason):
                 yield f"{name} was to end as {fate.phase}, {fate.reason}:\n{self._hub.story(name)}"
 
     def leftovers(self) -> list[str]:

@@ -119,10 +119,14 @@ class History:
             )
         return self.events()
 
+    def last(self, kind: str, name: str) -> Event | None:
+        """The newest revision of the object of that name, be it its end."""
+        with self._lock:
+            return self._latest.get((kind, name))
+
     def latest(self, kind: str, name: str) -> Event | None:
         """The newest revision of the object of that name; None if there is none, or no more."""
-        with self._lock:
-            event = self._latest.get((kind, name))
+        event = self.last(kind, name)
         return None if event is None or event.gone else event
 
     def all(self, kind: str) -> list[Event]:
