@@ -124,13 +124,11 @@ async def test_a_buried_message_is_acknowledged_only_when_it_is_among_the_dead(b
         await dying.consume(QUEUE, inbox.receive)
         send(sender, range(1))
         await inbox.count(1)
-        monkey = dying._sending
         dying._sending = None  # type: ignore[assignment]  # It never gets as far as to send it.
         inbox.deliveries[0].bury("as a test")
         inbox.deliveries[0].ack()
         with pytest.raises(AttributeError):
             await broken(dying)
-        dying._sending = monkey
     assert await waiting(broker) + await waiting(broker, topology.DEAD) == 1
 
 
@@ -170,7 +168,7 @@ async def test_a_broker_that_takes_nothing_is_told_and_waited_for(
 async def test_who_would_have_to_hold_too_much_starts_over_soon(
     broker: str, alarm: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past the outbox's limit its memory is freed, and its connection closed although RabbitMQ reads nothing."""
+    """Past the outbox's limit its connection is closed, although RabbitMQ reads nothing from it."""
     limit = 3 * UNCONFIRMED
     monkeypatch.setattr(bus_module, "OUTBOX_LIMIT", limit)
     try:

@@ -11,6 +11,7 @@ leaves it twice, never not at all. The services know a message that they had bef
 import argparse
 import asyncio
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,6 +217,7 @@ def main(arguments: Sequence[str]) -> int:
     url = sys.stdin.readline().strip() if given.url == "-" else given.url or os.environ.get("AMQP_URL", "")
     if not url:
         parser.error("where is RabbitMQ? Set AMQP_URL, or give --url")
+    logging.disable()  # What the client library has to say is in the error.
     try:
         return asyncio.run(run(url, given.command, given.queue, given.ids))
     except UnreachableError as error:
