@@ -1,7 +1,8 @@
 # All four services in one image; the argument says which one runs:
 #   docker build --tag phjob .
 #   docker run phjob scheduler
-# (watcher, scheduler, janitor, pod_manager; and shared.definitions, which writes RabbitMQ's definitions.)
+# (watcher, scheduler, janitor, pod_manager; shared.definitions, which writes RabbitMQ's definitions; and
+# shared.dead, which shows and replays what nobody could handle.)
 #
 # BASE needs a Python and its venv, and nothing else.
 ARG BASE=python:3.12-slim-bookworm

@@ -213,6 +213,7 @@ class SimulatedBus:
         self.cutoff = inf
         """What would arrive later than this does not."""
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stalled = ""
         self._receive: Receive | None = None
         self._arrivals: dict[str, float] = {}
         self._deliveries = 0.0

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from pod_manager import jobs, orders, pods, status, writes
 from scheduler import admission
 from shared import runtime, session, view
+from shared.consumer import Done
 from shared.errors import RefusedError, UnreachableError
 from shared.messages import Admit, PodSeen
 from watcher import mirror
@@ -46,7 +47,7 @@ _FENCE = orders.Orders._fence
 _ENQUEUE = orders.Orders._enqueue
 
 
-def _no_settling(self: orders.Orders, order: Any, done: Callable[[], None], *, settle: bool) -> None:
+def _no_settling(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
     if settle:
         done()
     else:
@@ -60,9 +61,12 @@ def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
     ]
 
 
-def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Callable[[], None]) -> None:
+def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Done) -> None:
+    def nothing(failure: str = "") -> None:
+        """Too late."""
+
     done()
-    self._inbox.put_nowait((envelope, lambda: None))
+    self._inbox.put_nowait((envelope, nothing))
 
 
 _WRITE = orders.Orders._write
@@ -77,7 +81,7 @@ async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> N
     await _WRITE(self, order, settle=settle)
 
 
-def _side_by_side(self: orders.Orders, order: Any, done: Callable[[], None], *, settle: bool) -> None:
+def _side_by_side(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
     self._waiting.setdefault(order.uid, deque()).append((order, settle, done))
     self._under_way += 1
     self._idle.clear()

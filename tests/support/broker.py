@@ -36,13 +36,27 @@ class Management:
 
     def publish(self, queue: str, body: str, **properties: Any) -> None:
         """Send a message of any kind to a queue of ours, through its exchange."""
+        self.publish_to(f"phjob.{queue.partition('.')[0]}", body, queue, **properties)
+
+    def publish_to(self, exchange: str, body: str, key: str = "", **properties: Any) -> None:
+        """Send a message of any kind to an exchange."""
         content = {
-            "routing_key": queue,
+            "routing_key": key,
             "payload": body,
             "payload_encoding": "string",
             "properties": properties,
         }
-        self._call("POST", f"exchanges/%2F/phjob.{queue.partition('.')[0]}/publish", content)
+        self._call("POST", f"exchanges/%2F/{exchange}/publish", content)
+
+    def limit_queues(self, pattern: str, messages: int) -> None:
+        """Let the queues of these names hold so many messages at most, by a policy."""
+        definition = {"max-length": messages}
+        policy = {"pattern": pattern, "definition": definition, "apply-to": "queues", "priority": 1}
+        self._call("PUT", "policies/%2F/limit", policy)
+
+    def unlimit_queues(self) -> None:
+        """Take that back."""
+        self._call("DELETE", "policies/%2F/limit")
 
     def purge(self, queue: str) -> None:
         """Delete all that is ready in the queue."""

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 import aio_pika
@@ -38,6 +39,12 @@ UNCONFIRMED = 1000
 """Messages that may be sent and not yet confirmed at a time."""
 OUTBOX_LIMIT = 200_000
 """Messages that may wait to be sent (about 100 MB); past that the connection is given up."""
+STALLED_AFTER = 10.0
+"""Seconds that RabbitMQ may take to confirm a message before that is told."""
+LONGEST_REASON = 2000
+"""Characters of why a message was buried."""
+REFUSED_AGAIN = 60.0
+"""Seconds between two log lines about the same full queue."""
 
 _log = structlog.get_logger()
 
@@ -86,6 +93,11 @@ class Connection(Bus, Protocol):
         """Fails when the connection has; never done before."""
         ...
 
+    @property
+    def stalled(self) -> str:
+        """How RabbitMQ keeps this sender waiting, for a person to read; empty if it doesn't."""
+        ...
+
 
 class _RabbitDelivery:
     """A delivery of RabbitMQ."""
@@ -102,6 +114,9 @@ class _RabbitDelivery:
             decoded = messages.decode(properties.message_type, message.body)
         except messages.UndecodableError as error:
             self.bury(str(error))
+        except Exception as error:
+            _log.exception("decoding_failed", queue=queue)
+            self.bury(f"{type(error).__name__}: {error}")
         self.envelope = Envelope(
             publisher=properties.app_id or "",
             session=session,
@@ -127,12 +142,26 @@ class RabbitBus:
         self._wake = asyncio.Event()
         self._window = asyncio.Semaphore(UNCONFIRMED)
         self._sent = 0
-        self._unconfirmed: dict[int, None] = {}
+        self._unconfirmed: dict[int, float] = {}
+        """When each was sent, oldest first."""
+        self._refused_said: dict[str, float] = {}
+        """When it was last said that a queue is full."""
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._unacked: dict[int, bool] = {}
+        self._burying: set[int] = set()
         self._ack_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.broken: asyncio.Future[None] = self._loop.create_future()
+        metrics.outbox(lambda: len(self._unconfirmed))
+
+    @property
+    def stalled(self) -> str:
+        """How RabbitMQ keeps this sender waiting, for a person to read; empty if it doesn't."""
+        oldest = next(iter(self._unconfirmed.values()), None)
+        if oldest is None or self._loop.time() - oldest < STALLED_AFTER:
+            return ""
+        return f"RabbitMQ to take messages: {len(self._unconfirmed)} wait"
 
     def send(self, queue: str, envelope: Envelope) -> None:
         """Send behind everything sent before; the broker's confirmation comes later."""
@@ -140,7 +169,7 @@ class RabbitBus:
             self.fail(UnreachableError(f"RabbitMQ takes no messages: {OUTBOX_LIMIT} wait"))
             return
         self._sent += 1
-        self._unconfirmed[self._sent] = None
+        self._unconfirmed[self._sent] = self._loop.time()
         self._outbox.append((self._sent, queue, envelope))
         self._wake.set()
 
@@ -206,11 +235,23 @@ class RabbitBus:
                 wait=False,
             )
         except (AMQPError, ChannelInvalidStateError, DeliveryError, ConnectionError) as error:
-            self.fail(UnreachableError(f"RabbitMQ did not take a message for {queue}: {error}"))
+            if isinstance(error, DeliveryError) and isinstance(error.frame, Basic.Nack):
+                self._not_taken(queue)
+                self._confirmed(number)
+            else:
+                self.fail(UnreachableError(f"RabbitMQ did not take a message for {queue}: {error}"))
         else:
             self._confirmed(number)
         finally:
             self._window.release()
+
+    def _not_taken(self, queue: str) -> None:
+        """The queue is full: its reader will miss this number, and ask for what it needs."""
+        metrics.not_taken(queue)
+        now = self._loop.time()
+        if now - self._refused_said.get(queue, -REFUSED_AGAIN) >= REFUSED_AGAIN:
+            self._refused_said[queue] = now
+            _log.warning("queue_full", queue=queue, limit=topology.QUEUE_LIMIT)
 
     def _confirmed(self, number: int) -> None:
         del self._unconfirmed[number]
@@ -219,25 +260,37 @@ class RabbitBus:
             self._waiting.popleft()[1]()
 
     def bury(self, queue: str, message: DeliveredMessage, reason: str) -> None:
-        """Move a message that nobody can handle to `phjob.dead`, with the reason."""
+        """Move a message that nobody can handle to `phjob.dead`, with the reason.
+
+        It is acknowledged when it is there, and by nobody else.
+        """
+        tag = message.delivery_tag or 0
+        if tag in self._burying or tag not in self._unacked:
+            return
+        self._burying.add(tag)
         _log.error("message_buried", queue=queue, reason=reason)
         metrics.buried(queue)
-        properties = message.header.properties
-        properties.headers = {**(properties.headers or {}), "queue": queue, "reason": reason}
-        self._spawn(self._bury(queue, message))
+        self._spawn(self._bury(tag, queue, message, reason[:LONGEST_REASON]))
 
-    async def _bury(self, queue: str, message: DeliveredMessage) -> None:
-        await self._sending.basic_publish(
-            message.body,
-            exchange=topology.DEAD,
-            routing_key=queue,
-            properties=message.header.properties,
+    async def _bury(self, tag: int, queue: str, message: DeliveredMessage, reason: str) -> None:
+        written = message.header.properties
+        properties = Basic.Properties(  # Nothing else: an expiration or a user would have consequences.
+            app_id=written.app_id,
+            content_type=written.content_type,
+            delivery_mode=2,
+            message_id=written.message_id,
+            message_type=written.message_type,
+            headers={"queue": queue, "reason": reason, "time": datetime.now(UTC)},
         )
-        self.ack(message.delivery_tag or 0)
+        await self._sending.basic_publish(
+            message.body, exchange=topology.DEAD, routing_key=queue, properties=properties, mandatory=True
+        )
+        self._burying.discard(tag)
+        self.ack(tag)
 
     def ack(self, tag: int) -> None:
         """Acknowledge a delivery, together with others that are done by then."""
-        if tag not in self._unacked:
+        if tag not in self._unacked or tag in self._burying:
             return
         self._unacked[tag] = True
         if not self._ack_planned:

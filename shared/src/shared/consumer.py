@@ -5,7 +5,6 @@ that a handler only ever sees news. What to do with them is the service's part.
 """
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -24,6 +23,9 @@ Each time in a row that there was none, twice as long as before: where answers a
 be in time else.
 """
 MOST_DOUBLINGS = 3
+
+HEAL_AGAIN = timedelta(seconds=60)
+"""Between two new sessions that are opened because a message of the watcher could not be handled."""
 
 LONGEST_SLEEP = timedelta(seconds=30)
 """Between two looks at the clock: a machine that was suspended may have overslept."""
@@ -50,7 +52,7 @@ class Handler(Protocol):
         """The snapshot is complete: start to act."""
         ...
 
-    def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
+    def other(self, envelope: Envelope, done: "Done") -> None:
         """A message of another service; call `done` once its effects are done."""
         ...
 
@@ -60,6 +62,14 @@ class Handler(Protocol):
 
     def tick(self) -> None:
         """The time that `due` named has come."""
+        ...
+
+
+class Done(Protocol):
+    """Says that a message needs nothing more; once for each."""
+
+    def __call__(self, failure: str = "") -> None:
+        """Its effects are done; or, with a `failure`, nobody can handle it."""
         ...
 
 
@@ -76,6 +86,8 @@ class Consumer:
         self._active = False
         self._ask_again: datetime | None = None
         self._unanswered = 0
+        self._heal: datetime | None = None
+        self._healed: datetime | None = None
         self._wake = asyncio.Event()
         self._planned: datetime | None = None
 
@@ -97,11 +109,14 @@ class Consumer:
             if self._ask_again and now >= self._ask_again:
                 self._unanswered = min(self._unanswered + 1, MOST_DOUBLINGS)
                 self._ask("no answer")
+            if self._heal and now >= self._heal:
+                self._healed, self._heal = now, None
+                self._ask("handler failed")
             due = self._handler.due() if self._follower.whole else None
             if due and now >= due:
                 self._handler.tick()
                 continue
-            self._planned = min(filter(None, (due, self._ask_again)), default=None)
+            self._planned = min(filter(None, (due, self._ask_again, self._heal)), default=None)
             await self._wait(self._planned, now)
 
     async def _wait(self, until: datetime | None, now: datetime) -> None:
@@ -123,16 +138,20 @@ class Consumer:
                 self._handle(delivery)
         except Exception as error:
             _log.exception("handler_failed", kind=type(envelope.message).__name__)
-            metrics.handler_failed(envelope)
-            delivery.bury(f"{type(error).__name__}: {error}")
+            self._bury(delivery, f"{type(error).__name__}: {error}")
+            if envelope.publisher == topology.WATCHER:
+                self._doubt()
         metrics.active(self._queue, self._follower.whole)
         self._replan()
 
     def _handle(self, delivery: Delivery) -> None:
         envelope = delivery.envelope
 
-        def done() -> None:
-            self._bus.when_sent(delivery.ack)
+        def done(failure: str = "") -> None:
+            if failure:
+                self._bury(delivery, failure)
+            else:
+                self._bus.when_sent(delivery.ack)
 
         if envelope.publisher == topology.WATCHER:
             self._follow(envelope)
@@ -144,15 +163,28 @@ class Consumer:
             return
         done()
 
+    def _bury(self, delivery: Delivery, why: str) -> None:
+        metrics.handler_failed(delivery.envelope)
+        delivery.bury(why)
+
+    def _doubt(self) -> None:
+        """What is known may be half of what was told: ask anew, but not in a circle if that fails again."""
+        if self._heal is None:
+            now = self._clock.now()
+            self._heal = max(now, self._healed + HEAL_AGAIN) if self._healed else now
+
     def _replan(self) -> None:
         """Wake the timers if something is due before the time they sleep to."""
         due = self._handler.due() if self._follower.whole else self._ask_again
+        due = min(filter(None, (due, self._heal)), default=None)
         if due and (self._planned is None or due < self._planned):
             self._wake.set()
 
     def _follow(self, envelope: Envelope) -> None:
         verdict = self._follower.receive(envelope)
         message = envelope.message
+        if message is None and verdict is Verdict.APPLY:
+            self._doubt()
         if isinstance(message, Heartbeat) and message.sent:
             metrics.heartbeat(self._queue, message.sent)
             if self._ask_again and message.answering == self._follower.request:

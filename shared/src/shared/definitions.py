@@ -2,7 +2,8 @@
 
 `python -m shared.definitions [FILE]` writes them, for RabbitMQ's `load_definitions` or for
 `rabbitmqctl import_definitions`. Each service gets a user of its own, which can read its own queues,
-write to its addressees', and make or delete nothing. What there is, and who writes to whom, is
+write to its addressees', and make or delete nothing. The operator, if there is one, may look into the dead
+letters and send them back (`dead`), and nothing else. What there is, and who writes to whom, is
 `topology`'s.
 """
 
@@ -21,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from shared import topology
 from shared.errors import SettingsError
 
+OPERATOR = "operator"
 NOTHING = "^$"
 EVERYTHING = ".*"
 _SALT_BYTES = 4
@@ -36,7 +38,8 @@ def definitions(urls: Mapping[str, str], shards: int, admin: tuple[str, str] | N
     """The definitions, in RabbitMQ's own format.
 
     Args:
-        urls: each service's AMQP URL: its user, its password, and the virtual host of all four.
+        urls: each service's AMQP URL: its user, its password, and the virtual host of all; maybe the
+            operator's, too.
         shards: into how many parts the groups are divided.
         admin: user and password of the person who looks after the broker.
 
@@ -58,22 +61,25 @@ def definitions(urls: Mapping[str, str], shards: int, admin: tuple[str, str] | N
 def _logins(urls: Mapping[str, str]) -> tuple[str, dict[str, tuple[str, str]]]:
     """The virtual host, and each service's user and password."""
     logins, vhosts = {}, set()
-    for service in topology.SERVICES:
+    for service in (*topology.SERVICES, *((OPERATOR,) if urls.get(OPERATOR) else ())):
         parts = urlsplit(urls[service])
         if not parts.username or not parts.password:
             raise SettingsError(f"{url_variable(service)}: the URL needs a user and a password")
         logins[service] = unquote(parts.username), unquote(parts.password)
         vhosts.add(unquote(parts.path.removeprefix("/")) or "/")
     if len({user for user, _ in logins.values()}) < len(logins):
-        raise SettingsError("two services have the same RabbitMQ user; each needs one of its own")
+        raise SettingsError("two of the URLs have the same RabbitMQ user; each needs one of its own")
     if len(vhosts) > 1:
-        raise SettingsError(f"the services have different virtual hosts: {', '.join(sorted(vhosts))}")
+        raise SettingsError(f"the URLs have different virtual hosts: {', '.join(sorted(vhosts))}")
     return vhosts.pop(), logins
 
 
 def _permission(user: str, vhost: str, service: str) -> dict[str, str]:
-    writes = [topology.exchange_of(other) for other in topology.WRITES[service]] + [topology.DEAD]
-    reads = re.escape(service) if service == topology.WATCHER else rf"{re.escape(service)}\.[0-9]+"
+    if service == OPERATOR:
+        writes, reads = [topology.exchange_of(other) for other in topology.SERVICES], re.escape(topology.DEAD)
+    else:
+        writes = [topology.exchange_of(other) for other in topology.WRITES[service]] + [topology.DEAD]
+        reads = re.escape(service) if service == topology.WATCHER else rf"{re.escape(service)}\.[0-9]+"
     return {
         "user": user,
         "vhost": vhost,
@@ -129,7 +135,8 @@ def _user(name: str, password: str, tags: list[str] | None = None) -> dict[str, 
 
 def main(environment: Mapping[str, str], file: str = "/dev/stdout") -> int:
     """Write the definitions that the environment asks for; the exit code is 2 if it can't be."""
-    urls = {service: environment.get(url_variable(service), "") for service in topology.SERVICES}
+    names = (*topology.SERVICES, OPERATOR)
+    urls = {name: environment.get(url_variable(name), "") for name in names}
     admin = environment.get("RABBITMQ_ADMIN_USER"), environment.get("RABBITMQ_ADMIN_PASSWORD")
     try:
         shards = int(environment.get("SHARDS", "1"))

@@ -16,6 +16,8 @@ class Health:
     def __init__(self) -> None:
         self.waiting_for: Callable[[], str] = lambda: "its start"
         """What it waits for, for a person to read; empty when it is ready."""
+        self.stalled: Callable[[], str] = lambda: ""
+        """What keeps it waiting though it could work, likewise."""
 
 
 @asynccontextmanager
@@ -26,7 +28,7 @@ async def serve(health: Health, host: str, port: int) -> AsyncIterator[None]:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if what := health.waiting_for():
+        if what := health.waiting_for() or health.stalled():
             return web.Response(status=503, text=f"waiting for {what}\n")
         return web.Response(text="ok\n")
 

@@ -206,12 +206,16 @@ FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(minutes=10)
 
 
+MOST_REQUEUES = 2**31 - 1
+"""What the CRD lets `status.requeued` be."""
+
+
 def requeue(requeued: int, limit: int | None, now: datetime) -> Requeueing:
     """The next requeue of a job that was requeued so often (contract.md, Queueing 5).
 
     No pause the first time, then 30 s doubling to 10 min. Over `limit` (None: none), it fails.
     """
-    times = requeued + 1
+    times = min(requeued + 1, MOST_REQUEUES)
     if limit is not None and times > limit:
         return Requeueing(Phase.FAILED, Reason.OVER_REQUEUE_LIMIT, requeued, None)
     if times == 1:

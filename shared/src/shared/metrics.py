@@ -4,7 +4,7 @@ Names, labels and meaning stand here once; nobody else speaks to prometheus_clie
 holds a job's name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from time import perf_counter
@@ -12,6 +12,7 @@ from time import perf_counter
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared.session import Envelope
+from shared.topology import SERVICES
 
 _RECEIVED = Counter("phjob_messages_received", "Messages received, by kind", ["publisher", "kind"])
 _REDELIVERED = Counter("phjob_messages_redelivered", "Messages received again", ["publisher"])
@@ -25,6 +26,10 @@ _HANDLER_SECONDS = Histogram(
 _BURIED = Counter(
     "phjob_messages_buried", "Messages moved to phjob.dead, by the queue they were in", ["queue"]
 )
+_NOT_TAKEN = Counter(
+    "phjob_messages_refused", "Messages that RabbitMQ refused because their queue is full", ["queue"]
+)
+_OUTBOX = Gauge("phjob_outbox_messages", "Messages that wait until RabbitMQ takes them")
 _ACTIVE = Gauge(
     "phjob_active", "1 while this replica reads the queue and acts, 0 while it stands by", ["queue"]
 )
@@ -46,9 +51,11 @@ _CONNECTED = Gauge("phjob_broker_connected", "1 while RabbitMQ is connected")
 
 def received(envelope: Envelope) -> None:
     """A message came in."""
-    _RECEIVED.labels(envelope.publisher.partition("@")[0], _kind(envelope)).inc()
+    name = envelope.publisher.partition("@")[0]
+    publisher = name if name in SERVICES else "other"
+    _RECEIVED.labels(publisher, _kind(envelope)).inc()
     if envelope.redelivered:
-        _REDELIVERED.labels(envelope.publisher.partition("@")[0]).inc()
+        _REDELIVERED.labels(publisher).inc()
 
 
 def handler_failed(envelope: Envelope) -> None:
@@ -74,6 +81,16 @@ def reading(queue: str) -> None:
 def buried(queue: str) -> None:
     """A message went to the dead-letter queue."""
     _BURIED.labels(queue).inc()
+
+
+def not_taken(queue: str) -> None:
+    """RabbitMQ refused a message: its queue is full."""
+    _NOT_TAKEN.labels(queue).inc()
+
+
+def outbox(count: Callable[[], int]) -> None:
+    """How many messages wait, counted when somebody asks."""
+    _OUTBOX.set_function(count)
 
 
 def active(queue: str, is_active: bool) -> None:  # noqa: FBT001 - a gauge's value

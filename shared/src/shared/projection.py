@@ -11,13 +11,14 @@ from typing import Any
 from shared import resources
 from shared.labels import GROUP_LABEL, USER_LABEL
 from shared.messages import JobSeen, PodSeen
-from shared.phjob import ATTEMPT_ANNOTATION, FENCE_ANNOTATION
+from shared.phjob import ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GROUP
 
 Object = Mapping[str, Any]
 
 MAIN = "main"
 """The container of a job's pod that runs the command."""
 _LONGEST_MESSAGE = 1024
+_LONGEST_NUMBER = 10
 
 
 def job_seen(item: Object, revision: int | None = None) -> JobSeen:
@@ -30,7 +31,8 @@ def job_seen(item: Object, revision: int | None = None) -> JobSeen:
             "uid": metadata["uid"],
             "resource_version": resource_version,
             "created": metadata["creationTimestamp"],
-            "revision": status.get("revision") or revision or resource_version,
+            # What others have written there can't make it newer than the object is.
+            "revision": min(status.get("revision") or revision or resource_version, resource_version),
             "generation": metadata.get("generation", 0),
             "group": spec["groupName"],
             "user": spec["userName"],
@@ -73,7 +75,6 @@ def pod_seen(item: Object) -> PodSeen:
     """A pod with the label `primehub.io/group`."""
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     labels = metadata.get("labels") or {}
-    owner: Object = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
     container: Object = next((c for c in status.get("containerStatuses") or () if c.get("name") == MAIN), {})
     state = container.get("state") or {}
     ran = state.get("terminated") or state.get("running") or {}
@@ -86,9 +87,9 @@ def pod_seen(item: Object) -> PodSeen:
         resource_version=int(metadata["resourceVersion"]),
         group=labels[GROUP_LABEL],
         user=labels.get(USER_LABEL, ""),
-        job_uid=owner.get("uid", "") if owner.get("kind") == "PhJob" else "",
+        job_uid=owner(item).get("uid", ""),
         fence=annotations.get(FENCE_ANNOTATION, ""),
-        attempt=int(attempt) if attempt.isdecimal() else 1,
+        attempt=int(attempt) if attempt.isdecimal() and len(attempt) <= _LONGEST_NUMBER else 1,
         phase=status.get("phase", "Pending"),
         deleting="deletionTimestamp" in metadata,
         deleted_at=_deleted_at(metadata),
@@ -103,9 +104,25 @@ def pod_seen(item: Object) -> PodSeen:
     )
 
 
+def owner(pod: Object) -> Object:
+    """The reference to the PhJob whose pod it is; empty if it is none's.
+
+    A job's pod has the job's name: whatever else says that a job controls it was not made by us.
+    """
+    metadata = pod["metadata"]
+    references = (o for o in metadata.get("ownerReferences") or () if o.get("controller"))
+    reference: Object = next(references, {})
+    group = reference.get("apiVersion", "").partition("/")[0]
+    ours = (group, reference.get("kind"), reference.get("name")) == (GROUP, "PhJob", metadata["name"])
+    return reference if ours else {}
+
+
 def _moment(written: str | None) -> datetime | None:
     """A container's own time; the beginning of 1970 is how a runtime says that there was none."""
-    moment = datetime.fromisoformat(written) if written else None
+    try:
+        moment = datetime.fromisoformat(written) if written else None
+    except ValueError:  # Kubernetes takes the year 0, Python doesn't.
+        return None
     return moment if moment and moment.timestamp() > 0 else None
 
 
@@ -113,8 +130,11 @@ def _deleted_at(metadata: Object) -> datetime | None:
     """When the deletion was asked for: Kubernetes writes when it is to be done at the latest."""
     if "deletionTimestamp" not in metadata:
         return None
-    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-    return datetime.fromisoformat(metadata["deletionTimestamp"]) - grace
+    deadline = datetime.fromisoformat(metadata["deletionTimestamp"])
+    try:
+        return deadline - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    except OverflowError:  # Anybody may ask for a grace of ten thousand years.
+        return deadline
 
 
 def _why(status: Object, state: Object) -> tuple[str, str]:

@@ -19,7 +19,14 @@ MEMORY = "memory"
 GPU = "gpu"
 NVIDIA_GPU = "nvidia.com/gpu"
 
+LARGEST = 2**63 - 1
+"""The largest amount that Kubernetes counts with, in units."""
+_LONGEST = 64
+"""Characters of a quantity."""
+
 _QUANTITY = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(m|u|n|k|Ki|[EPTGM]i?|[eE][+-]?\d+)?$", re.ASCII)
+_LARGEST_EXPONENT = 200
+"""More than the digits that a quantity may have: 0.00...1 with so many places is still below `LARGEST`."""
 _SCALE = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -38,20 +45,26 @@ def parse(resource: str, quantity: Any) -> int:
     """The whole number behind a quantity as Kubernetes writes it, rounded up.
 
     Raises:
-        QuantityError: it is no quantity, or a negative one.
+        QuantityError: it is no quantity, a negative one, or larger than Kubernetes can count.
 
     """
-    match = _QUANTITY.match(str(quantity).strip()) if not isinstance(quantity, bool) else None
+    text = str(quantity).strip()
+    match = _QUANTITY.match(text) if not isinstance(quantity, bool) and len(text) <= _LONGEST else None
     if match is None:
-        msg = f"{quantity!r} is not a quantity (write for example 2, 500m or 4Gi)"
+        msg = f"{quantity!r:.{_LONGEST}} is not a quantity (write for example 2, 500m or 4Gi)"
         raise QuantityError(msg)
     number, suffix = match.group(1), match.group(2) or ""
     if suffix[:1] in ("e", "E") and suffix not in _SCALE:
-        value = Decimal(number + suffix)
+        # As a whole number 1e999999999 would not fit into this machine.
+        exponent = max(-_LARGEST_EXPONENT, min(int(suffix[1:]), _LARGEST_EXPONENT))
+        value = Decimal(number).scaleb(exponent)
     else:
         value = Decimal(number) * _SCALE[suffix]
     if value < 0:
         msg = f"{quantity!r} is negative"
+        raise QuantityError(msg)
+    if value > LARGEST:
+        msg = f"{quantity!r} is too large (at most {LARGEST})"
         raise QuantityError(msg)
     if resource == CPU:
         value *= 1000

@@ -154,6 +154,7 @@ async def _run_once(service: Service, connect: Connect, role: Role) -> None:
     service.connections += 1
     async with connect() as connection:
         metrics.broker_connected(True)  # noqa: FBT003
+        service.health.stalled = lambda: connection.stalled
         work = asyncio.ensure_future(role(service, connection))
         try:
             await asyncio.wait((work, connection.broken), return_when=asyncio.FIRST_COMPLETED)
@@ -161,5 +162,6 @@ async def _run_once(service: Service, connect: Connect, role: Role) -> None:
                 connection.broken.result()
             await work
         finally:
+            service.health.stalled = lambda: ""
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)

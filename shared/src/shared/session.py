@@ -93,6 +93,8 @@ class Follower:
         if envelope.session < self._session:
             return Verdict.DROP
         renewed = envelope.session > self._session
+        if renewed and envelope.message is None:
+            return Verdict.DROP  # What can't be read is no proof of a new session.
         if renewed:
             self._session, self._expected = envelope.session, envelope.number
         if envelope.number < self._expected:

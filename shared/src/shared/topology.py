@@ -28,10 +28,26 @@ WRITES: dict[str, tuple[str, ...]] = {
 
 DEAD = "phjob.dead"
 """Exchange and queue of what nobody could handle."""
-DEAD_ARGUMENTS = {"x-queue-type": "quorum"}
+DEAD_LIMIT = 10_000
+"""Messages in `phjob.dead`; past that the oldest are dropped, so that it can neither fill the disk nor
+refuse one, for which its service would wait."""
+DEAD_ARGUMENTS: dict[str, Any] = {
+    "x-queue-type": "quorum",
+    "x-max-length": DEAD_LIMIT,
+    "x-max-length-bytes": 64 * 2**20,
+    "x-overflow": "drop-head",
+    # To look into it is a delivery: RabbitMQ 4 would drop a message at the twentieth.
+    "x-delivery-limit": 1_000_000_000,
+}
 
 DELIVERY_LIMIT = 20
 """How often a message is delivered before it goes to `phjob.dead`; each crash of a consumer is one."""
+QUEUE_LIMIT = 250_000
+"""Messages in a queue that nobody reads, about 125 MB on disk; past that RabbitMQ refuses more.
+
+A refused message is a gap in its stream, and whoever reads the queue asks for a snapshot when he comes to
+it. Greater than the largest snapshot, which has to fit in; small enough to be read through in a minute.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,9 @@ def queues(shards: int) -> Iterator[Queue]:
         "x-single-active-consumer": True,
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-dead-letter-exchange": DEAD,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-max-length": QUEUE_LIMIT,
+        "x-overflow": "reject-publish",
     }
     names = [WATCHER]
     for service in SERVICES[1:]:

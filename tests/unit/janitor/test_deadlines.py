@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,6 +28,19 @@ def test_a_pod_may_take_its_time_to_start_and_not_more() -> None:
     assert due.order == Requeue(
         uid=job.uid, name=job.name, group=job.group, fence="s#1", message="the pod did not start within 180 s"
     )
+
+
+def test_a_status_that_names_the_end_of_time_has_a_deadline_like_any_other() -> None:
+    """Somebody else wrote it: nothing but this job may suffer."""
+    end = datetime.max.replace(tzinfo=UTC)
+    for job in (
+        a_job(phase=Phase.PREPARING, preparing_time=end, fence="s#1"),
+        a_job(phase=Phase.RUNNING, start_time=end),
+        a_job(phase=Phase.FAILED, finish_time=end),
+    ):
+        due = deadline(job, None, None, SETTINGS)
+        assert due is not None
+        assert due.at == end
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ def test_passwords_are_hashed() -> None:
     assert "-password" not in text.replace("rabbit_password_hashing_sha256", "").replace("password_hash", "")
 
 
+def test_the_operator_may_send_dead_letters_back_and_nothing_else() -> None:
+    """There is one only if he has a URL."""
+    made = definitions({**URLS, "operator": "amqp://olga:x@broker/phjob"}, 1)["permissions"]
+    (olga,) = (permission for permission in made if permission["user"] == "olga")
+    assert (olga["configure"], olga["read"]) == ("^$", r"^phjob\.dead$")
+    assert not re.search(olga["write"], "phjob.dead")
+    assert all(re.search(olga["write"], topology.exchange_of(service)) for service in topology.SERVICES)
+    assert len(made) == len(definitions(URLS, 1)["permissions"]) + 1
+
+
 def test_two_services_with_one_user_are_refused() -> None:
     """Their permissions would be one service's, and the other's not."""
     with pytest.raises(SettingsError, match="each needs one of its own"):

@@ -45,6 +45,26 @@ def test_what_is_no_quantity_is_named(quantity: object) -> None:
         parse("memory", quantity)
 
 
+@pytest.mark.parametrize("quantity", ["1e999999999", "1E20", "10Ei", "9" * 30, "1e" + "9" * 50, 1e300])
+def test_what_kubernetes_could_not_count_is_refused_at_once(quantity: object) -> None:
+    """As a whole number, the first would fill this machine's memory."""
+    with pytest.raises(QuantityError, match="too large"):
+        parse("cpu", quantity)
+
+
+def test_a_quantity_that_never_ends_is_none() -> None:
+    """And the message about it is short."""
+    with pytest.raises(QuantityError, match="not a quantity") as refused:
+        parse("memory", "9" * 100_000)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("quantity", ["1e-999999999", "0.000000001", "1n"])
+def test_the_smallest_amount_is_one_unit(quantity: str) -> None:
+    """However small."""
+    assert parse("memory", quantity) == 1
+
+
 @given(st.integers(0, 10**15), st.sampled_from(["cpu", "memory", "nvidia.com/gpu"]))
 def test_an_amount_survives_being_written_and_read(amount: int, resource: str) -> None:
     """What is admitted is what the pod gets."""

@@ -37,6 +37,14 @@ def test_a_new_follower_asks_at_the_first_message() -> None:
     assert verdicts(Follower("me"), Wire().send(BEAT)) == [Verdict.ASK]
 
 
+def test_what_cannot_be_read_begins_no_session() -> None:
+    """Whoever wrote it could name a session that no watcher ever reaches."""
+    wire = Wire()
+    follower = following(wire)
+    assert follower.receive(Envelope("watcher", "zzz", 0, None)) is Verdict.DROP
+    assert verdicts(follower, wire.send(BEAT)) == [Verdict.APPLY]
+
+
 def test_what_follows_the_snapshot_is_applied() -> None:
     """A snapshot plus the facts after it."""
     wire = Wire()

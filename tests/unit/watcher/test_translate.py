@@ -93,11 +93,32 @@ def test_a_pod_that_does_not_start_says_why_in_whosever_words_there_are(status: 
 
 
 def test_a_pod_belongs_to_the_phjob_that_controls_it_and_to_nothing_else() -> None:
-    """A Jupyter pod, or one of another controller, is nobody's job."""
-    owner = {"kind": "PhJob", "controller": True, "uid": "job"}
+    """A Jupyter pod, one of another controller, or one that has not its job's name, is nobody's job."""
+    name = a_pod({})["metadata"]["name"]
+    owner = {
+        "apiVersion": "primehub.io/v1alpha1", "kind": "PhJob", "name": name, "controller": True, "uid": "job",
+    }  # fmt: skip
     assert pod_seen(a_pod({}, ownerReferences=[owner])).job_uid == "job"
-    assert not pod_seen(a_pod({}, ownerReferences=[{**owner, "controller": False}])).job_uid
-    assert not pod_seen(a_pod({}, ownerReferences=[{**owner, "kind": "Job"}])).job_uid
+    others = {"controller": False, "kind": "Job", "apiVersion": "batch/v1", "name": "another"}
+    for key, value in others.items():
+        assert not pod_seen(a_pod({}, ownerReferences=[{**owner, key: value}])).job_uid
+
+
+def test_a_pod_with_absurd_times_and_numbers_is_still_counted() -> None:
+    """Anybody may ask for a grace of ten thousand years, or write the annotations."""
+    odd = {
+        "deletionTimestamp": "0001-01-01T00:00:00Z",
+        "deletionGracePeriodSeconds": 99_999_999_999,
+        "annotations": {"primehub.io/attempt": "9" * 5000},
+    }
+    state = {"terminated": {"startedAt": "0000-01-01T00:00:00Z", "finishedAt": "0000-01-01T00:00:00Z"}}
+    seen = pod_seen(a_pod({"containerStatuses": [{"name": "main", "state": state}]}, **odd))
+    assert (seen.deleting, seen.attempt, seen.start_time, seen.finish_time) == (True, 1, None, None)
+
+
+def test_a_revision_that_others_wrote_makes_no_job_newer_than_it_is() -> None:
+    """Else it would be newer than any catalog, and looked for in it for ever."""
+    assert job_seen({**PHJOB, "status": {"revision": 2**53 - 1}}).revision == 42
 
 
 def test_a_group_is_called_by_its_group_name_else_by_its_objects() -> None:

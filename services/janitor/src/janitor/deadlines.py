@@ -5,7 +5,7 @@ Pure: a job's phase and times, its group's default, its node and the settings gi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from shared.messages import GiveUp, JobSeen, Order, Reclaim, Requeue, TimeOut
 from shared.phjob import Phase, Reason
@@ -39,22 +39,30 @@ def _deadlines(
     if job.phase is Phase.PREPARING and job.preparing_time and not lost:
         seconds = settings.preparing_timeout_seconds
         requeue = Requeue(**of, message=f"the pod did not start within {seconds} s")
-        yield Deadline(job.preparing_time + timedelta(seconds=seconds), requeue)
+        yield Deadline(_after(job.preparing_time, seconds), requeue)
     if job.phase is Phase.RUNNING and job.start_time:
         seconds = _first(job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds)
         if seconds:
             message = f"it ran longer than its deadline of {seconds} s"
             time_out = TimeOut(**of, message=message, generation=job.generation)
-            yield Deadline(job.start_time + timedelta(seconds=seconds), time_out)
+            yield Deadline(_after(job.start_time, seconds), time_out)
     if lost and lost_since and settings.node_lost_grace_seconds:
         seconds = settings.node_lost_grace_seconds
         give_up = GiveUp(**of, message=f"node {job.node} was unresponsive for {seconds} s")
-        yield Deadline(lost_since + timedelta(seconds=seconds), give_up)
+        yield Deadline(_after(lost_since, seconds), give_up)
     if job.phase.final and job.finish_time:
         ttl = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)
         if ttl:
             reclaim = Reclaim(**of, generation=job.generation)
-            yield Deadline(job.finish_time + timedelta(seconds=ttl), reclaim)
+            yield Deadline(_after(job.finish_time, ttl), reclaim)
+
+
+def _after(moment: datetime, seconds: int) -> datetime:
+    """So much later; the end of time if it is later still: a status may name the year 9999."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _first(*candidates: int | None) -> int:

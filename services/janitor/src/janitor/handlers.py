@@ -13,6 +13,7 @@ from janitor.deadlines import Deadline, deadline
 from janitor.history import BATCH, History
 from shared import topology
 from shared.clock import Clock
+from shared.consumer import Done
 from shared.messages import (
     Forget,
     GroupGone,
@@ -108,7 +109,7 @@ class Handlers:
             case RecordsListed():
                 self._forget(fact)
 
-    def other(self, _: Envelope, done: Callable[[], None]) -> None:
+    def other(self, _: Envelope, done: Done) -> None:
         """Nobody else speaks to the janitor."""
         done()
 

@@ -1,12 +1,12 @@
 """What pod-manager does with each message: facts and janitor's orders to `jobs`, the rest to `orders`."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from pod_manager.jobs import Jobs
 from pod_manager.orders import Orders
 from pod_manager.plan import Wish
 from shared import topology
+from shared.consumer import Done
 from shared.lifecycle import Event
 from shared.messages import (
     Fact,
@@ -52,7 +52,7 @@ class Handlers:
         if isinstance(fact, Fact):
             self._jobs.fact(fact, listed=listed)
 
-    def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
+    def other(self, envelope: Envelope, done: Done) -> None:
         """The janitor or the scheduler orders something."""
         order = envelope.message
         match order:

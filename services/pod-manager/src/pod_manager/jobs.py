@@ -29,7 +29,7 @@ from pod_manager.plan import (
     relies_on_absence,
     step_without_job,
 )
-from pod_manager.pods import PODS, PodProblem, Pods, owner
+from pod_manager.pods import PODS, PodProblem, Pods
 from pod_manager.writes import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError
@@ -37,7 +37,7 @@ from shared.kube import Kube, Object, Resource
 from shared.lifecycle import Event, Refused, transition
 from shared.messages import Fact, JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from shared.phjob import GROUP, VERSION, Phase
-from shared.projection import job_seen, pod_seen
+from shared.projection import job_seen, owner, pod_seen
 
 PHJOBS = Resource("phjobs", GROUP, VERSION)
 

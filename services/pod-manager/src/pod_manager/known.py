@@ -52,9 +52,16 @@ class Known:
 
     def pod(self, seen: PodSeen, *, listed: bool = False) -> bool:
         """A pod is so; whether that is news about a job's."""
-        news = bool(seen.job_uid) and self.pods.put(seen, listed=listed)
-        if news:
+        if not seen.job_uid:
+            return False
+        news = self.pods.put(seen, listed=listed)
+        job = self.jobs.get(seen.job_uid)
+        if job and job.name != seen.name:
+            return False  # It only says that it is the job's.
+        known, other = self.pods.get(seen.uid), self.pod_of(seen.job_uid)
+        if known and (other is None or other.resource_version < known.resource_version):
             self._pod_of[seen.job_uid] = seen.uid
+        if news:
             self._had_pod[seen.job_uid] = seen.fence
         return news
 

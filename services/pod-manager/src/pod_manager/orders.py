@@ -7,7 +7,6 @@ written strictly one after the other, for that is what makes jobs enter Preparin
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -18,6 +17,7 @@ from pod_manager.lanes import Lanes
 from pod_manager.writes import Writer
 from shared import topology
 from shared.clock import Clock
+from shared.consumer import Done
 from shared.errors import RefusedError
 from shared.kube import Kube
 from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse, SnapshotWanted
@@ -28,8 +28,6 @@ FENCE_AGAIN = timedelta(seconds=5)
 """How long the scheduler may take to answer a `FenceWanted`."""
 
 _log = structlog.get_logger()
-
-Done = Callable[[], None]
 
 
 class Orders:
@@ -130,16 +128,20 @@ class Orders:
         waiting = self._waiting.get(group, deque())
         while waiting:
             order, settle, done = waiting.popleft()
+            failure = ""
             try:
                 await self._write(order, settle=settle)
             except RefusedError as error:
                 metrics.refused(type(order).__name__)
                 _log.info("order_too_late", order=type(order).__name__, why=str(error))
+            except Exception as error:  # Of this order alone: those behind it have their turn.
+                self._failed(error)
+                failure = f"{type(error).__name__}: {error}"
             finally:
                 self._under_way -= 1
                 if not self._under_way:
                     self._idle.set()
-            done()
+            done(failure)
         self._waiting.pop(group, None)
 
     async def _write(self, order: Message, *, settle: bool) -> None:

@@ -57,7 +57,7 @@ def build(job: Object, ingredients: Ingredients, settings: JobSubmission) -> Obj
     given = parts(ingredients.groups, ingredients.datasets)
     launch = GroupVolume(spec["groupName"], home_symlink=False)
     profile = f"/project/{launch.folder}/.primehub/profile"
-    limits = {name: parse(name, quantity) for name, quantity in status["resources"].items()}
+    limits = _admitted_limits(status)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -117,6 +117,16 @@ def build(job: Object, ingredients: Ingredients, settings: JobSubmission) -> Obj
             ],
         },
     }
+
+
+def _admitted_limits(status: Object) -> dict[str, int]:
+    """What the admission reserved; there is none if somebody else wrote the status."""
+    if not status.get("resources") or not status.get("fence"):
+        raise UnbuildableError("the job was not admitted by PhJob: somebody else has written its status")
+    try:
+        return {name: parse(name, quantity) for name, quantity in status["resources"].items()}
+    except QuantityError as error:
+        raise UnbuildableError(f"status.resources: {error}") from error
 
 
 def _annotations(job: Object) -> dict[str, str]:

@@ -15,6 +15,7 @@ from shared.clock import Clock
 from shared.errors import PermanentError, RefusedError, UnreachableError
 from shared.kube import Kube, Object, Resource
 from shared.lifecycle import Event
+from shared.projection import owner
 from shared.settings import JobSubmission
 
 PODS = Resource("pods")
@@ -125,9 +126,3 @@ class Pods:
             raise PodProblem(Event.POD_INVALID, f"the name of pod {job['name']!r} is taken by another")
         invalid = error.status in (400, 422)
         raise PodProblem(Event.POD_INVALID if invalid else Event.POD_REFUSED, str(error)) from error
-
-
-def owner(pod: Object) -> Object:
-    """The reference to the PhJob that controls the pod; empty if none does."""
-    owners = pod["metadata"].get("ownerReferences") or ()
-    return next((o for o in owners if o.get("controller") and o.get("kind") == "PhJob"), {})

@@ -139,6 +139,9 @@ class Admission:
         """A pod is new or has changed: its limits count until it is finished."""
         queue = self._group(seen.group)
         job = self.jobs.get(seen.job_uid)
+        job_uid = seen.job_uid
+        if job and job.seen.name != seen.name:
+            job, job_uid = None, ""  # It only says that it is the job's.
         if job and seen.fence == job.admission:
             job.met = seen.fence
         if seen.phase.finished:
@@ -148,13 +151,13 @@ class Admission:
                 job.ended = seen.fence
         else:
             queue.hold(seen.uid, seen.user, charge(seen.limits))
-            if seen.job_uid:
-                self.job_of_pod[seen.uid] = seen.job_uid
-                self._pods_of.setdefault(seen.job_uid, set()).add(seen.uid)
-        ghost = self._ghosts.get(seen.job_uid)
+            if job_uid:
+                self.job_of_pod[seen.uid] = job_uid
+                self._pods_of.setdefault(job_uid, set()).add(seen.uid)
+        ghost = self._ghosts.get(job_uid)
         if ghost and ghost.admission == seen.fence:
-            del self._ghosts[seen.job_uid]
-            queue.release(seen.job_uid)
+            del self._ghosts[job_uid]
+            queue.release(job_uid)
         if job:
             self._account(job)
         return self._decide(seen.group, now)

@@ -13,6 +13,7 @@ from scheduler import metrics
 from scheduler.admission import Admission
 from shared import topology
 from shared.clock import Clock
+from shared.consumer import Done
 from shared.messages import (
     CatalogListed,
     CatalogWanted,
@@ -148,7 +149,7 @@ class Handlers:
                 return mind.catalog_listed(fact.revision, now)
         return ()
 
-    def other(self, envelope: Envelope, done: Callable[[], None]) -> None:
+    def other(self, envelope: Envelope, done: Done) -> None:
         """pod-manager knows no session: open a new one."""
         if isinstance(envelope.message, FenceWanted):
             self._doubt("fence wanted")

@@ -83,6 +83,8 @@ KINDS: dict[str, _Kind] = {
     "nodes": _Kind(Resource("nodes", namespaced=False), lambda item, _: translate.node(item), NodeGone),
 }
 CATALOG = ("phgroups", "instancetypes", "images")
+REQUESTS = (SnapshotWanted, CatalogWanted, RecordsWanted)
+_LONGEST_NAME = 64
 
 
 class Watcher:
@@ -99,6 +101,7 @@ class Watcher:
             name: Mirror(kube, clock, kind.resource, kind.translate, kind.end, self._publisher.tell)
             for name, kind in KINDS.items()
         }
+        self._queues = {queue.name for queue in topology.queues(shards)} - {topology.WATCHER}
         self._started = False
         self._answering: dict[str, str] = {}
         """The request that is being answered, by queue."""
@@ -134,7 +137,14 @@ class Watcher:
                 await self._clock.sleep(HEARTBEAT)
 
     def _receive(self, delivery: Delivery) -> None:
-        """Requests about the history may take long, and nothing waits for them: a queue of their own."""
+        """Requests about the history may take long, and nothing waits for them: a queue of their own.
+
+        Nobody reads the queue that a request of an installation with more shards names.
+        """
+        message = delivery.envelope.message
+        if isinstance(message, REQUESTS) and message.queue not in self._queues:
+            delivery.bury(f"there is no queue {message.queue[:_LONGEST_NAME]!r} to answer to")
+            return
         of_history = isinstance(delivery.envelope.message, RecordsWanted)
         (self._history_requests if of_history else self._requests).put_nowait(delivery)
 

@@ -131,9 +131,11 @@ class Mirror(Generic[F]):
             revision = int(item["metadata"]["resourceVersion"])
             if kind != "BOOKMARK" and revision > self.revision:
                 fact = self._fact(item)
-                if kind == "DELETED":
+                if (
+                    kind == "DELETED" or fact is None
+                ):  # What makes no sense any more is in no snapshot, either.
                     self._drop(item["metadata"]["uid"], revision)
-                elif fact is not None:
+                else:
                     self._put(fact)
             self.revision = max(self.revision, revision)
         await asyncio.sleep(0)

@@ -145,12 +145,12 @@ def guarded(translate: Callable[[Object], Any], item: Object) -> Any:
     """Translate, or say which object it was that can't be.
 
     Raises:
-        UntranslatableError: something that must be there is not.
+        UntranslatableError: something that must be there is not, or is what nobody foresaw.
 
     """
     try:
         return translate(item)
-    except (KeyError, TypeError, ValueError, PermanentError) as error:
+    except Exception as error:  # Whatever it is, it concerns this object alone.
         metadata = item.get("metadata") or {}
         msg = f"{item.get('kind', 'object')} {metadata.get('name')}: {type(error).__name__}: {error}"
         raise UntranslatableError(msg) from error
