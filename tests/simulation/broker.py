@@ -112,7 +112,8 @@ class Broker:
         key = moment, kind
         if key in self._looked_for:
             return None
-        self._looked_for[key] = found = asyncio.get_running_loop().create_future()
+        found: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._looked_for[key] = found
         try:
             async with asyncio.timeout(patience):
                 return await found

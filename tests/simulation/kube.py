@@ -94,7 +94,8 @@ class ApiWeather:
         """Catch the next request of that kind on its way; None if none comes in so many seconds."""
         if kind in self._ambushes:
             return None
-        self._ambushes[kind] = ambush = asyncio.get_running_loop().create_future()
+        ambush: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+        self._ambushes[kind] = ambush
         try:
             async with asyncio.timeout(patience):
                 return await ambush
