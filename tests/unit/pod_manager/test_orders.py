@@ -39,7 +39,8 @@ def in_store(*messages: Message, settled: str = "") -> dict[str, str]:
 
 async def _obey(store: Store, messages: tuple[Message, ...]) -> None:
     process = Process("pod-manager", "pod-manager-1")
-    clock, api = ProcessClock(process), SimulatedKube(store, ApiWeather(Random(1)), process)
+    weather = ApiWeather(Random(1))  # noqa: S311 - it is to be repeated
+    clock, api = ProcessClock(process), SimulatedKube(store, weather, process)
     writer = Writer(clock)
     jobs = Jobs(api, clock, writer, Pods(api, clock, writer, JobSubmission()), Logs(api, clock, None, 0))
     orders = Orders(api, clock, writer, jobs, Stream("pod-manager", "1", lambda *_: None), 0)
