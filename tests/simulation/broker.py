@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from math import inf
 from random import Random
 
@@ -25,6 +26,15 @@ SLOWEST = 3.0
 """Seconds that one way takes at most."""
 IN_FLIGHT = 10.0
 """Seconds that a message of a connection that was lost may still be on its way."""
+
+
+class Moment(Enum):
+    """In the life of a message."""
+
+    SENT = auto()
+    """It is on its way to the broker."""
+    RECEIVED = auto()
+    """It was handed to its consumer."""
 
 
 @dataclass
@@ -80,6 +90,7 @@ class Broker:
         self._places = 0
         self._tags = 0
         self._held: list[tuple[SimulatedBus, str, Envelope, int]] = []
+        self._looked_for: dict[tuple[Moment, type], asyncio.Future[Process]] = {}
 
     @asynccontextmanager
     async def connect(self, process: Process) -> AsyncIterator["SimulatedBus"]:
@@ -96,14 +107,41 @@ class Broker:
         finally:
             self.drop(bus)
 
-    def drop(self, bus: "SimulatedBus", *, notice: float = 0.0) -> None:
-        """End the connection: what it had not acknowledged goes back. It notices after so many seconds."""
+    async def next(self, moment: Moment, kind: type, patience: float) -> Process | None:
+        """Whose moment with a message of that kind it is now; None if it does not come in so many seconds."""
+        key = moment, kind
+        if key in self._looked_for:
+            return None
+        found: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._looked_for[key] = found
+        try:
+            async with asyncio.timeout(patience):
+                return await found
+        except TimeoutError:
+            return None
+        finally:
+            self._looked_for.pop(key, None)
+
+    def comes(self, moment: Moment, envelope: Envelope, process: Process) -> None:
+        """Tell who looks for it."""
+        found = self._looked_for.get((moment, type(envelope.message)))
+        if found and not found.done():
+            found.set_result(process)
+
+    def drop(self, bus: "SimulatedBus", *, notice: float = 0.0, straggle: float = 0.0) -> None:
+        """End the connection: what it had not acknowledged goes back. It notices after so many seconds.
+
+        What it has sent and is still on its way comes so much later, if at all.
+        """
         if bus not in self.connections:
             return
         self.connections.remove(bus)
         loop, random = asyncio.get_running_loop(), self.weather.random
         # What it has sent may still be on its way, and arrive behind what a successor sends.
         bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1), IN_FLIGHT))
+        if straggle:
+            bus.cutoff = loop.time() + straggle + SLOWEST
+            bus.straggle(straggle)
         for queue in self.queues.values():
             if bus in queue.consumers:
                 active = queue.consumers[0] is bus
@@ -216,6 +254,7 @@ class SimulatedBus:
         self.stalled = ""
         self._receive: Receive | None = None
         self._arrivals: dict[str, float] = {}
+        self._on_the_way: dict[int, tuple[asyncio.TimerHandle, str, Envelope]] = {}
         self._deliveries = 0.0
         self._sent = 0
         self._unconfirmed: dict[int, None] = {}
@@ -230,7 +269,21 @@ class SimulatedBus:
         loop = asyncio.get_running_loop()
         earliest = self._arrivals.get(queue, 0.0)
         self._arrivals[queue] = at = max(earliest + 1e-6, loop.time() + self.broker.weather.delay())
-        loop.call_at(at, self.broker.arrive, self, queue, envelope, self._sent)
+        arrival = loop.call_at(at, self._arrives, self._sent)
+        self._on_the_way[self._sent] = arrival, queue, envelope
+        self.broker.comes(Moment.SENT, envelope, self.process)
+
+    def straggle(self, seconds: float) -> None:
+        """Let what is on its way need so much longer."""
+        loop = asyncio.get_running_loop()
+        for number, (arrival, queue, envelope) in self._on_the_way.items():
+            arrival.cancel()
+            later = loop.call_at(arrival.when() + seconds, self._arrives, number)
+            self._on_the_way[number] = later, queue, envelope
+
+    def _arrives(self, number: int) -> None:
+        _, queue, envelope = self._on_the_way.pop(number)
+        self.broker.arrive(self, queue, envelope, number)
 
     def when_sent(self, done: Callable[[], None]) -> None:
         """Call `done` once everything sent up to now is confirmed."""
@@ -276,6 +329,7 @@ class SimulatedBus:
         def receive() -> None:
             if self._receive and not self.broken.done():
                 self._receive(delivery)
+                self.broker.comes(Moment.RECEIVED, delivery.envelope, self.process)
 
         self.process.when_awake(receive)
 

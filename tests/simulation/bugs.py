@@ -69,6 +69,10 @@ def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done:
     self._inbox.put_nowait((envelope, nothing))
 
 
+async def _never_settled(*_: object) -> bool:
+    return False
+
+
 _WRITE = orders.Orders._write
 
 
@@ -77,7 +81,7 @@ async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> N
     if isinstance(order, Admit) and not settle and job:
         admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
         with suppress(pods.PodProblem):
-            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}})
+            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, self._clock.now())
     await _WRITE(self, order, settle=settle)
 
 
@@ -98,6 +102,14 @@ async def _unknown_is_failure(self: writes.Writer, request: Any, what: str, trie
         return await _DEFINITE(self, request, what, tries or 1)
     except UnreachableError as error:
         raise RefusedError(500, "Unknown", str(error)) from error
+
+
+def _nothing_expected(_: object) -> status.Patch:
+    return []
+
+
+def _always_sure(*_: object) -> bool:
+    return True
 
 
 def _put_anything(self: view.View[Any], fact: Any, *, listed: bool = False) -> bool:
@@ -178,6 +190,11 @@ BUGS: dict[str, Bug] = {
     "acknowledged before the effect": _instead(orders.Orders, "receive", _acknowledged_at_once),
     "the pod is created before the admission is written": _instead(orders.Orders, "_write", _pod_before_cas),
     "a group's orders are written side by side": _instead(orders.Orders, "_enqueue", _side_by_side),
+    "a settled order does not end the orders behind it": _instead(
+        orders.Orders, "_is_settled", _never_settled
+    ),
+    "a predecessor's admission is not confirmed": _instead(status, "_expect_no_pod_yet", _nothing_expected),
+    "an admission is believed however old": _instead(pods.Pods, "is_sure", _always_sure),
     "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
     "stale facts are believed": _instead(view.View, "put", _put_anything),
     "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),

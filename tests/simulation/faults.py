@@ -8,17 +8,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from tests.simulation.broker import SLOWEST, Broker
+from tests.simulation.broker import IN_FLIGHT, SLOWEST, Broker, Moment
 from tests.simulation.installation import Installation, Post
-from tests.simulation.kube import ApiWeather
+from tests.simulation.kube import LAG, ApiWeather
+from tests.simulation.process import Process
 from tests.simulation.store import Store
 
+from shared.messages import Admit, Fence
 from shared.topology import POD_MANAGER
 
 UNTIL = 60.0
 """Seconds from the beginning after which no fault begins any more."""
 FINE = 0.01
 """The latency when all is well, in seconds."""
+PATIENCE = 30.0
+"""Seconds that a fault waits for its moment, at most."""
 HEARTBEATS = 20.0
 """Seconds after which the broker gives a silent client up, at the earliest."""
 
@@ -54,10 +58,12 @@ class Adversary:
             self._cut_unnoticed, self._restart_broker,
             self._wipe_broker, self._purge, self._block, self._api_down, self._expire,
             self._flaky_api, self._flaky_api, self._slow_api, self._lagging_watches, self._duplicates,
-            self._kill_while_it_writes, self._kill_while_it_writes, self._losses,
+            self._kill_while_it_writes, self._losses,
+            self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
+            self._one_watch_lags, self._expire_unseen,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
-        chosen = random.sample(faults, random.randint(1, 6))
+        chosen = random.sample(faults, random.randint(1, 8))
         aimed = random.choice(("", "phjobs", "pods"))
         running: list[asyncio.Task[None]] = []
         while True:
@@ -75,14 +81,15 @@ class Adversary:
         await asyncio.sleep(SLOWEST)
         self._note("no more faults")
 
-    async def _something_happens(self, plural: str) -> None:
+    async def _something_happens(self, plural: str, *, at_once: bool = False) -> None:
         """Wait for a change: most of what can go wrong goes wrong right after one."""
         try:
             async with asyncio.timeout(10):
                 await self._store.changed(plural)
         except TimeoutError:
             return
-        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 0.2))))
+        if not at_once:
+            await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 0.2))))
 
     # --- processes ---
 
@@ -102,6 +109,55 @@ class Adversary:
         await ended.wait()
         self._installation.cut(post)
         await self._start_again(post)
+
+    # --- right at the moment ---
+
+    async def _strike_a_writer(self) -> None:
+        """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
+        random, status = self._random, ("patch", "phjobs")
+        kind = random.choice((status, status, ("create", "pods"), ("delete", "pods")))
+        held = await self._api.hold(kind, PATIENCE)
+        if held is None:
+            return
+        struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
+        if kind[0] == "create":
+            await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
+        elif random.random() < 0.5:
+            await asyncio.sleep(random.choice((random.uniform(0, 0.1), random.uniform(0, 15))))
+        else:
+            for _ in range(random.randint(1, 6)):
+                await self._something_happens("phjobs", at_once=True)
+        self._note(f"what {held.process.identity} has written arrives")
+        held.let_go()
+        await struck
+
+    async def _strike_at_an_order(self) -> None:
+        """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""
+        moment = self._random.choice((Moment.SENT, Moment.RECEIVED))
+        process = await self._broker.next(moment, self._random.choice((Admit, Admit, Fence)), PATIENCE)
+        if process:
+            random = self._random
+            await asyncio.sleep(random.choice((0, 0, random.uniform(0, 0.01), random.uniform(0, 0.2))))
+            await self._strike(process, f"which has just {moment.name.lower()} an order")
+
+    async def _strike(self, process: Process, when: str) -> None:
+        """Kill it, cut it off, or stop it."""
+        random, post = self._random, self._installation.post_of(process)
+        if post is None or post in self._busy:
+            return
+        straggle = random.choice((0, random.uniform(0, IN_FLIGHT)))
+        match random.choice(("kill", "kill", "cut", "stop")):
+            case "kill":
+                self._busy.add(post)
+                self._note(f"kill -9 {post} {when}")
+                self._installation.kill(post, straggle=straggle)
+                await self._start_again(post)
+            case "cut":
+                self._note(f"cut {post} from the broker {when}")
+                self._installation.cut(post, notice=random.uniform(0, 0.2), straggle=straggle)
+            case _:
+                self._busy.add(post)
+                await self._stop_for(post, random.choice((random.uniform(0.5, 6), random.uniform(15, 50))))
 
     async def _kill_while_it_writes(self) -> None:
         """Kill a pod-manager while it writes: that is done later, when nobody expects it."""
@@ -125,14 +181,16 @@ class Adversary:
         self._busy.discard(post)
 
     async def _stop(self) -> None:
-        await self._stop_for(self._random.uniform(0.5, 6))
+        await self._stop_one(self._random.uniform(0.5, 6))
 
     async def _stop_long(self) -> None:
-        await self._stop_for(self._random.uniform(15, 50))
+        await self._stop_one(self._random.uniform(15, 50))
 
-    async def _stop_for(self, seconds: float) -> None:
-        if (post := self._victim()) is None:
-            return
+    async def _stop_one(self, seconds: float) -> None:
+        if post := self._victim():
+            await self._stop_for(post, seconds)
+
+    async def _stop_for(self, post: Post, seconds: float) -> None:
         self._note(f"kill -STOP {post} for {seconds:.1f} s")
         self._installation.processes[post].stop()
         patience = HEARTBEATS + self._random.uniform(0, 10)
@@ -230,6 +288,16 @@ class Adversary:
         await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 2))))
         self._store.compacted = self._store.revision
 
+    async def _expire_unseen(self) -> None:
+        """Let a pod come and go while the watches are behind, and nobody know it any more."""
+        self._api.behind |= dict.fromkeys(("phjobs", "pods"), self._random.uniform(1, 8))
+        await asyncio.sleep(self._random.uniform(0, 10))
+        if await self._store.removed("pods", 20):
+            self._note("watches cut, etcd compacted, right after a pod was gone")
+            self._api.cut()
+            self._store.compacted = self._store.revision
+        self._api.behind.clear()
+
     async def _flaky_api(self) -> None:
         api, random = self._api, self._random
         self._note("API server flaky")
@@ -251,4 +319,14 @@ class Adversary:
         self._note("watches lag")
         self._api.lag = self._random.uniform(0.5, 6)
         await asyncio.sleep(self._random.uniform(2, 15))
-        self._api.lag = 0.1
+        self._api.lag = LAG
+
+    async def _one_watch_lags(self) -> None:
+        """Let one kind be told later than the others; and maybe answers about it get lost."""
+        plural, seconds = self._random.choice(("phjobs", "pods", "pods")), self._random.uniform(1, 10)
+        self._note(f"the watch of {plural} is {seconds:.1f} s behind")
+        self._api.behind[plural] = seconds
+        self._api.lost = self._random.choice((0, 0.3))
+        await asyncio.sleep(self._random.uniform(5, 20))
+        self._api.lost = 0
+        self._api.behind.pop(plural, None)

@@ -61,22 +61,26 @@ class Installation:
         self.processes[post] = process
         self._run(post, process)
 
-    def kill(self, post: Post) -> None:
-        """SIGKILL."""
+    def post_of(self, process: Process) -> Post | None:
+        """Whose post it is; None if it is there no more."""
+        return next((post for post, there in self.processes.items() if there is process), None)
+
+    def kill(self, post: Post, straggle: float = 0.0) -> None:
+        """SIGKILL; what it has sent last may come so much later."""
         process = self.processes[post]
         process.kill()
-        self.cut(post)
+        self.cut(post, straggle=straggle)
 
     def terminate(self, post: Post, ended: Callable[[], None]) -> None:
         """SIGTERM."""
         self.processes[post].terminate(ended)
 
-    def cut(self, post: Post, notice: float = 0.0) -> None:
+    def cut(self, post: Post, notice: float = 0.0, straggle: float = 0.0) -> None:
         """Cut the process's connection to the broker."""
         process = self.processes[post]
         for connection in list(self._broker.connections):
             if connection.process is process:
-                self._broker.drop(connection, notice=notice)
+                self._broker.drop(connection, notice=notice, straggle=straggle)
 
     def _run(self, post: Post, process: Process) -> None:
         clock = ProcessClock(process)

@@ -41,6 +41,7 @@ def violations(history: list[Event], scenario: Scenario) -> Iterator[str]:
     yield from promises.against_state_diagram(history)
     yield from promises.against_one_pod_a_job(history)
     yield from against_the_fence(history)
+    yield from against_pods(history)
     for group in scenario.groups:
         quotas = {"user_quota": group.user_quota, "group_quota": group.group_quota}
         yield from promises.over_quota(history, group.name, **quotas)
@@ -74,6 +75,13 @@ def against_the_fence(history: list[Event]) -> Iterator[str]:
             yield f"{event.name} was admitted by session {session}, after session {of_shard[-1]} had begun"
         elif session not in of_shard:
             of_shard.append(session)
+
+
+def against_pods(history: list[Event]) -> Iterator[str]:
+    """No job fails because somebody deleted its pod: here nobody does, but our services for a reason."""
+    for event in history:
+        if event.kind == "PhJob" and event.object["status"]["reason"] == "PodDeleted":
+            yield f"{event.name} failed, for its pod was deleted: {event.object['status'].get('message')}"
 
 
 def unfinished(store: Store) -> list[str]:
@@ -166,6 +174,10 @@ def _not_done(pod_manager: PodManager, store: Store) -> Iterator[str]:
     for job in jobs._known.jobs:
         if job.uid not in standing:
             yield f"pod-manager holds job {job.name}"
+    pods = {pod["metadata"]["uid"] for pod in store.all("pods")}
+    for pod in jobs._known.pods:
+        if pod.uid not in pods:
+            yield f"pod-manager holds pod {pod.name}"
     for uid in jobs._known._wishes:
         yield f"pod-manager holds a wish for {uid}"
 

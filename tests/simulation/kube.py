@@ -17,6 +17,8 @@ from shared.errors import RefusedError, UnreachableError
 from shared.kube import Listing, Object, Resource
 
 T = TypeVar("T")
+Kind = tuple[str, str]
+"""Of a request: its verb and the plural of what it is about."""
 
 TIMEOUT = 30.0
 """Seconds after which a request without an answer is given up, as in `shared.kube`."""
@@ -27,8 +29,24 @@ SLOWEST = 10.0
 LATEST_CREATION = 2.5
 """The same of a creation. As the time that a pod has to start is shorter here than in production, so is this
 (ARCHITECTURE.md, Known limit)."""
+LAG = 0.1
+"""Seconds that a watch is behind when all is well, at most."""
 WATCH_SECONDS = 300.0
 BOOKMARK_SECONDS = 10.0
+
+
+class Held:
+    """A write on its way, which is done when it is let go, whatever has become of its sender."""
+
+    def __init__(self, process: Process, arrive: Callable[[], None]) -> None:
+        self.process = process
+        self._arrive: Callable[[], None] | None = arrive
+
+    def let_go(self) -> None:
+        """Let it be done now, if it is not yet."""
+        arrive, self._arrive = self._arrive, None
+        if arrive:
+            arrive()
 
 
 @dataclass
@@ -46,8 +64,10 @@ class ApiWeather:
     """As `lost`, but it is done long after its sender has given it up."""
     error: float = 0.0
     """It is answered with an error of the server's, and done or not."""
-    lag: float = 0.1
+    lag: float = LAG
     """Seconds that a watch may be behind."""
+    behind: dict[str, float] = field(default_factory=dict)
+    """The same of one kind's watches alone, by plural."""
     breaks: float = 0.0
     """A watch breaks instead of going on."""
     down: bool = False
@@ -55,6 +75,7 @@ class ApiWeather:
     """When each request that is not answered yet was made."""
     generation: int = 0
     """Counts up when every connection is lost."""
+    _ambushes: dict[Kind, asyncio.Future[Held]] = field(default_factory=dict)
 
     def cut(self) -> None:
         """Let every connection be lost."""
@@ -68,6 +89,28 @@ class ApiWeather:
     def happens(self, probability: float) -> bool:
         """Whether something of that probability happens now."""
         return probability > 0 and self.random.random() < probability
+
+    async def hold(self, kind: Kind, patience: float) -> Held | None:
+        """Catch the next request of that kind on its way; None if none comes in so many seconds."""
+        if kind in self._ambushes:
+            return None
+        ambush: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+        self._ambushes[kind] = ambush
+        try:
+            async with asyncio.timeout(patience):
+                return await ambush
+        except TimeoutError:
+            return None
+        finally:
+            self._ambushes.pop(kind, None)
+
+    def caught(self, kind: Kind, held: Held) -> bool:
+        """Whether somebody holds a request of that kind, and this is it now."""
+        ambush = self._ambushes.pop(kind, None)
+        if ambush is None or ambush.done():
+            return False
+        ambush.set_result(held)
+        return True
 
 
 class SimulatedKube:
@@ -110,7 +153,8 @@ class SimulatedKube:
                 except TimeoutError:
                     pass
             now = self._store.revision
-            await asyncio.sleep(weather.random.uniform(0, weather.lag))
+            behind = weather.behind.get(resource.plural, 0.0)
+            await asyncio.sleep(behind or weather.random.uniform(0, weather.lag))
             await self._process.awake()
             if weather.generation != generation or weather.happens(weather.breaks):
                 raise UnreachableError("the API server does not answer: the watch broke")
@@ -129,14 +173,18 @@ class SimulatedKube:
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create it and return it as the server has it."""
-        return await self._request(lambda: self._store.create(resource.plural, body), LATEST_CREATION)
+        return await self._request(
+            lambda: self._store.create(resource.plural, body), ("create", resource.plural), LATEST_CREATION
+        )
 
     async def patch(
         self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
     ) -> Object:
         """Apply a JSON Patch."""
         assert subresource == "status"
-        return await self._request(lambda: self._store.patch(resource.plural, name, operations))
+        return await self._request(
+            lambda: self._store.patch(resource.plural, name, operations), ("patch", resource.plural)
+        )
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
         """Write the whole object, at the resourceVersion it carries."""
@@ -147,24 +195,25 @@ class SimulatedKube:
     ) -> None:
         """Delete the object of that uid, if it still is at the revision; else do nothing."""
         await self._request(
-            lambda: self._store.delete(resource.plural, name, uid=uid, revision=revision, force=force)
+            lambda: self._store.delete(resource.plural, name, uid=uid, revision=revision, force=force),
+            ("delete", resource.plural),
         )
 
     def _listing(self, resource: Resource) -> tuple[Sequence[Object], int]:
         items = [item for item in self._store.all(resource.plural) if _selects(resource, item)]
         return items, self._store.revision
 
-    async def _request(self, work: Callable[[], T], latest: float = LATEST) -> T:
+    async def _request(self, work: Callable[[], T], kind: Kind = ("get", ""), latest: float = LATEST) -> T:
         """Send it on its way, and wait for what comes back."""
         await self._process.awake()
         this = object()
         self._weather.under_way[this] = asyncio.get_running_loop().time()
         try:
-            return await self._answered(work, latest)
+            return await self._answered(work, kind, latest)
         finally:
             del self._weather.under_way[this]
 
-    async def _answered(self, work: Callable[[], T], latest: float) -> T:
+    async def _answered(self, work: Callable[[], T], kind: Kind, latest: float) -> T:
         weather, loop = self._weather, asyncio.get_running_loop()
         if weather.down or weather.happens(weather.unreached):
             await asyncio.sleep(weather.delay())
@@ -196,8 +245,13 @@ class SimulatedKube:
             whole = weather.generation == generation
             _settle(answer, done if whole else UnreachableError("the connection was reset"))
 
-        in_time = weather.random.choice((weather.random.uniform(0, 1), weather.random.uniform(0, latest)))
-        loop.call_later(in_time if late else weather.delay(), arrive)
+        held = Held(self._process, arrive)
+        if weather.caught(kind, held):
+            lost = True
+            loop.call_later(latest, held.let_go)
+        else:
+            in_time = weather.random.choice((weather.random.uniform(0, 1), weather.random.uniform(0, latest)))
+            loop.call_later(in_time if late else weather.delay(), arrive)
         if lost:
             await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
             await self._process.awake()

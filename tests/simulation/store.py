@@ -66,6 +66,17 @@ class Store:
         event = self._changed[plural]
         await event.wait()
 
+    async def removed(self, plural: str, patience: float) -> bool:
+        """Whether something of the kind ceased to be in the next so many seconds; at once, when it does."""
+        seen = len(self.of[plural])
+        try:
+            async with asyncio.timeout(patience):
+                while not any(change.gone for change in self.of[plural][seen:]):
+                    await self.changed(plural)
+        except TimeoutError:
+            return False
+        return True
+
     def create(self, plural: str, body: Object) -> Object:
         """Create it; 409 if the name is taken."""
         name = body["metadata"]["name"]

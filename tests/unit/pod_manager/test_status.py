@@ -59,6 +59,23 @@ def test_settling_changes_nothing_but_the_fence_and_keeps_the_place() -> None:
     assert written(status.settle(order, "p!1")) == {"fence": "p!1", "revision": 7}
 
 
+def test_a_confirmed_admission_voids_what_was_decided_on_its_having_no_pod() -> None:
+    """Else a requeue that comes late would let a job run again while the pod of this admission runs."""
+    job = a_job(phase=Phase.PREPARING, fence="s#1", preparing_time=START)
+    requeue = transit(job, Event.POD_GONE)
+    confirmed = written(status.confirm(job))
+    assert confirmed == {"preparingTime": "2026-01-01T00:00:01Z"}
+    assert compared(requeue)["/status/preparingTime"] == "2026-01-01T00:00:00Z"
+    assert compared(status.confirm(job)) == compared(requeue)
+
+
+def test_what_a_pod_itself_says_is_written_whoever_confirmed_its_admission() -> None:
+    """It is so, whenever it is written."""
+    job = a_job(phase=Phase.PREPARING, fence="s#1", preparing_time=START)
+    running = transit(job, Event.POD_RUNNING, a_pod(job))
+    assert "/status/preparingTime" not in compared(running)
+
+
 def test_times_are_the_containers_own() -> None:
     """contract.md, Lifecycle: also when the job was never seen Running."""
     job = a_job(phase=Phase.PREPARING)

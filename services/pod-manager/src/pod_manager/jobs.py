@@ -97,9 +97,9 @@ class Jobs:
             case _:
                 self._pods.catalog.fact(fact, listed=listed)
 
-    def admitted(self, job: Object) -> None:
-        """A job's admission was written: its pod is next."""
-        if uid := self._known.admitted(job):
+    def admitted(self, job: Object, at: datetime) -> None:
+        """A job's admission was written at that time: its pod is next."""
+        if uid := self._known.confirmed(job, at):
             self._lanes.touch(uid)
 
     def refused(self, uid: str) -> None:
@@ -264,17 +264,35 @@ class Jobs:
         return found is not None and found["metadata"]["uid"] == uid
 
     async def _create_pod(self, job: JobSeen) -> bool:
-        phjob = self._known.take_admitted(job)
-        if phjob is None:
-            phjob = await self._writer.definite(lambda: self._kube.get(PHJOBS, job.name), "get phjob")
-            if phjob is None or phjob["metadata"]["uid"] != job.uid or job_seen(phjob).phase != job.phase:
-                return self._learn(job, phjob)
+        confirmation = self._known.confirmation(job)
+        if confirmation is None or not self._pods.is_sure(confirmation[1]):
+            return await self._confirm(job)
+        phjob, at = confirmation
         try:
-            pod = await self._pods.create(phjob)
+            pod = await self._pods.create(phjob, at)
         except PodProblem as problem:
             return await self._transit(job, Transit(problem.event, str(problem)), None)
         if pod is not None:
             self._known.pod(pod_seen(pod))
+        return True
+
+    async def _confirm(self, job: JobSeen) -> bool:
+        """Write an admission anew that a predecessor wrote, or we wrote long ago; whether that is news.
+
+        What the predecessor may have written of a job without a pod is void then, however late it comes:
+        else the job could be requeued, and run again, while the pod that we create runs. And if it was us
+        who slept meanwhile, the job may be a successor's by now.
+        """
+        now, patch = self._clock.now(), status.confirm(job)
+        try:
+            answer = await self._writer.definite(
+                lambda: self._kube.patch(PHJOBS, job.name, patch, subresource="status"), "confirm"
+            )
+        except RefusedError as error:
+            metrics.refused("confirm")
+            _log.info("write_refused", job=job.name, uid=job.uid, what="confirm", why=str(error))
+            return await self._look(job)
+        self._known.confirmed(answer, now)
         return True
 
     async def _delete(

@@ -5,6 +5,7 @@ It is fed with facts and with the answers to pod-manager's own writes, and puts 
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pod_manager.plan import Log, Situation, Wish, wish_is_pointless
 from shared.kube import Object
@@ -24,7 +25,7 @@ class Known:
         self._pod_of: dict[str, str] = {}
         self._had_pod: dict[str, str] = {}
         self._wishes: dict[str, Wish] = {}
-        self._admitted: dict[str, Object] = {}
+        self._confirmed: dict[str, tuple[Object, datetime]] = {}
 
     def begin(self, revisions: dict[str, int]) -> None:
         """Forget all but the answers to our own writes that are newer; a snapshot starts."""
@@ -63,6 +64,7 @@ class Known:
             self._pod_of[seen.job_uid] = seen.uid
         if news:
             self._had_pod[seen.job_uid] = seen.fence
+            self._confirmed.pop(seen.job_uid, None)
         return news
 
     def pod_gone(self, gone: PodGone) -> bool:
@@ -83,18 +85,18 @@ class Known:
         if self._nodes.drop(gone.uid, gone.resource_version):
             self._lost.discard(gone.name)
 
-    def admitted(self, job: Object) -> str | None:
-        """A job's admission was written, and this is the whole job; its uid, if that is news."""
+    def confirmed(self, job: Object, at: datetime) -> str | None:
+        """We wrote a job's admission at that time, and this is the whole job; its uid, if that is news."""
         seen = job_seen(job)
         if not self.job(seen):
             return None
-        self._admitted[seen.uid] = job
+        self._confirmed[seen.uid] = job, at
         return seen.uid
 
-    def take_admitted(self, job: JobSeen) -> Object | None:
-        """The whole job as it was admitted, if that was here: it is needed only once."""
-        whole = self._admitted.pop(job.uid, None)
-        return whole if whole and whole["status"]["fence"] == job.fence else None
+    def confirmation(self, job: JobSeen) -> tuple[Object, datetime] | None:
+        """The whole job as we have written its admission, and when; None if somebody else did."""
+        found = self._confirmed.get(job.uid)
+        return found if found and found[0]["status"]["fence"] == job.fence else None
 
     def wish(self, uid: str, wish: Wish | None) -> None:
         """The janitor wants something of the job; None: not any more."""
@@ -128,6 +130,6 @@ class Known:
     def forget(self, uid: str) -> None:
         """Nothing is left to be known of the job."""
         self.jobs.forget(uid)
-        self._admitted.pop(uid, None)
+        self._confirmed.pop(uid, None)
         self._had_pod.pop(uid, None)
         self._wishes.pop(uid, None)

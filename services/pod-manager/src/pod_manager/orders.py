@@ -130,19 +130,52 @@ class Orders:
             order, settle, done = waiting.popleft()
             failure = ""
             try:
-                await self._write(order, settle=settle)
-            except RefusedError as error:
-                metrics.refused(type(order).__name__)
-                _log.info("order_too_late", order=type(order).__name__, why=str(error))
+                if not await self._obey(order, settle=settle):
+                    self._disobey(group)
             except Exception as error:  # Of this order alone: those behind it have their turn.
                 self._failed(error)
                 failure = f"{type(error).__name__}: {error}"
             finally:
-                self._under_way -= 1
-                if not self._under_way:
-                    self._idle.set()
+                self._one_less()
             done(failure)
         self._waiting.pop(group, None)
+
+    async def _obey(self, order: Message, *, settle: bool) -> bool:
+        """Write it, unless it comes too late; whether our session goes on."""
+        try:
+            await self._write(order, settle=settle)
+        except RefusedError as error:
+            metrics.refused(type(order).__name__)
+            _log.info("order_too_late", order=type(order).__name__, why=str(error))
+            return settle or not isinstance(order, Admit) or not await self._is_settled(order)
+        return True
+
+    async def _is_settled(self, order: Admit) -> bool:
+        """Whether the order was refused because somebody has settled it: our session is over."""
+        found = await self._writer.definite(lambda: self._kube.get(PHJOBS, order.name), "get phjob")
+        if found is None or found["metadata"]["uid"] != order.uid:
+            return False
+        return found["status"]["fence"] not in (order.fence, order.token)
+
+    def _disobey(self, group: str) -> None:
+        """Write no more of the group's orders: a successor may not have settled the next ones yet.
+
+        Else they would come before the one that it has settled already.
+        """
+        self._session = None
+        waiting = self._waiting[group]
+        for entry in [entry for entry in waiting if not entry[1]]:
+            order, _, done = entry
+            waiting.remove(entry)
+            metrics.ignored(type(order).__name__, "settled")
+            self._one_less()
+            done()
+        self.want_fence()
+
+    def _one_less(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     async def _write(self, order: Message, *, settle: bool) -> None:
         now = self._clock.now()
@@ -154,7 +187,7 @@ class Orders:
                 _log.info("admission_settled", job=order.name, uid=order.uid)
             case Admit():
                 job = await self._patch(order.name, status.admit(order, now), "admit")
-                self._jobs.admitted(job)
+                self._jobs.admitted(job, now)
                 metrics.transition(order.group, Phase.PREPARING, Reason.ADMITTED)
                 metrics.waited(
                     order.group, now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])

@@ -4,6 +4,8 @@ What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`
 """
 
 import asyncio
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -35,6 +37,10 @@ class PodProblem(PermanentError):  # noqa: N818 - it is an event of the job
         self.event = event
 
 
+class _UnsureError(PermanentError):
+    """The admission was written too long ago to create a pod for it."""
+
+
 class Pods:
     """Makes pods of jobs, with the catalog as it is then."""
 
@@ -52,8 +58,17 @@ class Pods:
         """Return when no creation is under way."""
         await self._idle.wait()
 
-    async def create(self, phjob: Object) -> Object | None:
-        """The job's pod, new or found; None: nothing is certain, look again.
+    def is_sure(self, at: datetime) -> bool:
+        """Whether nobody can have given up an admission yet that was written at that time.
+
+        A process that was stopped learns of it by the clock alone. A request that is sent in time is done
+        or given up by the API server before a successor requeues the job.
+        """
+        limit = timedelta(seconds=self._settings.preparing_timeout_seconds) / 4
+        return self._clock.now() - at < limit
+
+    async def create(self, phjob: Object, at: datetime) -> Object | None:
+        """The pod, new or found, of a job that was admitted then; None: nothing is certain, look again.
 
         Raises:
             PodProblem: it can't be created, now or ever.
@@ -62,18 +77,23 @@ class Pods:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await self._create(phjob)
+            return await self._create(phjob, at)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    async def _create(self, phjob: Object) -> Object | None:
+    async def _create(self, phjob: Object, at: datetime) -> Object | None:
+        def request() -> Awaitable[Object]:
+            if not self.is_sure(at):
+                raise _UnsureError
+            return self._kube.create(PODS, manifest)
+
         try:
             manifest = await self._manifest(phjob)
-            pod = await self._writer.definite(
-                lambda: self._kube.create(PODS, manifest), "create pod", tries=SERVER_ERROR_TRIES
-            )
+            pod = await self._writer.definite(request, "create pod", tries=SERVER_ERROR_TRIES)
+        except _UnsureError:
+            return None
         except UnbuildableError as error:
             raise PodProblem(Event.POD_INVALID, str(error)) from error
         except RefusedError as error:

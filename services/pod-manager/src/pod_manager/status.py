@@ -5,7 +5,7 @@ to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pod_manager.plan import Transit
@@ -54,6 +54,13 @@ def settle(order: Admit, token: str) -> Patch:
     ]
 
 
+def confirm(job: JobSeen) -> Patch:
+    """That the job is Preparing still: what was decided before on its having no pod is void."""
+    written = job.preparing_time
+    later = {"preparingTime": _rfc3339(written + timedelta(seconds=1))} if written else {}
+    return [*_expect(job.uid, job.phase, job.fence), *_expect_no_pod_yet(job), *_set(**later)]
+
+
 def reclaimed(job: JobSeen) -> Patch:
     """Nothing is left of a finished job but its record."""
     return [*_expect(job.uid, job.phase, job.fence), *_set(reclaimed=True)]
@@ -85,6 +92,8 @@ def transit(
     expect = _expect(job.uid, job.phase, job.fence)
     if generation is not None:
         expect.append({"op": "test", "path": "/metadata/generation", "value": generation})
+    if pod is None and job.phase is Phase.PREPARING:
+        expect += _expect_no_pod_yet(job)
     node = pod.node if pod else job.node
     message = (change.message or "").format(why=step.why, node=node, pod=job.name)
     if change.reason is Reason.REQUEUED:
@@ -186,6 +195,13 @@ def _expect(uid: str, phase: Phase, fence: str) -> Patch:
         {"op": "test", "path": "/status/phase", "value": phase},
         {"op": "test", "path": "/status/fence", "value": fence},
     ]
+
+
+def _expect_no_pod_yet(job: JobSeen) -> Patch:
+    """Nobody has confirmed the admission since, to create its pod (`confirm`)."""
+    if job.preparing_time is None:
+        return []
+    return [{"op": "test", "path": "/status/preparingTime", "value": _rfc3339(job.preparing_time)}]
 
 
 def _set(**fields: Any) -> Patch:
