@@ -47,7 +47,7 @@ async def _obey(store: Store, messages: tuple[Message, ...]) -> None:
     acknowledged: list[int] = []
     for number, message in enumerate(messages):
         envelope = Envelope("scheduler", SESSION, number, message)
-        orders.receive(envelope, lambda number=number: acknowledged.append(number))
+        orders.receive(envelope, lambda _="", number=number: acknowledged.append(number))
     with suppress(TimeoutError):
         async with asyncio.timeout(60):
             await orders.run()
