@@ -3,11 +3,13 @@
 import asyncio
 
 from pod_manager.archive import Archive
+from pod_manager.events import Events
 from pod_manager.handlers import Handlers
 from pod_manager.jobs import PHJOBS, Jobs
 from pod_manager.logs import Logs
 from pod_manager.orders import Orders
 from pod_manager.pods import Pods
+from pod_manager.reports import Reports
 from pod_manager.settings import PodManagerSettings
 from pod_manager.writes import Writer
 from shared import kube, runtime, topology
@@ -32,9 +34,11 @@ def main() -> None:
             stream = Stream(topology.POD_MANAGER, service.identity, bus.send)
             pods = Pods(api, clock, writer, file.job_submission)
             logs = Logs(api, clock, archive, file.log_archive.max_bytes)
-            jobs = Jobs(api, clock, writer, pods, logs)
+            events = Events(api, clock, settings.namespace)
+            jobs = Jobs(api, clock, writer, pods, logs, events)
             orders = Orders(api, clock, writer, jobs, stream, settings.shard)
-            handlers = Handlers(jobs, orders, stream, settings.shard)
+            reports = Reports(api, writer)
+            handlers = Handlers(jobs, orders, reports, stream, settings.shard)
             queue = topology.queue_of(topology.POD_MANAGER, settings.shard)
             consumer = Consumer(bus, queue, service.identity, clock, handlers)
             try:
@@ -44,6 +48,8 @@ def main() -> None:
             finally:
                 await orders.close()
                 await jobs.close()
+                await reports.close()
+                await events.close()
 
     runtime.main(topology.POD_MANAGER, settings, role)
 

@@ -1,7 +1,7 @@
-"""Every write to a PhJob's status, as a JSON Patch that tests what it was decided on.
+"""Every write to a status, as a JSON Patch that tests what it was decided on.
 
-Pure. Each patch is a compare-and-swap: it names the job's uid, phase and fence, so it does nothing
-to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.md, The fence).
+Pure. Each patch to a PhJob's is a compare-and-swap: it names the job's uid, phase and fence, so it does
+nothing to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.md, The fence).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pod_manager.plan import Transit
 from shared.lifecycle import Event, Transition, requeue
-from shared.messages import Admit, Explain, JobSeen, PodSeen
+from shared.messages import Admit, Explain, JobSeen, PodSeen, ReportGroup
 from shared.phjob import Phase, Reason
 from shared.resources import Amounts, render
 
@@ -101,6 +101,23 @@ def transit(
     elif change.phase is Phase.RUNNING and job.start_time is None:
         fields.setdefault("startTime", _rfc3339(now))
     return [*expect, *_set(**fields)]
+
+
+def report(told: ReportGroup) -> Patch:
+    """How a group stands, in place of what was said before."""
+    said = {
+        "pending": told.pending,
+        "preparing": told.preparing,
+        "running": told.running,
+        "used": rendered(told.used),
+        "limit": rendered(told.limit),
+        "head": told.head,
+        "message": told.message[: _LONGEST["message"]],
+    }
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": told.uid},
+        {"op": "add", "path": "/status", "value": {key: value for key, value in said.items() if value != ""}},
+    ]
 
 
 def log_stored(job: JobSeen, url: str) -> Patch:

@@ -16,7 +16,10 @@ def main() -> None:
     async def role(service: runtime.Service, bus: RabbitBus) -> None:
         queue = topology.queue_of(topology.SCHEDULER, settings.shard)
         consumer: Consumer
-        handlers = Handlers(settings.shard, clock, bus.send, lambda why: consumer.ask(why))  # noqa: PLW0108 - made below
+        handlers = Handlers(
+            settings.shard, settings.shards, clock, bus.send,
+            lambda why: consumer.ask(why),  # noqa: PLW0108 - made below
+        )  # fmt: skip
         consumer = Consumer(bus, queue, service.identity, clock, handlers)
         await service.follow(consumer)
 

@@ -6,7 +6,7 @@ returned. Only a complete snapshot makes it act (`start`); before, it just liste
 """
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,6 +49,12 @@ class Admission:
         self.session = session
         self.catalog = Catalog()
         self.catalog_revision = 0
+        self.group_names: dict[str, str] = {}
+        """Of each label value of a PhGroup's, the group's name."""
+        self.phases: dict[str, Counter[Phase]] = {}
+        """How many jobs of each group are in which phase, by its label value."""
+        self.touched: set[str] = set()
+        """The label values of groups in which something has changed, until somebody takes note."""
         self.groups: dict[str, GroupQueue] = {}
         self.jobs: dict[str, Job] = {}
         self.doubtful: set[str] = set()
@@ -79,7 +85,9 @@ class Admission:
         group = label_value(seen.group)
         if seen.phase.final:
             return self.job_gone(seen.uid, seen.group, now)
+        known = self.jobs.get(seen.uid)
         job = self.jobs.setdefault(seen.uid, Job(seen))
+        self._count(group, known.seen.phase if known else None, seen.phase)
         was_admitted = job.seen is not seen and job.seen.phase.admitted
         job.seen = seen
         if seen.phase.admitted:
@@ -95,8 +103,10 @@ class Admission:
     def job_gone(self, uid: str, group: str, now: datetime) -> list[Order]:
         """A job is finished or deleted: it waits no more, and holds only what its pods hold."""
         self.doubtful.discard(uid)
-        if self.jobs.pop(uid, None) is None:
+        job = self.jobs.pop(uid, None)
+        if job is None:
             return []
+        self._count(label_value(group), job.seen.phase, None)
         queue = self._group(label_value(group))
         queue.remove(uid)
         queue.release(uid)
@@ -131,6 +141,7 @@ class Admission:
     def group_seen(self, seen: GroupSeen, now: datetime) -> list[Order]:
         """A group is new or has changed: its quota, and who may use what."""
         self.catalog.put_group(seen)
+        self.group_names[label_value(seen.group)] = seen.group
         return self._group_changed(seen.group, now)
 
     def group_gone(self, group: str, name: str, now: datetime) -> list[Order]:
@@ -203,6 +214,14 @@ class Admission:
             queue = self.groups[label] = GroupQueue()
         return queue
 
+    def _count(self, label: str, before: Phase | None, after: Phase | None) -> None:
+        """A job of the group has gone from one phase to another; None: it is not there."""
+        phases = self.phases.setdefault(label, Counter())
+        if before:
+            phases[before] -= 1
+        if after:
+            phases[after] += 1
+
     def _came_true(self, job: Job, *, was_admitted: bool) -> None:
         """The job is seen Preparing or Running."""
         expected = job.reservation and job.reservation.token == job.seen.fence
@@ -261,6 +280,7 @@ class Admission:
 
     def _decide(self, label: str, now: datetime) -> list[Order]:
         """Let the group's queue decide."""
+        self.touched.add(label)
         if not self._started:
             return []
         queue = self._group(label)
