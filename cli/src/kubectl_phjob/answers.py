@@ -120,8 +120,12 @@ def _may_go(look: Look, job: JobSeen) -> Answer:
     waited = look.now - (job.requeue_after or job.created)
     if waited > UNUSUAL and not job.requeued:
         step = "look again in a moment; if it still waits, ask an operator whether the services are at work"
-        return _answer(job, Cause.NOT_ADMITTED, "there is room for it, but it has not been admitted", step)
-    return _answer(job, Cause.NEXT, "there is room for it: it goes now", "nothing: it starts in a moment")
+        return _answer(
+            job, Cause.NOT_ADMITTED, "the quotas have room for it, but it has not been admitted", step
+        )
+    return _answer(
+        job, Cause.NEXT, "the quotas have room for it: it goes now", "nothing: it starts in a moment"
+    )
 
 
 def _short(look: Look, job: JobSeen, reason: Reason, numbers: str) -> Answer:

@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,9 @@ from shared.kube import Object, Resource
 from shared.messages import JobSeen
 from shared.phjob import GROUP, VERSION, Phase
 from shared.projection import job_seen
+
+LAST_WORDS = 5.0
+"""Seconds that the log of a job that has ended may go on."""
 
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Until it ends; exit code 1 if it fails.")]
 Follow = Annotated[bool, typer.Option("--follow", help="The same, and show its log meanwhile.")]
@@ -116,9 +120,11 @@ async def _submit(
 async def _until_end(session: Session, job: JobSeen, *, follow: bool, quiet: bool) -> JobSeen:
     """The job as it ended; meanwhile its phases, or its log, are shown."""
     if follow:
-        job = await _until(session, job, lambda seen: seen.phase is Phase.RUNNING or seen.phase.final)
-        if job.phase is Phase.RUNNING or job.start_time:
-            await _show_log(session, job, follow=job.phase is Phase.RUNNING)
+        job = await _until(session, job, _has_run)
+        if job.phase is Phase.RUNNING:
+            job = await _follow(session, job)
+        elif job.start_time:
+            await _show_log(session, job)
     ended = await _until(session, job, lambda seen: seen.phase.final)
     if not quiet:
         said = ": ".join(filter(None, (ended.reason, ended.message)))
@@ -126,10 +132,12 @@ async def _until_end(session: Session, job: JobSeen, *, follow: bool, quiet: boo
     return ended
 
 
-async def _until(session: Session, job: JobSeen, done: Callable[[JobSeen], bool]) -> JobSeen:
-    """Watch the job until it is so."""
+async def _until(
+    session: Session, job: JobSeen, done: Callable[[JobSeen], bool], *, quiet: bool = False
+) -> JobSeen:
+    """Watch the job until it is so; unless `quiet`, show meanwhile how it is."""
     one = Resource("phjobs", GROUP, VERSION, field_selector=f"metadata.name={job.name}")
-    with session.screen.progress(_says(job)) as status:
+    with nullcontext() if quiet else session.screen.progress(_says(job)) as status:
         revision = 0
         while True:
             listing = await session.kube.list(one, job_seen)
@@ -179,8 +187,32 @@ async def logs(
     """A job's log: from its pod while that stands, else from the log archive."""
     job = job_seen(await reading.job(session.kube, name))
     if follow and attempt is None:
-        job = await _until(session, job, lambda seen: seen.phase is Phase.RUNNING or seen.phase.final)
-    await _show_log(session, job, attempt=attempt, follow=follow and job.phase is Phase.RUNNING)
+        job = await _until(session, job, _has_run)
+        if job.phase is Phase.RUNNING:
+            await _follow(session, job)
+            return
+    await _show_log(session, job, attempt=attempt)
+
+
+def _has_run(job: JobSeen) -> bool:
+    return job.phase is Phase.RUNNING or job.phase.final
+
+
+async def _follow(session: Session, job: JobSeen) -> JobSeen:
+    """Show the log of a job that runs until it has ended; the job as it ended.
+
+    A log has an end only where its node says so: one that is silent must not keep the user.
+    """
+    reading_log = asyncio.create_task(_show_log(session, job, follow=True))
+    try:
+        ended = await _until(session, job, lambda seen: seen.phase.final, quiet=True)
+        await asyncio.wait([reading_log], timeout=LAST_WORDS)
+        if reading_log.done():
+            reading_log.result()
+    finally:
+        reading_log.cancel()
+        await asyncio.gather(reading_log, return_exceptions=True)
+    return ended
 
 
 async def _show_log(

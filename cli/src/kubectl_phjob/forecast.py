@@ -9,7 +9,7 @@ notebooks that start later, nobody can know.
 import heapq
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
@@ -21,6 +21,7 @@ WORK = 50_000
 """Jobs admitted in all trials together, about: what an answer within a second allows."""
 
 _SHORTEST = timedelta(seconds=1)
+_SOME_TIME = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +106,29 @@ def forecast(situation: Situation, wanted: Collection[str]) -> Mapping[str, Esti
     for trial in range(trials):
         for uid, start in _play(situation, wanted, trial).items():
             starts[uid].append(start)
-    return {uid: _estimate(situation, sorted(found), trials) for uid, found in starts.items()}
+    found = {uid: _estimate(situation, sorted(times), trials) for uid, times in starts.items()}
+    missing = [uid for uid, estimate in found.items() if not estimate.p50]
+    if missing:
+        # If every job came to an end, would it start then?
+        ends = _play(replace(situation, run_times=RunTimes([_SOME_TIME])), missing, 0)
+        for uid in missing:
+            found[uid] = replace(found[uid], unknown=_why_unknown(situation, starts=uid in ends))
+    return found
 
 
 def _estimate(situation: Situation, starts: list[datetime], trials: int) -> Estimate:
     p50, p90 = _quantile(starts, trials, 50), _quantile(starts, trials, 90)
-    if p90 == situation.now:
+    if len(situation.run_times) or p90 == situation.now:
         return Estimate(p50, p90)
-    if not len(situation.run_times):
-        return Estimate(None, p90, "no job of this group has ended lately, so nobody knows how long they run")
-    if p50:
-        return Estimate(p50, p90)
+    return Estimate(None, p90)  # By deadlines alone: it is the latest, and no more.
+
+
+def _why_unknown(situation: Situation, *, starts: bool) -> str:
+    if starts:
+        return "no job of this group has ended lately, so nobody knows how long they run"
     if any(not holder.ends for holder in situation.holders):
-        return Estimate(None, None, "notebooks hold what it needs, and nobody knows when they end")
-    return Estimate(None, None, "what it needs does not become free by itself")
+        return "notebooks hold what it needs, and nobody knows when they end"
+    return "what it needs does not become free by itself"
 
 
 def _quantile(starts: list[datetime], trials: int, percent: int) -> datetime | None:
