@@ -6,6 +6,7 @@ A command gets a `Session`: the API server, the screen, and who asks. What it do
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -92,6 +93,7 @@ def command(name: str, **more: Any) -> Callable[[Run], Run]:
 
 def perform(run: Callable[[Session], Awaitable[Exit | None]], choice: Choice) -> int:
     """Run it to its end, and say in one line what went wrong, if something did; the exit code."""
+    logging.getLogger().addHandler(logging.NullHandler())  # What libraries have to say is said below.
     try:
         return asyncio.run(_connected(run, choice)) or Exit.OK
     except BrokenPipeError:  # `| head` has read enough.
