@@ -16,9 +16,9 @@ from hashlib import blake2b
 from scheduler.queue import GroupQueue, Waiting
 from shared.resources import Amounts
 
-MOST_TRIALS, FEWEST_TRIALS = 200, 5
-WORK = 50_000
-"""Jobs admitted in all trials together, about: what an answer within a second allows."""
+MOST_TRIALS, FEWEST_TRIALS = 200, 4
+WORK = 20_000
+"""Jobs admitted in all trials together, about: what an answer at once allows."""
 
 _SHORTEST = timedelta(seconds=1)
 _SOME_TIME = timedelta(hours=1)

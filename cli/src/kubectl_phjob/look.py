@@ -172,15 +172,25 @@ class Look:
         return (job.start_time or self.now) + longest if longest else None
 
     def _situation(self) -> Situation:
+        """For the forecast, in which only what a quota limits decides."""
+        limited = {*self.queue.user_quota, *self.queue.group_quota}
+
+        def counted(amounts: Amounts) -> Amounts:
+            return {name: amount for name, amount in amounts.items() if name in limited}
+
         holders = [
             Holder(
-                held.uid, (self.queue.ledger.held(held.uid) or ("", {}))[0], held.amounts,
+                held.uid, (self.queue.ledger.held(held.uid) or ("", {}))[0], counted(held.amounts),
                 held.since, held.latest, not held.notebook,
             )
             for held in self.held()
         ]  # fmt: skip
         entries = [
-            Entry(self._waiting(job), self.rests(job), self.deadline(job))
+            Entry(
+                Waiting(job.uid, label_value(job.user), counted(self.request(job)), in_order(job)),
+                self.rests(job),
+                self.deadline(job),
+            )
             for job in self.line
             if job.uid not in self.going
         ]
@@ -192,10 +202,6 @@ class Look:
             [entry for entry in entries if not self.queue.impossible(entry.waiting.request)],
             run_times(self.facts.jobs),
         )
-
-    def _waiting(self, job: JobSeen) -> Waiting:
-        known = self.queue.jobs.get(job.uid)
-        return known or Waiting(job.uid, label_value(job.user), self.request(job), in_order(job))
 
 
 def in_order(job: JobSeen) -> tuple[datetime, int, str]:

@@ -104,3 +104,11 @@ def test_what_has_not_changed_is_not_told_again() -> None:
     reports.watch([PHUSERS], at(30))
     assert list(reports.tell(at(31), lambda label: report(mind, label))) == []
     assert reports.due() is None
+
+
+def test_a_group_that_is_new_is_told_of_though_it_has_no_job() -> None:
+    """It reads zero from its first second on."""
+    mind = a_mind()
+    mind.touched.clear()
+    mind.group_seen(a_group("new"), START)
+    assert mind.touched == {label_value("new")}

@@ -308,6 +308,7 @@ class Admission:
     def _group_changed(self, group: str, now: datetime) -> list[Order]:
         seen = self.catalog.groups.get(group)
         label = label_value(group)
+        self.touched.add(label)
         if seen:
             self._group(label).set_quota(seen.user_quota, seen.group_quota)
         else:
