@@ -1,7 +1,7 @@
 # The targets that people and CI call. What they do is in dev/ (the local stack) and tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check docs pictures
+.PHONY: help up down demo test check docs pictures simulate
 
 # An option counts only if it is given on this command line: a KUBECONFIG that the shell has exported,
 # maybe from `make up`, doesn't mean a cluster of one's own.
@@ -22,6 +22,7 @@ help:
 	@echo 'make demo    show what PhJob does, on a stack of its own that is gone afterwards'
 	@echo 'make test    run all tests'
 	@echo 'make check   run the linters and type checks'
+	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
 	@echo 'make pictures  draw the dashboards of a run into docs/pictures'
 	@echo
@@ -59,3 +60,8 @@ docs:
 
 pictures:
 	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py
+
+SEEDS ?= 2000
+FIRST ?= 1
+simulate:
+	$(run) python -m tests.simulation $(FIRST) $(SEEDS)

@@ -16,8 +16,12 @@ from dev.stack import Stack
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks, and end in order also when told to by a signal: the stacks must not stay."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Name the marks, and end in order also when told to by a signal: the stacks must not stay.
+
+    SIGINT, too, where a shell has let it be ignored: what is started here would inherit that.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     config.addinivalue_line("markers", "real_node: needs Linux and root; runs real containers")
 
 

@@ -60,11 +60,18 @@ def against_one_pod_a_job(events: Iterable[Event]) -> list[str]:
             live[job].add(event.uid)
         if len(live[job]) > 1:
             wrong.append(f"{event.name} had {len(live[job])} live pods at r{event.revision}")
-        if event.phase in {"Running", *FINISHED} and event.uid not in started[job]:
+        if _ran(event) and event.uid not in started[job]:
             started[job].add(event.uid)
             if len(started[job]) > 1:
                 wrong.append(f"{event.name} started again at r{event.revision}")
     return wrong
+
+
+def _ran(pod: Event) -> bool:
+    """Whether the command was started: a pod may also fail before, when its node does not take it."""
+    containers = pod.object.get("status", {}).get("containerStatuses", ())
+    states = [container.get("state", {}) for container in containers]
+    return pod.phase in {"Running", "Succeeded"} or any({"running", "terminated"} & set(s) for s in states)
 
 
 def entered_preparing(events: Iterable[Event], group: str) -> list[str]:

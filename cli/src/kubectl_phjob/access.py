@@ -52,10 +52,6 @@ class Choice:
 class UserKube(HttpKube):
     """The API, as a user at a terminal asks it."""
 
-    def __init__(self, server: Server, namespace: str) -> None:
-        super().__init__(server, namespace)
-        self.namespace = namespace
-
     async def whoami(self) -> str:
         """The user's name, by the API server's own word."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}

@@ -78,6 +78,15 @@ class Bus(Protocol):
         ...
 
 
+class Connection(Bus, Protocol):
+    """A bus as long as it lasts."""
+
+    @property
+    def broken(self) -> asyncio.Future[None]:
+        """Fails when the connection has; never done before."""
+        ...
+
+
 class _RabbitDelivery:
     """A delivery of RabbitMQ."""
 

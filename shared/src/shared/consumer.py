@@ -17,8 +17,13 @@ from shared.clock import Clock
 from shared.messages import Heartbeat, Message, SnapshotBegin
 from shared.session import Envelope, Follower, Verdict
 
-ASK_AGAIN = timedelta(seconds=10)
-"""How long an answer to a request for a snapshot may take to begin or go on."""
+ASK_AGAIN = timedelta(seconds=5)
+"""How long an answer to a request for a snapshot may take to begin or go on, with nothing said of it.
+
+Each time in a row that there was none, twice as long as before: where answers are slow, none would ever
+be in time else.
+"""
+MOST_DOUBLINGS = 3
 
 LONGEST_SLEEP = timedelta(seconds=30)
 """Between two looks at the clock: a machine that was suspended may have overslept."""
@@ -70,6 +75,7 @@ class Consumer:
         self._follower = Follower(identity)
         self._active = False
         self._ask_again: datetime | None = None
+        self._unanswered = 0
         self._wake = asyncio.Event()
         self._planned: datetime | None = None
 
@@ -89,6 +95,7 @@ class Consumer:
             self._wake.clear()
             now = self._clock.now()
             if self._ask_again and now >= self._ask_again:
+                self._unanswered = min(self._unanswered + 1, MOST_DOUBLINGS)
                 self._ask("no answer")
             due = self._handler.due() if self._follower.whole else None
             if due and now >= due:
@@ -148,18 +155,21 @@ class Consumer:
         message = envelope.message
         if isinstance(message, Heartbeat) and message.sent:
             metrics.heartbeat(self._queue, message.sent)
+            if self._ask_again and message.answering == self._follower.request:
+                self._be_patient()
         if verdict is Verdict.ASK:
+            self._unanswered = 0
             self._ask("gap")
         elif verdict is Verdict.BEGIN and isinstance(message, SnapshotBegin):
-            self._ask_again = self._clock.now() + ASK_AGAIN
+            self._be_patient()
             self._handler.begin(message)
         elif verdict is Verdict.END:
-            self._ask_again = None
+            self._ask_again, self._unanswered = None, 0
             self._handler.end()
             _log.info("snapshot_complete", request=self._follower.request)
         elif verdict is Verdict.APPLY and message is not None:
             if self._follower.in_snapshot and self._ask_again:
-                self._ask_again = self._clock.now() + ASK_AGAIN
+                self._be_patient()
             self._handler.fact(message, listed=self._follower.in_snapshot)
 
     def ask(self, why: str) -> None:
@@ -170,7 +180,10 @@ class Consumer:
     def _ask(self, why: str) -> None:
         self._active = True
         request = self._follower.ask()
-        self._ask_again = self._clock.now() + ASK_AGAIN
+        self._be_patient()
         metrics.session_asked(why)
         _log.info("session_asked", why=why, request=request)
         self._handler.ask(request)
+
+    def _be_patient(self) -> None:
+        self._ask_again = self._clock.now() + ASK_AGAIN * 2**self._unanswered

@@ -31,6 +31,8 @@ WATCH_SILENCE = 120
 """Seconds without a line, bookmarks included, after which a watch counts as broken."""
 LOG_SILENCE = 10
 """Seconds without a piece of a log that was asked for, after which it counts as unreadable."""
+CLOSING = 0.25
+"""Seconds that connections over TLS need to close (aiohttp, Graceful Shutdown)."""
 PAGE = 500
 """Objects in one page of a LIST."""
 
@@ -66,6 +68,9 @@ class Listing(Generic[T]):
 
 class Kube(Protocol):
     """The port to the API server; every method can raise `UnreachableError`."""
+
+    namespace: str
+    """Where everything is that has a namespace."""
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Every object, consistent as of now, each as `project` makes it."""
@@ -156,7 +161,7 @@ class HttpKube:
 
     def __init__(self, server: Server, namespace: str) -> None:
         self.server = server
-        self._namespace = namespace
+        self.namespace = namespace
         self._session = server.session
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
@@ -277,7 +282,7 @@ class HttpKube:
         return {key: value for key, value in selectors.items() if value}
 
     def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
-        return self.server.url + resource.path(self._namespace, name, subresource)
+        return self.server.url + resource.path(self.namespace, name, subresource)
 
     async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
@@ -363,10 +368,12 @@ async def connect(
         msg = f"KUBECONFIG {kubeconfig or '(not set; no service account either)'}: {error}"
         raise SettingsError(msg) from error
     configuration.connection_pool_maxsize = 128
-    async with client.ApiClient(configuration=configuration) as api:
+    try:
+        async with client.ApiClient(configuration=configuration) as api:
 
-        async def sign(headers: dict[str, str]) -> None:
-            await api.update_params_for_auth(headers, [], ["BearerToken"])
+            async def sign(headers: dict[str, str]) -> None:
+                await api.update_params_for_auth(headers, [], ["BearerToken"])
 
-        yield HttpKube(Server(configuration.host or "", api.rest_client.pool_manager, sign), namespace)
-        await asyncio.sleep(0)
+            yield HttpKube(Server(configuration.host or "", api.rest_client.pool_manager, sign), namespace)
+    finally:
+        await asyncio.sleep(CLOSING)

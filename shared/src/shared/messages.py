@@ -65,6 +65,8 @@ class JobSeen(Fact):
     """What was admitted, as `shared.resources.Amounts`."""
     node: str = ""
     log_url: str = ""
+    pod: str = ""
+    """Its pod's name; empty if there never was one, or none when it ended."""
 
 
 class JobGone(Fact):
@@ -353,6 +355,8 @@ class Heartbeat(Message):
 
     sent: datetime | None = None
     """When it was sent, by its sender's clock; by the watcher's alone."""
+    answering: str = ""
+    """The reader's request for a snapshot that is being answered: it may take its time."""
 
 
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it

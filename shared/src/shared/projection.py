@@ -64,6 +64,7 @@ _JOB_STATUS = {
     "startTime": "start_time",
     "finishTime": "finish_time",
     "nodeName": "node",
+    "podName": "pod",
     "logURL": "log_url",
 }
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import structlog
@@ -22,7 +23,7 @@ from shared.consumer import Consumer
 from shared.errors import RetryableError, SettingsError
 from shared.settings import ServiceSettings
 
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 """Seconds between two tries to reach what is not reachable, at most."""
 
 _log = structlog.get_logger()
@@ -32,10 +33,16 @@ class Service:
     """What a running service has of its process: its name, its readiness, its way out."""
 
     def __init__(self, name: str) -> None:
-        self.identity = f"{name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = name
         """Unique for each process."""
+        self.connections = 0
         self.health = health.Health()
         self.stopping = asyncio.Event()
+
+    @property
+    def identity(self) -> str:
+        """Unique for each connection to RabbitMQ: whatever is named after it, no later one names again."""
+        return f"{self.name}.{self.connections}"
 
     async def follow(self, consumer: Consumer, failing: Callable[[], str] = lambda: "") -> None:
         """Run the consumer; the service is ready when it is, and nothing else is `failing`."""
@@ -56,8 +63,10 @@ class Service:
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
-Role = Callable[[Service, bus.RabbitBus], Awaitable[None]]
+Role = Callable[[Service, bus.Bus], Awaitable[None]]
 """A service's work on one connection to RabbitMQ, until it is cancelled or fails."""
+Connect = Callable[[], AbstractAsyncContextManager[bus.Connection]]
+"""Makes a new connection to RabbitMQ."""
 
 
 def main(name: str, settings: ServiceSettings, role: Role) -> None:
@@ -83,13 +92,18 @@ def read(settings: Callable[[], T]) -> T:
 
 
 async def _main(name: str, settings: ServiceSettings, role: Role) -> None:
-    service = Service(name)
+    service = Service(f"{name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
+    url, declare = str(settings.amqp_url), settings.amqp_declare
+
+    def connect() -> AbstractAsyncContextManager[bus.Connection]:
+        return bus.connect(url, service.name, settings.shards, declare=declare)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stopping.set)
-    _log.info("starting", identity=service.identity)
+    _log.info("starting", name=service.name)
     async with health.serve(service.health, settings.http_host, settings.http_port):
-        work = asyncio.create_task(_restart(service, settings, role))
+        work = asyncio.create_task(keep_running(service, connect, role))
         stop = asyncio.create_task(service.stopping.wait())
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
         service.health.waiting_for = lambda: "its end"
@@ -102,12 +116,18 @@ async def _main(name: str, settings: ServiceSettings, role: Role) -> None:
     _log.info("stopped")
 
 
-async def _restart(service: Service, settings: ServiceSettings, role: Role) -> None:
+async def keep_running(service: Service, connect: Connect, role: Role) -> None:
+    """Run the role on one connection after the other, until cancelled.
+
+    Raises:
+        SettingsError: it will never run with these settings.
+
+    """
     attempt = 0
     while True:
         started = asyncio.get_running_loop().time()
         try:
-            await _run_once(service, settings, role)
+            await _run_once(service, connect, role)
         except SettingsError:
             raise
         except Exception as failure:
@@ -129,16 +149,16 @@ def _first(error: Exception) -> Exception:
     return error
 
 
-async def _run_once(service: Service, settings: ServiceSettings, role: Role) -> None:
+async def _run_once(service: Service, connect: Connect, role: Role) -> None:
     """Run the role on a connection of its own, until either of the two fails."""
-    url, declare = str(settings.amqp_url), settings.amqp_declare
-    async with bus.connect(url, service.identity, settings.shards, declare=declare) as rabbit:
+    service.connections += 1
+    async with connect() as connection:
         metrics.broker_connected(True)  # noqa: FBT003
-        work = asyncio.ensure_future(role(service, rabbit))
+        work = asyncio.ensure_future(role(service, connection))
         try:
-            await asyncio.wait((work, rabbit.broken), return_when=asyncio.FIRST_COMPLETED)
-            if rabbit.broken.done():
-                rabbit.broken.result()
+            await asyncio.wait((work, connection.broken), return_when=asyncio.FIRST_COMPLETED)
+            if connection.broken.done():
+                connection.broken.result()
             await work
         finally:
             work.cancel()

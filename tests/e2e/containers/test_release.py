@@ -113,5 +113,6 @@ def test_a_job_runs_through_the_charts_containers(
     eventually(
         lambda: release.get("phjob", "job")["status"]["phase"] == "Succeeded",
         "the job succeeds",
+        within=240,
         instead=said,
     )

@@ -143,7 +143,7 @@ def test_a_job_in_backoff_is_skipped_and_blocks_nobody() -> None:
     mind = a_mind(sent_back)
     assert names(mind.job_seen(a_job("next", instance_type="gpu-1"), START)) == ["next"]
     assert mind.due() == at(30)
-    mind.job_gone("uid-next", "phusers", at(1))
+    mind.job_gone("uid-next", "phusers", at(1), has_pod=False)
     assert names(mind.tick(at(29))) == []
     assert names(mind.tick(at(30))) == ["sent-back"]
 

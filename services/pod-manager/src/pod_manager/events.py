@@ -93,10 +93,9 @@ def again(trouble: Trouble, before: Object, now: datetime) -> list[dict[str, Any
 class Events:
     """Writes events beside the work."""
 
-    def __init__(self, kube: Kube, clock: Clock, namespace: str) -> None:
+    def __init__(self, kube: Kube, clock: Clock) -> None:
         self._kube = kube
         self._clock = clock
-        self._namespace = namespace
         self._waiting: dict[str, Trouble] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._lanes = Lanes(self._write, self._failed)
@@ -133,7 +132,7 @@ class Events:
         """Create it, or count it up where it is; once, for nobody waits for it."""
         now = self._clock.now()
         try:
-            await self._kube.create(EVENTS, event(trouble, self._namespace, now))
+            await self._kube.create(EVENTS, event(trouble, self._kube.namespace, now))
         except RefusedError as error:
             if error.status != 409:
                 raise

@@ -130,6 +130,10 @@ class Jobs:
         for uid in self._logs.take():
             self._lanes.touch(uid)
 
+    async def no_creation_under_way(self) -> None:
+        """Return when every pod whose creation has begun is there, or never will be."""
+        await self._pods.idle()
+
     async def close(self) -> None:
         """Break off what is under way."""
         await self._lanes.close()
@@ -198,7 +202,9 @@ class Jobs:
         if pod is None and relies_on_absence(step) and job.phase is not Phase.PENDING:
             found = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
             if found is not None and owner(found).get("uid") == job.uid:
-                return self._known.pod(pod_seen(found))
+                self._known.pod(pod_seen(found))
+                return True
+            return self._known.pod_of(job.uid) is not None
         return False
 
     async def _transit(self, job: JobSeen, step: Transit, pod: PodSeen | None) -> bool:

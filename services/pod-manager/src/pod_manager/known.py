@@ -35,9 +35,9 @@ class Known:
         self._pod_of = {pod.job_uid: pod.uid for pod in self.pods}
         self._had_pod = {pod.job_uid: pod.fence for pod in self.pods}
 
-    def everything(self) -> set[str]:
+    def everything(self) -> list[str]:
         """The uid of every job of which anything is known."""
-        return {*(job.uid for job in self.jobs), *self._pod_of, *self._wishes}
+        return list(dict.fromkeys((*(job.uid for job in self.jobs), *self._pod_of, *self._wishes)))
 
     def job(self, seen: JobSeen, *, listed: bool = False) -> bool:
         """A job is so; whether that is news."""

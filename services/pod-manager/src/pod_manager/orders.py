@@ -24,7 +24,7 @@ from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse,
 from shared.phjob import Phase, Reason
 from shared.session import Envelope, Stream
 
-FENCE_AGAIN = timedelta(seconds=10)
+FENCE_AGAIN = timedelta(seconds=5)
 """How long the scheduler may take to answer a `FenceWanted`."""
 
 _log = structlog.get_logger()
@@ -89,8 +89,12 @@ class Orders:
         await self._lanes.close()
 
     async def _fence(self, fence: Fence, number: int) -> None:
-        """Reach the fence: every older write has ended. Obey the new session from here on."""
+        """Reach the fence: every older write has ended. Obey the new session from here on.
+
+        So have the creations of pods: one of a job that was deleted meanwhile would be in no snapshot.
+        """
         await self._idle.wait()
+        await self._jobs.no_creation_under_way()
         self._session, self._expected = fence.session, number + 1
         self._fence_asked = None
         self.when_fenced(fence.session)

@@ -3,6 +3,8 @@
 What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`'.
 """
 
+import asyncio
+
 import structlog
 
 from pod_manager import catalog, grants
@@ -41,6 +43,13 @@ class Pods:
         self._writer = writer
         self._settings = settings
         self.catalog = catalog.CatalogObjects(kube)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when no creation is under way."""
+        await self._idle.wait()
 
     async def create(self, phjob: Object) -> Object | None:
         """The job's pod, new or found; None: nothing is certain, look again.
@@ -49,6 +58,16 @@ class Pods:
             PodProblem: it can't be created, now or ever.
 
         """
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await self._create(phjob)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _create(self, phjob: Object) -> Object | None:
         try:
             manifest = await self._manifest(phjob)
             pod = await self._writer.definite(

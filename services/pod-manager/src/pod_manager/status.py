@@ -97,7 +97,7 @@ def transit(
     if change.phase.final:
         fields.setdefault("finishTime", _rfc3339(now))
         if pod is None:
-            fields["reclaimed"] = True
+            fields |= _without_pod(job)
     elif change.phase is Phase.RUNNING and job.start_time is None:
         fields.setdefault("startTime", _rfc3339(now))
     return [*expect, *_set(**fields)]
@@ -146,13 +146,22 @@ def _requeued(job: JobSeen, message: str, now: datetime, *, pod_stands: bool) ->
         fields |= {
             "message": f"requeued {job.requeued} times, which is its limit: {message}",
             "finishTime": _rfc3339(now),
-            "reclaimed": not pod_stands,
+            **({} if pod_stands else _without_pod(job)),
         }
     else:
         fields["requeued"] = outcome.requeued
         if outcome.requeue_after:
             fields["requeueAfter"] = _rfc3339(outcome.requeue_after)
     return fields
+
+
+def _without_pod(job: JobSeen) -> dict[str, Any]:
+    """What to write of a job that ends and has no pod.
+
+    One that was admitted is shown once more without a pod, before it is seen no more: else the
+    scheduler, which may not know yet whether there is one, would have to wait for it.
+    """
+    return {"podName": ""} if job.phase.admitted else {"reclaimed": True}
 
 
 def _from_pod(pod: PodSeen, now: datetime, *, ended: bool) -> dict[str, Any]:

@@ -24,6 +24,19 @@ RESERVATION_LIMIT = timedelta(seconds=60)
 """How long an admission may stay unseen before the session is doubted (design.md, The fence)."""
 
 
+GHOST_LIMIT = timedelta(seconds=5)
+"""How long the pod of a job that is gone may stay unseen before the session is doubted."""
+
+
+class Ghost(NamedTuple):
+    """A job that is gone, of whose pod nothing is known yet: it may be there, or be about to."""
+
+    until: datetime
+    group: str
+    """The group's label value."""
+    admission: str
+
+
 class Reservation(NamedTuple):
     """An admission that was ordered and not yet seen."""
 
@@ -38,8 +51,20 @@ class Job:
     seen: JobSeen
     limits: Amounts = field(default_factory=dict)
     reservation: Reservation | None = None
-    ended: bool = False
-    """Its pod was seen to have ended: it holds nothing, though its phase says so later."""
+    met: str = ""
+    """The admission of which a pod was seen."""
+    ended: str = ""
+    """The admission whose pod was seen to have ended: it holds nothing, though its phase says so later."""
+
+    @property
+    def admission(self) -> str:
+        """The name (fence) of its latest admission."""
+        return self.reservation.token if self.reservation else self.seen.fence
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is admitted, as far as is known."""
+        return self.reservation is not None or self.seen.phase.admitted
 
 
 class Admission:
@@ -67,6 +92,7 @@ class Admission:
         self._explanations = Explanations()
         self._backoff: list[tuple[datetime, str]] = []
         self._reserved: deque[tuple[datetime, str, str]] = deque()
+        self._ghosts: dict[str, Ghost] = {}
         self._admissions = 0
         self._started = False
 
@@ -84,7 +110,7 @@ class Admission:
         """A job is new or has changed."""
         group = label_value(seen.group)
         if seen.phase.final:
-            return self.job_gone(seen.uid, seen.group, now)
+            return self.job_gone(seen.uid, seen.group, now, has_pod=bool(seen.pod))
         known = self.jobs.get(seen.uid)
         job = self.jobs.setdefault(seen.uid, Job(seen))
         self._count(group, known.seen.phase if known else None, seen.phase)
@@ -95,37 +121,49 @@ class Admission:
         elif job.reservation and seen.fence != job.reservation.fence:
             # Settled by another pod-manager, or admitted and sent back again: the order is spent.
             job.reservation = None
-        if was_admitted and not seen.phase.admitted:
-            job.ended = False
         self._account(job)
         return [*self._wait(seen.uid, now), *self._decide(group, now)]
 
-    def job_gone(self, uid: str, group: str, now: datetime) -> list[Order]:
-        """A job is finished or deleted: it waits no more, and holds only what its pods hold."""
+    def job_gone(self, uid: str, group: str, now: datetime, *, has_pod: bool = True) -> list[Order]:
+        """A job is finished or deleted: it waits no more, and holds only what its pods hold.
+
+        Jobs and pods are told by two watches: if it was admitted and may have a pod of which nothing was
+        seen yet (`has_pod`), it holds what it held until that is.
+        """
         self.doubtful.discard(uid)
         job = self.jobs.pop(uid, None)
         if job is None:
             return []
-        self._count(label_value(group), job.seen.phase, None)
-        queue = self._group(label_value(group))
+        label = label_value(group)
+        self._count(label, job.seen.phase, None)
+        queue = self._group(label)
         queue.remove(uid)
-        queue.release(uid)
-        return self._decide(label_value(group), now)
+        if has_pod and job.holds and job.met != job.admission:
+            self._ghosts[uid] = Ghost(now + GHOST_LIMIT, label, job.admission)
+        else:
+            queue.release(uid)
+        return self._decide(label, now)
 
     def pod_seen(self, seen: PodSeen, now: datetime) -> list[Order]:
         """A pod is new or has changed: its limits count until it is finished."""
         queue = self._group(seen.group)
         job = self.jobs.get(seen.job_uid)
+        if job and seen.fence == job.admission:
+            job.met = seen.fence
         if seen.phase.finished:
             queue.release(seen.uid)
             self._forget_pod(seen.uid)
             if job:
-                job.ended = True
+                job.ended = seen.fence
         else:
             queue.hold(seen.uid, seen.user, charge(seen.limits))
             if seen.job_uid:
                 self.job_of_pod[seen.uid] = seen.job_uid
                 self._pods_of.setdefault(seen.job_uid, set()).add(seen.uid)
+        ghost = self._ghosts.get(seen.job_uid)
+        if ghost and ghost.admission == seen.fence:
+            del self._ghosts[seen.job_uid]
+            queue.release(seen.job_uid)
         if job:
             self._account(job)
         return self._decide(seen.group, now)
@@ -166,6 +204,7 @@ class Admission:
             self._explanations.due(),
             self._backoff[0][0] if self._backoff else None,
             self._reserved[0][0] if self._reserved else None,
+            next((ghost.until for ghost in self._ghosts.values()), None),
         ]
         return min((time for time in times if time), default=None)
 
@@ -188,8 +227,8 @@ class Admission:
         return orders
 
     def overdue(self, now: datetime) -> list[str]:
-        """The jobs whose admission was ordered too long ago and never seen."""
-        late = []
+        """The jobs of whose admission or pod nothing was seen for too long."""
+        late = [uid for uid, ghost in self._ghosts.items() if ghost.until <= now]
         while self._reserved and self._reserved[0][0] <= now:
             entry = self._reserved.popleft()
             late += [uid for _, uid in self._unseen(entry)]
@@ -233,8 +272,7 @@ class Admission:
     def _account(self, job: Job) -> None:
         """Let the job hold its resources while it is admitted and its pod is not seen."""
         queue = self._group(label_value(job.seen.group))
-        holds = job.reservation is not None or job.seen.phase.admitted
-        if holds and job.seen.uid not in self._pods_of and not job.ended:
+        if job.holds and job.seen.uid not in self._pods_of and job.ended != job.admission:
             queue.remove(job.seen.uid)
             queue.hold(job.seen.uid, label_value(job.seen.user), charge(job.limits))
         else:
@@ -290,7 +328,6 @@ class Admission:
             seen = job.seen
             self._admissions += 1
             job.reservation = Reservation(f"{self.session}#{self._admissions}", seen.fence)
-            job.ended = False
             self._reserved.append((now + RESERVATION_LIMIT, seen.uid, job.reservation.token))
             orders.append(
                 Admit(

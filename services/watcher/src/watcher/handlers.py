@@ -100,6 +100,8 @@ class Watcher:
             for name, kind in KINDS.items()
         }
         self._started = False
+        self._answering: dict[str, str] = {}
+        """The request that is being answered, by queue."""
 
     def held(self) -> Mapping[str, Amounts]:
         """What the unfinished pods of each group hold, counted anew: by the group's name where it has one."""
@@ -128,7 +130,7 @@ class Watcher:
             tasks.create_task(self._answer_history())
             await self._bus.consume(topology.WATCHER, self._receive)
             while True:
-                self._publisher.beat(self._clock.now())
+                self._publisher.beat(self._clock.now(), self._answering)
                 await self._clock.sleep(HEARTBEAT)
 
     def _receive(self, delivery: Delivery) -> None:
@@ -160,12 +162,14 @@ class Watcher:
                 message = delivery.envelope.message
                 if isinstance(message, SnapshotWanted | CatalogWanted):
                     wanted[type(message), message.queue] = message
+            self._answering = {m.queue: m.request for m in wanted.values() if isinstance(m, SnapshotWanted)}
             for message in wanted.values():
                 if isinstance(message, SnapshotWanted):
                     await self._snapshot_until_told(message)
                 elif isinstance(message, CatalogWanted):
                     revisions = [await self._mirrors[kind].refresh() for kind in CATALOG]
                     self._publisher.catalog_listed(message.queue, message.request, min(revisions))
+            self._answering = {}
             for delivery in deliveries:
                 self._bus.when_sent(delivery.ack)
 

@@ -5,6 +5,7 @@ is what makes a predecessor's messages recognizable. Time decides only when a si
 given up, and it is measured from what this replica saw, on its own clock.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -17,9 +18,9 @@ from shared.kube import Kube, Object, Resource
 
 NAME = "phjob-watcher"
 LEASES = Resource("leases", group="coordination.k8s.io")
-DURATION = timedelta(seconds=6)
+DURATION = timedelta(seconds=5)
 """How long a holder that renews no more is believed to live."""
-RENEW = timedelta(seconds=2)
+RENEW = timedelta(seconds=1.5)
 """Between two renewals, and between two looks of a replica that waits."""
 
 _log = structlog.get_logger()
@@ -67,13 +68,15 @@ class Lease:
         while True:
             await self._clock.sleep(RENEW.total_seconds())
             try:
-                self._held = await self._write(self._held, self._identity)
+                # Whoever waits longer for an answer than the Lease lasts would tell on beside a successor.
+                async with asyncio.timeout((DURATION - RENEW).total_seconds()):
+                    self._held = await self._write(self._held, self._identity)
                 renewed = self._clock.now()
             except RefusedError as error:
                 msg = "another watcher took the Lease"
                 raise LeaseLostError(msg) from error
-            except UnreachableError as error:
-                if self._clock.now() - renewed > DURATION - RENEW:
+            except (UnreachableError, TimeoutError) as error:
+                if self._clock.now() - renewed >= DURATION - RENEW:
                     msg = f"the Lease could not be renewed: {error}"
                     raise LeaseLostError(msg) from error
 

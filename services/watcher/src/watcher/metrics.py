@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from shared.resources import Amounts, base_units
 
 _TOLD = Counter("phjob_watcher_facts", "Facts told, by kind", ["kind"])
-_RELISTED = Counter("phjob_watcher_relists", "Lists made because a watch expired", ["resource"])
+_EXPIRED = Counter("phjob_watcher_watches_expired", "Watches that missed changes", ["resource"])
 _SKIPPED = Counter("phjob_watcher_objects_skipped", "Objects that make no sense", ["resource"])
 _SNAPSHOTS = Counter("phjob_watcher_snapshots", "Snapshots told, by queue", ["queue"])
 
@@ -20,9 +20,9 @@ def told(kind: str) -> None:
     _TOLD.labels(kind).inc()
 
 
-def relisted(resource: str) -> None:
-    """A watch expired."""
-    _RELISTED.labels(resource).inc()
+def expired(resource: str) -> None:
+    """A watch missed changes."""
+    _EXPIRED.labels(resource).inc()
 
 
 def skipped(resource: str) -> None:
@@ -36,10 +36,10 @@ def snapshot(queue: str) -> None:
 
 
 class _Held(Collector):
-    """What the pods of each group hold, counted whenever it is scraped."""
+    """What the pods of each group hold, counted whenever it is scraped, while this replica leads."""
 
-    def __init__(self, held: Callable[[], Mapping[str, Amounts]]) -> None:
-        self._held = held
+    def __init__(self) -> None:
+        self.held: Callable[[], Mapping[str, Amounts]] = dict
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client."""
@@ -48,18 +48,21 @@ class _Held(Collector):
             "Limits of the unfinished pods of a group, counted by the watcher: cores, bytes, devices",
             labels=["group", "resource"],
         )
-        for group, amounts in self._held().items():
+        for group, amounts in self.held().items():
             for resource, amount in amounts.items():
                 family.add_metric([group, resource], base_units(resource, amount))
         yield family
 
 
+_HELD = _Held()
+REGISTRY.register(_HELD)
+
+
 @contextmanager
 def counting(held: Callable[[], Mapping[str, Amounts]]) -> Iterator[None]:
     """Tell what pods hold while this replica leads."""
-    collector = _Held(held)
-    REGISTRY.register(collector)
+    _HELD.held = held
     try:
         yield
     finally:
-        REGISTRY.unregister(collector)
+        _HELD.held = dict

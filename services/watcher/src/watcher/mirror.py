@@ -1,7 +1,7 @@
 """A mirror of one kind of object: LIST, then WATCH, and every change told once.
 
-It survives ended watches, expired revisions and an API server that is away, by listing again and
-telling the difference. Who is told is `publish`'s part.
+It survives ended watches and an API server that is away. When a revision has expired, something may have
+come and gone unseen, and the reign is over (`HistoryLostError`). Who is told is `publish`'s part.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from shared.clock import Clock
-from shared.errors import GoneError, UnreachableError
+from shared.errors import GoneError, RetryableError, UnreachableError
 from shared.kube import Kube, Listing, Object, Resource
 from shared.messages import Fact
 from watcher import metrics
@@ -24,6 +24,14 @@ LONGEST_PAUSE = 5.0
 """Seconds between two tries to reach the API server, at most."""
 
 _log = structlog.get_logger()
+
+
+class HistoryLostError(RetryableError):
+    """Nobody knows any more what happened meanwhile: whoever was told what was before has to start over.
+
+    To list again and tell the difference would not do: pod-manager knows of its own writes before the
+    watch tells them, and of an object that came and went unseen it would never hear the end.
+    """
 
 
 class Mirror(Generic[F]):
@@ -56,16 +64,21 @@ class Mirror(Generic[F]):
         self.revision = listing.revision
 
     async def follow(self) -> None:
-        """Watch and tell every change, for ever."""
+        """Watch and tell every change, for ever.
+
+        Raises:
+            HistoryLostError: changes were missed.
+
+        """
         failures = 0
         while True:
             try:
                 await self._watch()
                 self.unreachable, failures = "", 0
-            except GoneError:
+            except GoneError as error:
                 _log.warning("watch_expired", resource=self.resource.plural)
-                metrics.relisted(self.resource.plural)
-                await self.refresh()
+                metrics.expired(self.resource.plural)
+                raise HistoryLostError(f"the watch of {self.resource.plural} has expired") from error
             except UnreachableError as error:
                 self.unreachable = str(error)
                 failures += 1

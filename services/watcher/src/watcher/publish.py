@@ -4,7 +4,7 @@ The stream's session is the Lease's epoch. A consumer that does not know it asks
 twice for its own sake.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from shared import topology
@@ -76,11 +76,11 @@ class Publisher:
             for number in shards:
                 self._stream.send(topology.queue_of(service, number), fact)
 
-    def beat(self, now: datetime) -> None:
-        """Let every consumer know that the stream lives, and how far it is."""
+    def beat(self, now: datetime, answering: Mapping[str, str]) -> None:
+        """Let every consumer know that the stream lives, how far it is, and which request is answered."""
         for queue in topology.queues(self._shards):
             if queue.name != topology.WATCHER:
-                self._stream.send(queue.name, Heartbeat(sent=now))
+                self._stream.send(queue.name, Heartbeat(sent=now, answering=answering.get(queue.name, "")))
 
     def snapshot(self, queue: str, request: str, revisions: dict[str, int], facts: Iterable[Fact]) -> None:
         """Tell a queue everything that concerns it, in one piece."""

@@ -1,0 +1,192 @@
+"""Bugs that somebody might write: the simulation has to catch each of them, else it proves nothing.
+
+Each replaces one part of the real code by what it would be with the bug.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from pod_manager import jobs, orders, pods, status, writes
+from scheduler import admission
+from shared import runtime, session, view
+from shared.errors import RefusedError, UnreachableError
+from shared.messages import Admit, PodSeen
+from watcher import mirror
+
+Bug = Callable[[], AbstractContextManager[object]]
+
+
+def _instead(owner: object, name: str, with_: object) -> Bug:
+    return lambda: patch.object(owner, name, with_)
+
+
+# --- the fence ---
+
+
+def _obeys_anybody(_: orders.Orders, envelope: session.Envelope) -> bool:
+    return not envelope.redelivered
+
+
+async def _fence_at_once(self: orders.Orders, fence: Any, number: int) -> None:
+    with (
+        patch.object(self._idle, "wait", _at_once),
+        patch.object(self._jobs, "no_creation_under_way", _at_once),
+    ):
+        await _FENCE(self, fence, number)
+
+
+async def _at_once() -> None:
+    pass
+
+
+_FENCE = orders.Orders._fence
+_ENQUEUE = orders.Orders._enqueue
+
+
+def _no_settling(self: orders.Orders, order: Any, done: Callable[[], None], *, settle: bool) -> None:
+    if settle:
+        done()
+    else:
+        _ENQUEUE(self, order, done, settle=False)
+
+
+def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/status/phase", "value": phase},
+    ]
+
+
+def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Callable[[], None]) -> None:
+    done()
+    self._inbox.put_nowait((envelope, lambda: None))
+
+
+_WRITE = orders.Orders._write
+
+
+async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
+    job = await self._kube.get(jobs.PHJOBS, order.name)
+    if isinstance(order, Admit) and not settle and job:
+        admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
+        with suppress(pods.PodProblem):
+            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}})
+    await _WRITE(self, order, settle=settle)
+
+
+def _side_by_side(self: orders.Orders, order: Any, done: Callable[[], None], *, settle: bool) -> None:
+    self._waiting.setdefault(order.uid, deque()).append((order, settle, done))
+    self._under_way += 1
+    self._idle.clear()
+    self._lanes.touch(order.uid)
+
+
+# --- writes and what is known ---
+
+_DEFINITE = writes.Writer.definite
+
+
+async def _unknown_is_failure(self: writes.Writer, request: Any, what: str, tries: int = 0) -> Any:
+    try:
+        return await _DEFINITE(self, request, what, tries or 1)
+    except UnreachableError as error:
+        raise RefusedError(500, "Unknown", str(error)) from error
+
+
+def _put_anything(self: view.View[Any], fact: Any, *, listed: bool = False) -> bool:
+    self._facts[fact.uid] = fact
+    return True
+
+
+async def _believed(*_: object) -> bool:
+    return False
+
+
+_DELETE = jobs.Jobs._delete
+
+
+async def _deleted_however_it_is(self: jobs.Jobs, *args: Any, **options: Any) -> None:
+    await _DELETE(self, *args, **{**options, "revision": None})
+
+
+# --- sessions ---
+
+_RECEIVE = session.Follower.receive
+
+
+def _gaps_ignored(self: session.Follower, envelope: session.Envelope) -> session.Verdict:
+    if self._following and envelope.session == self._session and envelope.number > self._expected:
+        self._expected = envelope.number
+    return _RECEIVE(self, envelope)
+
+
+def _listed_only(_: mirror.Mirror[Any], listing: Any) -> Any:
+    return listing
+
+
+async def _relists(self: mirror.Mirror[Any]) -> None:
+    while True:
+        try:
+            await _FOLLOW(self)
+        except mirror.HistoryLostError:
+            await self.refresh()
+
+
+_FOLLOW = mirror.Mirror.follow
+
+
+# --- the scheduler ---
+
+_GONE = admission.Admission.job_gone
+_SEEN = admission.Admission.pod_seen
+
+
+def _gone_is_gone(self: admission.Admission, uid: str, group: str, now: Any, *, has_pod: bool = True) -> Any:
+    return _GONE(self, uid, group, now, has_pod=False)
+
+
+def _ended_by_any(self: admission.Admission, seen: PodSeen, now: Any) -> Any:
+    job = self.jobs.get(seen.job_uid)
+    if job and seen.phase.finished:
+        seen = seen.model_copy(update={"fence": job.admission})
+    return _SEEN(self, seen, now)
+
+
+_DECIDE = admission.Admission._decide
+
+
+def _reservation_forgotten(self: admission.Admission, label: str, now: Any) -> Any:
+    orders_ = _DECIDE(self, label, now)
+    for order in orders_:
+        if isinstance(order, Admit):
+            self._group(label).release(order.uid)
+    return orders_
+
+
+BUGS: dict[str, Bug] = {
+    "any session's orders are obeyed": _instead(orders.Orders, "_obeys", _obeys_anybody),
+    "the fence does not wait for older writes": _instead(orders.Orders, "_fence", _fence_at_once),
+    "redelivered orders are not settled": _instead(orders.Orders, "_enqueue", _no_settling),
+    "no fence in the compare-and-swap": _instead(status, "_expect", _expect_any_fence),
+    "acknowledged before the effect": _instead(orders.Orders, "receive", _acknowledged_at_once),
+    "the pod is created before the admission is written": _instead(orders.Orders, "_write", _pod_before_cas),
+    "a group's orders are written side by side": _instead(orders.Orders, "_enqueue", _side_by_side),
+    "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
+    "stale facts are believed": _instead(view.View, "put", _put_anything),
+    "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),
+    "a pod that has started meanwhile is deleted": _instead(jobs.Jobs, "_delete", _deleted_however_it_is),
+    "gaps in the stream are ignored": _instead(session.Follower, "receive", _gaps_ignored),
+    "sessions are not renamed on reconnect": _instead(
+        runtime.Service, "identity", property(lambda s: s.name)
+    ),
+    "a snapshot lacks what was told while it was listed": _instead(mirror.Mirror, "newest", _listed_only),
+    "an expired watch lists again and goes on": _instead(mirror.Mirror, "follow", _relists),
+    "a job that is gone is taken to have no pod": _instead(admission.Admission, "job_gone", _gone_is_gone),
+    "any pod's end counts for the latest admission": _instead(admission.Admission, "pod_seen", _ended_by_any),
+    "an admission holds nothing until it is seen": _instead(
+        admission.Admission, "_decide", _reservation_forgotten
+    ),
+}

@@ -1,0 +1,254 @@
+"""The adversary: what goes wrong, when, and for how long; drawn from the seed.
+
+Each fault is over after a while, and at the end all of them are: what is dead is started again, what is
+stopped goes on, and the weather is fine.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from tests.simulation.broker import SLOWEST, Broker
+from tests.simulation.installation import Installation, Post
+from tests.simulation.kube import ApiWeather
+from tests.simulation.store import Store
+
+from shared.topology import POD_MANAGER
+
+UNTIL = 60.0
+"""Seconds from the beginning after which no fault begins any more."""
+FINE = 0.01
+"""The latency when all is well, in seconds."""
+HEARTBEATS = 20.0
+"""Seconds after which the broker gives a silent client up, at the earliest."""
+
+Note = Callable[[str], None]
+
+
+class Adversary:
+    """Breaks one installation and its neighbours."""
+
+    def __init__(
+        self,
+        random: Random,
+        installation: Installation,
+        store: Store,
+        api: ApiWeather,
+        broker: Broker,
+        note: Note,
+    ) -> None:
+        """`note` takes a line about each fault, for the trace."""
+        self._random = random
+        self._installation = installation
+        self._store = store
+        self._api = api
+        self._broker = broker
+        self._note = note
+        self._busy: set[Post] = set()
+
+    async def run(self) -> None:
+        """Do so until the time is over, and end when everything is well again."""
+        random, loop = self._random, asyncio.get_running_loop()
+        faults: list[Callable[[], Awaitable[None]]] = [
+            self._kill, self._kill, self._stop, self._stop_long, self._terminate, self._cut,
+            self._cut_unnoticed, self._restart_broker,
+            self._wipe_broker, self._purge, self._block, self._api_down, self._expire,
+            self._flaky_api, self._flaky_api, self._slow_api, self._lagging_watches, self._duplicates,
+            self._kill_while_it_writes, self._kill_while_it_writes, self._losses,
+        ]  # fmt: skip
+        pace = random.choice((1.0, 3.0, 10.0))
+        chosen = random.sample(faults, random.randint(1, 6))
+        aimed = random.choice(("", "phjobs", "pods"))
+        running: list[asyncio.Task[None]] = []
+        while True:
+            await asyncio.sleep(random.expovariate(1 / pace))
+            if aimed:
+                await self._something_happens(aimed)
+            if loop.time() > UNTIL:
+                break
+            running.append(asyncio.ensure_future(random.choice(chosen)()))
+        await asyncio.gather(*running)
+        self._api.latency = self._broker.weather.latency = FINE
+        over = loop.time()
+        while any(made < over for made in self._api.under_way.values()):  # noqa: ASYNC110 - time is simulated
+            await asyncio.sleep(0.1)  # Their senders still wait for what was slow or is lost.
+        await asyncio.sleep(SLOWEST)
+        self._note("no more faults")
+
+    async def _something_happens(self, plural: str) -> None:
+        """Wait for a change: most of what can go wrong goes wrong right after one."""
+        try:
+            async with asyncio.timeout(10):
+                await self._store.changed(plural)
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 0.2))))
+
+    # --- processes ---
+
+    async def _kill(self) -> None:
+        if (post := self._victim()) is None:
+            return
+        self._note(f"kill -9 {post}")
+        self._installation.kill(post)
+        await self._start_again(post)
+
+    async def _terminate(self) -> None:
+        if (post := self._victim()) is None:
+            return
+        self._note(f"kill -TERM {post}")
+        ended = asyncio.Event()
+        self._installation.terminate(post, ended.set)
+        await ended.wait()
+        self._installation.cut(post)
+        await self._start_again(post)
+
+    async def _kill_while_it_writes(self) -> None:
+        """Kill a pod-manager while it writes: that is done later, when nobody expects it."""
+        posts = [post for post in self._installation.posts if post.service == POD_MANAGER]
+        post = self._random.choice(posts)
+        if post in self._busy or self._api.late:
+            return
+        self._busy.add(post)
+        self._api.late = 0.7
+        await self._something_happens("phjobs")
+        await asyncio.sleep(self._random.uniform(0, 2))
+        self._api.late = 0
+        self._note(f"kill -9 {post} while it writes")
+        self._installation.kill(post)
+        await self._start_again(post)
+
+    async def _start_again(self, post: Post) -> None:
+        await asyncio.sleep(self._random.choice((0.2, self._random.uniform(0.2, 10))))
+        self._note(f"start {post}")
+        self._installation.start(post)
+        self._busy.discard(post)
+
+    async def _stop(self) -> None:
+        await self._stop_for(self._random.uniform(0.5, 6))
+
+    async def _stop_long(self) -> None:
+        await self._stop_for(self._random.uniform(15, 50))
+
+    async def _stop_for(self, seconds: float) -> None:
+        if (post := self._victim()) is None:
+            return
+        self._note(f"kill -STOP {post} for {seconds:.1f} s")
+        self._installation.processes[post].stop()
+        patience = HEARTBEATS + self._random.uniform(0, 10)
+        if seconds > patience:
+            await asyncio.sleep(patience)
+            # It learns of it a little after it goes on: a zombie.
+            zombie = self._random.uniform(0, 1)
+            self._installation.cut(post, notice=zombie + seconds - patience)
+            seconds -= patience
+        await asyncio.sleep(seconds)
+        self._note(f"kill -CONT {post}")
+        self._installation.processes[post].go_on()
+        self._busy.discard(post)
+
+    def _victim(self) -> Post | None:
+        """A process to which nothing is being done."""
+        free = [post for post in self._installation.posts if post not in self._busy]
+        if not free:
+            return None
+        post = self._random.choice(free)
+        self._busy.add(post)
+        return post
+
+    # --- the broker ---
+
+    async def _cut(self) -> None:
+        post = self._random.choice(self._installation.posts)
+        self._note(f"cut {post} from the broker")
+        self._installation.cut(post, notice=self._random.uniform(0, 0.2))
+
+    async def _cut_unnoticed(self) -> None:
+        post = self._random.choice(self._installation.posts)
+        seconds = self._random.uniform(1, 20)
+        self._note(f"cut {post} from the broker, noticed after {seconds:.1f} s")
+        self._installation.cut(post, notice=seconds)
+        await asyncio.sleep(seconds)
+
+    async def _restart_broker(self) -> None:
+        await self._broker_away(wiped=False)
+
+    async def _wipe_broker(self) -> None:
+        await self._broker_away(wiped=True)
+
+    async def _broker_away(self, *, wiped: bool) -> None:
+        if self._broker.weather.down:
+            return
+        seconds = self._random.uniform(0.2, 12)
+        self._note(f"broker {'wiped' if wiped else 'restarted'}, back after {seconds:.1f} s")
+        self._broker.weather.down = True
+        self._broker.restart(wiped=wiped)
+        await asyncio.sleep(seconds)
+        self._broker.weather.down = False
+
+    async def _purge(self) -> None:
+        queue = self._random.choice(list(self._broker.queues))
+        self._note(f"purge {queue}")
+        self._broker.purge(queue)
+
+    async def _block(self) -> None:
+        if self._broker.weather.blocked:
+            return
+        seconds = self._random.uniform(0.5, 12)
+        self._note(f"broker takes no messages for {seconds:.1f} s")
+        self._broker.weather.blocked = True
+        await asyncio.sleep(seconds)
+        self._broker.unblock()
+
+    async def _losses(self) -> None:
+        self._note("broker loses what the watcher tells")
+        self._broker.weather.losses = 0.1
+        await asyncio.sleep(self._random.uniform(1, 10))
+        self._broker.weather.losses = 0
+
+    async def _duplicates(self) -> None:
+        self._note("broker duplicates messages")
+        self._broker.weather.duplicates = 0.2
+        await asyncio.sleep(self._random.uniform(1, 15))
+        self._broker.weather.duplicates = 0
+
+    # --- the API server ---
+
+    async def _api_down(self) -> None:
+        if self._api.down:
+            return
+        seconds = self._random.uniform(0.2, 15)
+        self._note(f"API server away for {seconds:.1f} s")
+        self._api.down = True
+        self._api.cut()
+        await asyncio.sleep(seconds)
+        self._api.down = False
+
+    async def _expire(self) -> None:
+        self._note("watches cut, etcd compacted")
+        self._api.cut()
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 2))))
+        self._store.compacted = self._store.revision
+
+    async def _flaky_api(self) -> None:
+        api, random = self._api, self._random
+        self._note("API server flaky")
+        api.unreached = random.choice((0, random.uniform(0, 0.3)))
+        api.lost = random.choice((0, random.uniform(0, 0.3)))
+        api.late = random.choice((0, random.uniform(0, 0.2)))
+        api.error = random.choice((0, random.uniform(0, 0.3)))
+        api.breaks = random.choice((0, 0.1))
+        await asyncio.sleep(random.uniform(2, 15))
+        api.unreached = api.lost = api.late = api.error = api.breaks = 0
+
+    async def _slow_api(self) -> None:
+        self._note("API server slow")
+        before, self._api.latency = self._api.latency, self._random.uniform(0.2, 5)
+        await asyncio.sleep(self._random.uniform(2, 10))
+        self._api.latency = min(before, 0.05)
+
+    async def _lagging_watches(self) -> None:
+        self._note("watches lag")
+        self._api.lag = self._random.uniform(0.5, 6)
+        await asyncio.sleep(self._random.uniform(2, 15))
+        self._api.lag = 0.1
