@@ -60,6 +60,13 @@ def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
     ]
 
 
+_REPORT = status.report
+
+
+def _report_over_anything(told: Any, found: str, fence: str) -> status.Patch:
+    return [op for op in _REPORT(told, found, fence) if op["path"] != "/status/fence"]
+
+
 def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Callable[[], None]) -> None:
     done()
     self._inbox.put_nowait((envelope, lambda: None))
@@ -171,6 +178,7 @@ BUGS: dict[str, Bug] = {
     "the fence does not wait for older writes": _instead(orders.Orders, "_fence", _fence_at_once),
     "redelivered orders are not settled": _instead(orders.Orders, "_enqueue", _no_settling),
     "no fence in the compare-and-swap": _instead(status, "_expect", _expect_any_fence),
+    "a report is written over any other": _instead(status, "report", _report_over_anything),
     "acknowledged before the effect": _instead(orders.Orders, "receive", _acknowledged_at_once),
     "the pod is created before the admission is written": _instead(orders.Orders, "_write", _pod_before_cas),
     "a group's orders are written side by side": _instead(orders.Orders, "_enqueue", _side_by_side),

@@ -80,6 +80,8 @@ class Store:
         new = {**body, "metadata": metadata}
         if plural == "phjobs":
             new["status"] = dict(JOB_DEFAULTS)
+        if plural == "phgroups":
+            new["status"] = {"fence": ""}
         if plural == "pods":
             new["status"] = {"phase": "Pending"}
         return self._put(plural, new)

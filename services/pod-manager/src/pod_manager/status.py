@@ -103,8 +103,8 @@ def transit(
     return [*expect, *_set(**fields)]
 
 
-def report(told: ReportGroup) -> Patch:
-    """How a group stands, in place of what was said before."""
+def report(told: ReportGroup, found: str, fence: str) -> Patch:
+    """How a group stands, in place of what was said before under the fence that was found."""
     said = {
         "pending": told.pending,
         "preparing": told.preparing,
@@ -113,9 +113,11 @@ def report(told: ReportGroup) -> Patch:
         "limit": rendered(told.limit),
         "head": told.head,
         "message": told.message[: _LONGEST["message"]],
+        "fence": fence,
     }
     return [
         {"op": "test", "path": "/metadata/uid", "value": told.uid},
+        {"op": "test", "path": "/status/fence", "value": found},
         {"op": "add", "path": "/status", "value": {key: value for key, value in said.items() if value != ""}},
     ]
 
