@@ -24,7 +24,7 @@ help:
 	@echo 'make check   run the linters and type checks'
 	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
-	@echo 'make pictures  draw the dashboards of a run into docs/pictures'
+	@echo 'make pictures  draw dashboards and screens of a run into docs/pictures'
 	@echo
 	@echo 'Options:     STATE=dir         where the stack lives (.local); each STATE is a stack of its own'
 	@echo '             NODE=real|kwok    run containers (default as root on Linux), or only play them'
@@ -59,7 +59,7 @@ docs:
 	$(run) python -m dev docs
 
 pictures:
-	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py
+	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py tests/e2e/test_screens.py
 
 SEEDS ?= 2000
 FIRST ?= 1

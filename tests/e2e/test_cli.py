@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -207,34 +204,13 @@ def test_top_shows_every_group_at_once(hub: Hub, cli: Cli, scene: Scene) -> None
     assert "gpu ████████ 2/2" in line()
 
 
-def on_a_terminal(cli: Cli, *args: str) -> tuple[int, int]:
-    """Start it in a terminal of its own: process id and the terminal's other side."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        environment = {**cli.environment, "TERM": "xterm", "COLUMNS": "200"}
-        os.execve(sys.executable, cli.command(*args), environment)  # noqa: S606 - no shell is wanted
-    return pid, terminal
-
-
-def read_until(terminal: int, text: bytes) -> bytes:
-    """What it writes until that is in it, or it ends."""
-    seen = b""
-    with suppress(OSError):  # Linux says so when the other side is gone.
-        while text not in seen and (piece := os.read(terminal, 65536)):
-            seen += piece
-    return seen
-
-
 def test_top_on_a_terminal_goes_on_until_ctrl_c(cli: Cli) -> None:
     """Which is no error worth a traceback."""
-    pid, terminal = on_a_terminal(cli, "top")
-    assert b"GROUP" in read_until(terminal, b"GROUP")
-    os.write(terminal, b"\x03")
-    rest = read_until(terminal, b"interrupted")
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == Exit.INTERRUPTED
-    assert b"Traceback" not in rest
+    terminal = cli.on_a_terminal("top")
+    assert b"GROUP" in terminal.read(until=b"GROUP")
+    terminal.press(b"\x03")
+    assert b"interrupted" in terminal.read()
+    assert terminal.end() == Exit.INTERRUPTED
 
 
 def test_colours_are_for_terminals(hub: Hub, cli: Cli, scene: Scene) -> None:
@@ -242,10 +218,9 @@ def test_colours_are_for_terminals(hub: Hub, cli: Cli, scene: Scene) -> None:
     name = scene.submit("job", run_for=FOREVER)
     hub.reaches(name, "Running")
     assert "\x1b" not in cli("list").stdout
-    pid, terminal = on_a_terminal(cli, "list")
-    assert b"\x1b[34mRunning" in read_until(terminal, b"nothing")
-    os.waitpid(pid, 0)
-    os.close(terminal)
+    terminal = cli.on_a_terminal("list")
+    assert b"\x1b[34mRunning" in terminal.read()
+    assert terminal.end() == Exit.OK
 
 
 def test_a_closed_pipe_is_no_error(cli: Cli, scene: Scene) -> None:

@@ -14,6 +14,7 @@ from scheduler import admission
 from shared import runtime, session, view
 from shared.errors import RefusedError, UnreachableError
 from shared.messages import Admit, PodSeen
+from shared.resources import rendered
 from watcher import mirror
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -78,7 +79,7 @@ _WRITE = orders.Orders._write
 async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
     job = await self._kube.get(jobs.PHJOBS, order.name)
     if isinstance(order, Admit) and not settle and job:
-        admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
+        admitted = {"fence": order.token, "resources": rendered(order.resources)}
         with suppress(pods.PodProblem):
             await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}})
     await _WRITE(self, order, settle=settle)

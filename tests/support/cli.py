@@ -2,12 +2,42 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Done = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The other side of a terminal in which the program runs."""
+
+    pid: int
+    descriptor: int
+
+    def read(self, until: bytes = b"\0") -> bytes:
+        """What it writes until that is in it, or it ends."""
+        seen = b""
+        with suppress(OSError):  # Linux says so when the other side is gone.
+            while until not in seen and (piece := os.read(self.descriptor, 65536)):
+                seen += piece
+        assert b"Traceback" not in seen
+        return seen
+
+    def press(self, key: bytes) -> None:
+        """Let a key be pressed."""
+        os.write(self.descriptor, key)
+
+    def end(self) -> int:
+        """Wait until it has ended; its exit code."""
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(status)
 
 
 class Cli:
@@ -50,6 +80,14 @@ class Cli:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def on_a_terminal(self, *args: str) -> "Terminal":
+        """Run it in a terminal of its own."""
+        pid, other_side = pty.fork()
+        if pid == 0:
+            environment = {**self.environment, "TERM": "xterm", "COLUMNS": "200"}
+            os.execve(sys.executable, self.command(*args), environment)  # noqa: S606 - no shell is wanted
+        return Terminal(pid, other_side)
 
     @staticmethod
     def command(*args: str) -> list[str]:

@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command of the command line."""
     try:
         # Here, so that Ctrl-C is answered in one line also while the program is loaded.
-        from kubectl_phjob import doing, looking  # noqa: F401, PLC0415 - their commands register themselves
+        from kubectl_phjob import commands  # noqa: F401, PLC0415 - they register themselves
         from kubectl_phjob.app import app  # noqa: PLC0415
 
         app(prog_name="kubectl phjob" if sys.argv[0].endswith("kubectl-phjob") else "kubectl-phjob")

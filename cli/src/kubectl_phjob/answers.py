@@ -1,7 +1,7 @@
 """Why a job waits, in one answer: one cause, its numbers, who is ahead, when it starts, what to do.
 
 Pure. What is so comes from `look`, the numbers in the scheduler's own words from its queue. How an
-answer is shown is `show`'s part.
+answer is shown is the commands' part.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from shared.phjob import Phase, Reason
 from shared.resources import Amounts
 
 UNUSUAL = timedelta(seconds=30)
-"""A job that may go and has not gone for so long: the services are not at work."""
+"""A job that may go after so long either has got its room just now, or the services are not at work."""
 AHEAD = 5
 """Jobs ahead that an answer names."""
 
@@ -118,7 +118,7 @@ def _waiting(look: Look, job: JobSeen) -> Answer:
 
 def _may_go(look: Look, job: JobSeen) -> Answer:
     waited = look.now - (job.requeue_after or job.created)
-    if waited > UNUSUAL and not job.requeued:
+    if waited > UNUSUAL:
         step = "look again in a moment; if it still waits, ask an operator whether the services are at work"
         return _answer(
             job, Cause.NOT_ADMITTED, "the quotas have room for it, but it has not been admitted", step

@@ -1,7 +1,6 @@
 """The command line: `kubectl phjob COMMAND`, the options that every command has, and how each ends.
 
-A command gets a `Session`: the API server, the screen, and who asks. What it does is in `looking` and
-`doing`.
+A command gets a `Session`: the API server, the screen, and who asks. What it does is in `commands`.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ import typer
 from kubectl_phjob import access
 from kubectl_phjob.access import Choice, UserKube
 from kubectl_phjob.errors import Exit, told
-from kubectl_phjob.screen import Format, Screen
+from kubectl_phjob.screen import Screen
 
 app = typer.Typer(
     name="kubectl-phjob",
@@ -43,7 +42,6 @@ class Session:
 
 
 Run = Callable[..., Awaitable[Exit | None]]
-Output = Annotated[Format | None, typer.Option("--output", "-o", help="wide, json or yaml")]
 
 _GLOBAL = "Where and who"
 _COMMON: dict[str, Any] = {

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
-from kubectl_phjob import access, reading
+from kubectl_phjob import access, data, reading
 from kubectl_phjob.access import Choice, UserKube
 from shared.kube import Object, Resource
 
@@ -29,11 +29,7 @@ def job_names(incomplete: str) -> list[str]:
 
 def group_names(incomplete: str) -> list[str]:
     """The names of groups that begin like this."""
-    return _names(
-        reading.PHGROUPS,
-        lambda item: str((item.get("spec") or {}).get("groupName") or item["metadata"]["name"]),
-        incomplete,
-    )
+    return _names(reading.PHGROUPS, data.group_name, incomplete)
 
 
 def _names(resource: Resource, name: Callable[[Object], str], incomplete: str) -> list[str]:
@@ -52,7 +48,7 @@ def _names(resource: Resource, name: Callable[[Object], str], incomplete: str) -
 
 def main() -> None:
     """Answer kubectl: one completion a line, and what the shell shall do beside."""
-    from kubectl_phjob import doing, looking  # noqa: F401, PLC0415 - they import the names above
+    from kubectl_phjob import commands  # noqa: F401, PLC0415 - they import the names above
     from kubectl_phjob.app import app  # noqa: PLC0415
 
     words = ["kubectl-phjob", *sys.argv[1:]]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from kubectl_phjob import words
 from kubectl_phjob.forecast import Entry, Estimate, Holder, RunTimes, Situation, forecast
-from scheduler.admission import Admission
+from scheduler.admission import Admission, place
 from scheduler.catalog import Refusal
 from scheduler.queue import GroupQueue, Waiting
 from shared.labels import label_value
@@ -91,7 +91,7 @@ class Look:
         self._users = {label_value(job.user): job.user for job in self.facts.jobs}
         members = self.facts.group.users if self.facts.group else ()
         self._users |= {label_value(name): name for name in members or ()}
-        self.line = sorted(self._line(), key=in_order)
+        self.line = sorted(self._line(), key=place)
         """The jobs that wait, in their order; those in backoff keep their place."""
         self._places = {job.uid: number for number, job in enumerate(self.line, start=1)}
 
@@ -124,6 +124,15 @@ class Look:
         request = self.request(job)
         limited = {*self.queue.user_quota, *self.queue.group_quota} & {*request}
         return words.amounts(request, limited)
+
+    def waits_for(self, job: JobSeen) -> str:
+        """In a few words: what a job of the line itself waits for, or for whom."""
+        if rest := self.rests(job):
+            return f"backoff until {rest:%H:%M:%S} UTC"
+        if job.uid in self.going:
+            return "nothing: it goes now"
+        _, numbers = self.queue.why(job.uid)
+        return numbers or "those before it"
 
     def rests(self, job: JobSeen) -> datetime | None:
         """When the backoff of a job that waits is over, if it is not."""
@@ -187,7 +196,7 @@ class Look:
         ]  # fmt: skip
         entries = [
             Entry(
-                Waiting(job.uid, label_value(job.user), counted(self.request(job)), in_order(job)),
+                Waiting(job.uid, label_value(job.user), counted(self.request(job)), place(job)),
                 self.rests(job),
                 self.deadline(job),
             )
@@ -202,11 +211,6 @@ class Look:
             [entry for entry in entries if not self.queue.impossible(entry.waiting.request)],
             run_times(self.facts.jobs),
         )
-
-
-def in_order(job: JobSeen) -> tuple[datetime, int, str]:
-    """A job's place in its group (contract.md, Queueing 1)."""
-    return job.created, job.revision, job.name
 
 
 def run_times(jobs: Sequence[JobSeen]) -> RunTimes:

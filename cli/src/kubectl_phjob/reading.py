@@ -13,6 +13,7 @@ from kubectl_phjob.access import UserKube
 from kubectl_phjob.errors import CliError, Exit
 from kubectl_phjob.look import Facts, Look
 from pod_manager.diagnosis import SILENT, why_not_started
+from scheduler.catalog import Catalog
 from shared.errors import RefusedError
 from shared.kube import Object, Resource
 from shared.labels import GROUP_LABEL, label_value
@@ -77,10 +78,11 @@ async def _members(kube: UserKube, group: str) -> tuple[list[JobSeen], list[PodS
 
 
 def _find(groups: Sequence[GroupSeen], name: str) -> GroupSeen | None:
-    """The group of that name, of two objects the first by name, as for the scheduler; else by its object."""
-    named = sorted((g for g in groups if g.group == name), key=lambda g: g.name)
-    named += [g for g in groups if g.name == name]
-    return named[0] if named else None
+    """The group of that name, as the scheduler finds it; else by its object's name."""
+    catalog = Catalog()
+    for group in groups:
+        catalog.put_group(group)
+    return catalog.groups.get(name) or next((group for group in groups if group.name == name), None)
 
 
 def _no_such(groups: Sequence[GroupSeen], name: str, namespace: str) -> str:

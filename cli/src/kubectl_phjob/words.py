@@ -1,8 +1,9 @@
-"""Times and amounts in words, as every command writes them. Pure."""
+"""Times, amounts and estimates in words, as every command writes them. Pure."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+from kubectl_phjob.forecast import Estimate
 from shared.resources import GPU, Amounts, is_gpu, render
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -35,6 +36,29 @@ def short_span(time: timedelta) -> str:
 def when(moment: datetime, now: datetime) -> str:
     """`now`, or `in 5 min`."""
     return "now" if moment <= now else f"in {span(moment - now)}"
+
+
+def start(estimate: Estimate, now: datetime) -> str:
+    """When a job starts, in a sentence."""
+    p50, p90 = estimate.p50, estimate.p90
+    if p50 is None:
+        latest = f"; {when(p90, now)} at the latest, by deadlines" if p90 else ""
+        return f"unknown: {estimate.unknown}{latest}"
+    if p90 is None:
+        return f"{when(p50, now)} (as likely before as after); at worst nobody knows"
+    if p90 <= now:
+        return "now"
+    return f"{when(p50, now)} (as likely before as after), {when(p90, now)} in nine of ten cases"
+
+
+def short_start(estimate: Estimate, now: datetime) -> str:
+    """The same, for columns: p50 and p90."""
+    p50, p90 = estimate.p50, estimate.p90
+    if p90 and p90 <= now:
+        return "now"
+    if p50 is None and p90 is None:
+        return "unknown"
+    return ", ".join(short_span(moment - now) if moment else "?" for moment in (p50, p90))
 
 
 def amounts(of: Amounts, only: Collection[str] = ()) -> str:

@@ -12,7 +12,7 @@ from pod_manager.plan import Transit
 from shared.lifecycle import Event, Transition, requeue
 from shared.messages import Admit, Explain, JobSeen, PodSeen, ReportGroup
 from shared.phjob import Phase, Reason
-from shared.resources import Amounts, render
+from shared.resources import rendered
 
 Patch = list[dict[str, Any]]
 Object = Mapping[str, Any]
@@ -192,11 +192,6 @@ def outcome(patch: Patch) -> Outcome:
     """What a transition's patch writes for its user to read."""
     written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
     return Outcome(*(written[f"/status/{field}"] for field in Outcome._fields))
-
-
-def rendered(amounts: Amounts) -> Mapping[str, str]:
-    """Amounts as quantities."""
-    return {resource: render(resource, amount) for resource, amount in amounts.items()}
 
 
 def _expect(uid: str, phase: Phase, fence: str) -> Patch:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scheduler.catalog import Catalog, Refusal
 from scheduler.explanations import Explanations, Said
-from scheduler.queue import GroupQueue, Waiting
+from scheduler.queue import GroupQueue, Place, Waiting
 from shared.labels import label_value
 from shared.messages import Admit, Explain, GroupSeen, JobSeen, Order, PodSeen, Refuse
 from shared.phjob import EVERYONE, Phase, Reason
@@ -26,6 +26,11 @@ RESERVATION_LIMIT = timedelta(seconds=60)
 
 GHOST_LIMIT = timedelta(seconds=5)
 """How long the pod of a job that is gone may stay unseen before the session is doubted."""
+
+
+def place(job: JobSeen) -> Place:
+    """A job's place in its group (contract.md, Queueing 1)."""
+    return job.created, job.revision, job.name
 
 
 class Ghost(NamedTuple):
@@ -298,8 +303,7 @@ class Admission:
             if not problem:
                 self.doubtful.discard(uid)
                 job.limits = verdict
-                place = (seen.created, seen.revision, seen.name)
-                queue.add(Waiting(uid, label_value(seen.user), charge(verdict), place))
+                queue.add(Waiting(uid, label_value(seen.user), charge(verdict), place(seen)))
                 if seen.reason in (Reason.USER_QUOTA, Reason.GROUP_QUOTA):
                     self._explanations.watch(uid, now)
                 return []
