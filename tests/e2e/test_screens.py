@@ -4,7 +4,6 @@
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ GPU = "nvidia.com/gpu"
 
 
 @pytest.fixture
-def cli(hub: Hub) -> Iterator[Cli]:
+def cli(hub: Hub) -> Cli:
     """For ann; in the group vision some jobs have run, some run, a notebook is open, some wait."""
     hub.create(an_image(), *(an_instance_type(f"gpu-{gpus}", gpus=gpus) for gpus in (1, 2)))
     for name, quotas in GROUPS.items():
@@ -51,7 +50,7 @@ def cli(hub: Hub) -> Iterator[Cli]:
     run(hub, "vision", {"finetune": ("ann", 2), "detect": ("lin", 2), "augment": ("bob", 1)}, seconds=5)
     hub.says("finetune", "UserQuota")
     hub.says("detect", "GroupQuota")
-    yield Cli(hub.stack.kubeconfig, PHJOB_USER="ann")
+    return Cli(hub.stack.kubeconfig, PHJOB_USER="ann")
 
 
 def run(
