@@ -7,12 +7,14 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.api import Api
 from tests.support.builders import a_group, a_job, a_notebook, an_image, an_instance_type
 from tests.support.cli import Cli, Done
 from tests.support.hub import NAMESPACE, Hub, corner
@@ -72,18 +74,14 @@ class Case:
         self.hub.reaches(job, "Running", within=LONG)
         return job
 
-    def says(self, text: str) -> None:
-        """Wait until `why` has this in its answer for train."""
-        train = self.hub.name("train")
-        eventually(lambda: text in self.cli("why", train).stdout, f"why says {text}", within=LONG)
 
-
-def free_queue(case: Case) -> None:
+def free_queue(case: Case) -> str:
     case.make()
     case.run("train")
+    return "Running: "
 
 
-def behind_a_head(case: Case) -> None:
+def behind_a_head(case: Case) -> str:
     case.make()
     for number in range(3):
         case.hub.reaches(case.submit(f"old-{number}", seconds=5), "Succeeded", within=LONG)
@@ -93,23 +91,26 @@ def behind_a_head(case: Case) -> None:
     case.submit("third", user="lin")
     case.submit()
     case.hub.says(head, "GroupQuota")
+    return "BehindHead: "
 
 
-def user_quota(case: Case) -> None:
+def user_quota(case: Case) -> str:
     case.make(groupQuota={"cpu": "2"}, userQuota={"cpu": "500m"})
     case.run("mine", activeDeadlineSeconds=7200)
     case.run("other", user="lin")
     case.hub.says(case.submit(), "UserQuota")
+    return "UserQuota: "
 
 
-def group_quota(case: Case) -> None:
+def group_quota(case: Case) -> str:
     case.make()
     case.run("first", user="lin", activeDeadlineSeconds=7200)
     case.run("second", user="pan", activeDeadlineSeconds=3600)
     case.hub.says(case.submit(), "GroupQuota")
+    return "GroupQuota: "
 
 
-def held_by_jupyter(case: Case) -> None:
+def held_by_jupyter(case: Case) -> str:
     case.make()
     pod = a_notebook(case.hub.name("jupyter-lin"), group=case.group, user="lin", cpu="750m")
     pod["spec"]["containers"][0] |= {"command": ["sleep", "3600"]}
@@ -121,39 +122,43 @@ def held_by_jupyter(case: Case) -> None:
         within=LONG,
     )
     case.hub.says(case.submit(), "GroupQuota")
+    return "Notebooks: "
 
 
-def backoff(case: Case) -> None:
+def backoff(case: Case) -> str:
     case.make()
     nowhere(case)
     case.submit(instanceType=case.hub.name("nowhere"))
-    case.says("Backoff")
+    return "Backoff: "
 
 
-def impossible(case: Case) -> None:
+def impossible(case: Case) -> str:
     case.make()
-    case.hub.reaches(case.submit(size="huge"), "Failed")
+    case.submit(size="huge")
+    return "Finished: OverQuota: "
 
 
-def unknown_names(case: Case) -> None:
+def unknown_names(case: Case) -> str:
     case.make()
-    case.hub.reaches(case.submit(image="misspelt"), "Failed")
+    case.submit(image="misspelt")
+    return "Finished: InvalidSpec: "
 
 
-def quota_paused(case: Case) -> None:
+def quota_paused(case: Case) -> str:
     case.make()
     running = case.run("running", "large")
     case.hub.says(case.submit(), "GroupQuota")
     case.hub.change("PhGroup", case.group, groupQuota={"cpu": 0})
     case.hub.reaches(case.hub.name("train"), "Failed")
     assert case.hub.job(running).phase == "Running"
+    return "Finished: OverQuota: "
 
 
-def unschedulable(case: Case) -> None:
+def unschedulable(case: Case) -> str:
     case.make()
     nowhere(case)
     case.submit(instanceType=case.hub.name("nowhere"))
-    case.says("Unschedulable")
+    return "Starting: no node can take it: "
 
 
 def nowhere(case: Case) -> None:
@@ -163,23 +168,25 @@ def nowhere(case: Case) -> None:
     case.hub.change("PhGroup", case.group, instanceTypes=[*case.sizes.values(), name])
 
 
-def image_pull(case: Case) -> None:
+def image_pull(case: Case) -> str:
     case.make()
     broken = case.hub.name("broken")
     case.hub.create(an_image(broken, url="127.0.0.1:1/nothing:1"))
     case.hub.change("PhGroup", case.group, images=[case.image, broken])
     case.submit(image=broken)
-    case.says("ImagePullBackOff")
+    return "Starting: its image can't be had: ImagePullBackOff: "
 
 
-def node_lost(case: Case) -> None:
+def node_lost(case: Case) -> str:
     case.make()
     train = case.run("train")
     case.hub.service("kubelet").kill(signal.SIGSTOP)
     eventually(lambda: case.hub.status(train)["reason"] == "NodeLost", "the node is lost", within=LONG)
+    return "NodeLost: "
 
 
-SITUATIONS: dict[str, Callable[[Case], None]] = {
+LOST = "Node lost"
+SITUATIONS: dict[str, Callable[[Case], str]] = {
     "First in a free queue": free_queue,
     "Behind a head": behind_a_head,
     "User quota": user_quota,
@@ -191,8 +198,9 @@ SITUATIONS: dict[str, Callable[[Case], None]] = {
     "Quota paused to 0": quota_paused,
     "Pod unschedulable": unschedulable,
     "Image pull": image_pull,
-    "Node lost": node_lost,
+    LOST: node_lost,
 }
+"""Each makes its situation, and returns how the cause begins that `why` must give."""
 
 
 @pytest.fixture(scope="module")
@@ -201,25 +209,43 @@ def stack(real_node: RealNode) -> Stack:
     return real_node.whole(SETTINGS)
 
 
-@pytest.fixture
-def case(stack: Stack) -> Iterator[Case]:
-    """A corner of it; afterwards its kubelet runs."""
+@pytest.fixture(scope="module")
+def told(stack: Stack) -> dict[str, Future[str]]:
+    """What is answered in each situation: in all at the same time, and then with the node lost."""
+    try:
+        with ThreadPoolExecutor(len(SITUATIONS)) as threads:
+            others = [heading for heading in SITUATIONS if heading != LOST]
+            answers = {heading: threads.submit(answer, stack, heading) for heading in others}
+            wait(answers.values())
+            return {**answers, LOST: threads.submit(answer, stack, LOST)}
+    finally:
+        stack.component("kubelet").kill(signal.SIGCONT)
+        eventually(lambda: is_ready(stack), "the node is Ready again", within=LONG)
+
+
+def answer(stack: Stack, heading: str) -> str:
+    """Make the situation, in a corner of its own, and ask."""
     with corner(stack) as hub:
-        yield Case(hub)
-        hub.service("kubelet").kill(signal.SIGCONT)
-        eventually(lambda: ready(hub) == "True", "the node is Ready again", within=LONG)
+        case = Case(hub)
+        cause = SITUATIONS[heading](case)
+        try:
+            return eventually(lambda: block(case, cause), f"why says {cause}", within=LONG)
+        except BaseException as error:
+            for title, text in hub.report():
+                error.add_note(f"--- {title}\n{text}")
+            raise
 
 
-def ready(hub: Hub) -> str:
-    (node,) = hub.api.list("Node")["items"]
-    return str(next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"))
+def is_ready(stack: Stack) -> bool:
+    """Whether its only node is."""
+    (node,) = Api(stack.kubeconfig, NAMESPACE).list("Node")["items"]
+    return any((c["type"], c["status"]) == ("Ready", "True") for c in node["status"]["conditions"])
 
 
 @pytest.mark.parametrize("heading", SITUATIONS)
-def test_the_page_says_what_the_system_says(case: Case, heading: str) -> None:
+def test_the_page_says_what_the_system_says(told: dict[str, Future[str]], heading: str) -> None:
     """For each situation: get, why, explain."""
-    SITUATIONS[heading](case)
-    seen = block(case)
+    seen = told[heading].result()
     page = PAGE.read_text()
     section = re.search(rf"(?<=\n## {heading}\n\n)(.*?)(?=\n## |\Z)", page, re.DOTALL)
     assert section, f"the page has no heading {heading}"
@@ -231,19 +257,23 @@ def test_the_page_says_what_the_system_says(case: Case, heading: str) -> None:
         assert section[1].strip() == wanted.strip()
 
 
-def block(case: Case) -> str:
-    """The three commands, with what they answer."""
+def block(case: Case, cause: str) -> str | None:
+    """The three commands, with what they answer; None if that is not its situation all the while."""
     hub, name = case.hub, case.hub.name("train")
-    explained = hub.job(name).object
+    before = hub.job(name)
     manifest = {
-        "apiVersion": explained["apiVersion"],
+        "apiVersion": before.object["apiVersion"],
         "kind": "PhJob",
         "metadata": {"namespace": NAMESPACE},
-        "spec": explained["spec"],
+        "spec": before.object["spec"],
     }
-    got = columns(hub, hub.kubectl("-n", NAMESPACE, "get", "phj", name, "-o", "wide").stdout)
     why = times_alike(alike(hub, case.cli("why", name)))
+    if f"Cause:       {cause}" not in why:
+        return None
+    got = columns(hub, hub.kubectl("-n", NAMESPACE, "get", "phj", name, "-o", "wide").stdout)
     explain = times_alike(alike(hub, case.cli("explain", "-f", "-", input=json.dumps(manifest))))
+    if hub.api.get("PhJob", name) != before.object:
+        return None
     return (
         f"```console\n$ kubectl -n hub get phj train -o wide\n{got}\n\n$ kubectl phjob why train\n{why}\n\n"
         f"$ kubectl phjob explain -f another.yaml\n{explain}\n```"
