@@ -74,6 +74,15 @@ class Case:
         self.hub.reaches(job, "Running", within=LONG)
         return job
 
+    def pod_says(self, name: str, reason: str) -> None:
+        """Wait until the pod's status has the reason somewhere."""
+
+        def says() -> bool:
+            pod = self.hub.pod(name)
+            return pod is not None and f'"{reason}"' in json.dumps(pod.object["status"])
+
+        eventually(says, f"pod {name} says {reason}", within=LONG)
+
 
 def free_queue(case: Case) -> str:
     case.make()
@@ -128,19 +137,20 @@ def held_by_jupyter(case: Case) -> str:
 def backoff(case: Case) -> str:
     case.make()
     nowhere(case)
-    case.submit(instanceType=case.hub.name("nowhere"))
+    train = case.submit(instanceType=case.hub.name("nowhere"))
+    eventually(lambda: "requeueAfter" in case.hub.status(train), "it rests", within=LONG)
     return "Backoff: "
 
 
 def impossible(case: Case) -> str:
     case.make()
-    case.submit(size="huge")
+    case.hub.reaches(case.submit(size="huge"), "Failed")
     return "Finished: OverQuota: "
 
 
 def unknown_names(case: Case) -> str:
     case.make()
-    case.submit(image="misspelt")
+    case.hub.reaches(case.submit(image="misspelt"), "Failed")
     return "Finished: InvalidSpec: "
 
 
@@ -157,7 +167,8 @@ def quota_paused(case: Case) -> str:
 def unschedulable(case: Case) -> str:
     case.make()
     nowhere(case)
-    case.submit(instanceType=case.hub.name("nowhere"))
+    train = case.submit(instanceType=case.hub.name("nowhere"))
+    case.pod_says(train, "Unschedulable")
     return "Starting: no node can take it: "
 
 
@@ -173,7 +184,7 @@ def image_pull(case: Case) -> str:
     broken = case.hub.name("broken")
     case.hub.create(an_image(broken, url="127.0.0.1:1/nothing:1"))
     case.hub.change("PhGroup", case.group, images=[case.image, broken])
-    case.submit(image=broken)
+    case.pod_says(case.submit(image=broken), "ImagePullBackOff")
     return "Starting: its image can't be had: ImagePullBackOff: "
 
 
