@@ -1,6 +1,7 @@
 """How answers reach a person or a script: columns, pairs, JSON, YAML; colours on a terminal only.
 
-What is said is the commands' part.
+Columns are kubectl's, as wide as what is in them, and cost nothing for ten thousand rows; Rich's own tables
+fold and frame. What is said is the commands' part.
 """
 
 import json

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kubectl_phjob import answers, data, manifests, reading, words
-from kubectl_phjob.answers import Answer, Cause
+from kubectl_phjob.answers import AHEAD, Answer, Cause
 from kubectl_phjob.app import Session, command
 from kubectl_phjob.commands import arguments
 from kubectl_phjob.errors import Exit
@@ -19,8 +19,6 @@ from shared.kube import Object
 from shared.phjob import Phase
 from shared.projection import job_seen
 
-AHEAD = 5
-"""Jobs ahead that are named."""
 AGAIN = 3.0
 """Seconds until the second look at a job that could go and has not gone."""
 FAR = 2**62
