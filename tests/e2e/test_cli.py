@@ -107,13 +107,12 @@ def test_list_shows_mine_or_a_groups_and_no_command(hub: Hub, cli: Cli, scene: S
     header, *rows = cli("list", "--group", scene.group, "-o", "wide").stdout.splitlines()
     assert header.split()[-4:] == ["INSTANCE", "NODE", "RAN", "MESSAGE"]
     assert [row.split()[:2] for row in rows] == [[mine, "bob"], [other, "lin"]]
-    for form in ("wide", "json", "yaml"):
-        for command in (("list", "-g", scene.group), ("queue", scene.group), ("why", other)):
-            assert "secret" not in cli(*command, "-o", form).stdout
+    for command in (("queue", scene.group), ("why", mine)):
+        assert "secret" not in json.dumps(cli.json(*command))
+    listed = cli("list", "-g", scene.group, "-o", "yaml").stdout
+    assert "secret" not in listed
+    assert yaml.safe_load(listed) == cli.json("list", "-g", scene.group)
     assert [job["name"] for job in cli.json("list", "-g", scene.group, "--phase", "Running")] == [mine]
-    assert yaml.safe_load(cli("list", "-g", scene.group, "-o", "yaml").stdout) == cli.json(
-        "list", "-g", scene.group
-    )
 
 
 def test_queue_shows_who_holds_and_who_waits_in_their_order(hub: Hub, cli: Cli, scene: Scene) -> None:

@@ -72,7 +72,7 @@ def test_the_screens(cli: Cli) -> None:
     """As a person sees them."""
     for words, shows in SCREENS.items():
         terminal = cli.on_a_terminal(*words)
-        shown = terminal.read().decode()
+        shown = terminal.read().decode().replace("\r\n", "\n")
         assert terminal.end() == Exit.OK
         for text in shows:
             assert text in Text.from_ansi(shown).plain
