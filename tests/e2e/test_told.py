@@ -53,22 +53,6 @@ def reads(hub: Hub, scene: Scene, **wanted: Any) -> dict[str, Any]:
     return status(hub, scene)
 
 
-def events(hub: Hub, name: str) -> list[dict[str, Any]]:
-    chosen = f"involvedObject.kind=PhJob,involvedObject.name={name}"
-    return list(hub.api.list("Event", fieldSelector=chosen)["items"])
-
-
-def has_event(hub: Hub, name: str, reason: str, count: int = 1) -> dict[str, Any]:
-    """The one event with that reason, once it counts so many."""
-
-    def found() -> dict[str, Any] | None:
-        (*same,) = (event for event in events(hub, name) if event["reason"] == reason)
-        assert len(same) <= 1
-        return same[0] if same and same[0]["count"] >= count else None
-
-    return eventually(found, f"{name} has an event {reason}", instead=lambda: events(hub, name))
-
-
 def test_a_group_says_how_full_it_is_and_what_its_head_waits_for(hub: Hub, scene: Scene) -> None:
     """`kubectl get phg`; a new group reads zero."""
     reads(hub, scene, pending=0, preparing=0, running=0, limit={"gpu": "2"})
@@ -113,7 +97,7 @@ def test_a_group_is_written_at_most_once_a_second_and_not_without_change(hub: Hu
 def test_a_job_that_is_sent_back_again_and_again_has_one_event_that_counts(hub: Hub, scene: Scene) -> None:
     """`kubectl describe phj` tells the story."""
     name = scene.submit("job", start="never")
-    event = has_event(hub, name, "Requeued", count=2)
+    event = hub.has_event(name, "Requeued", count=2)
     assert (event["type"], event["message"]) == ("Warning", "the pod did not start within 3 s")
     described = hub.kubectl("-n", NAMESPACE, "describe", "phj", name).stdout
     assert "the pod did not start within 3 s" in described.partition("Events:")[2]
@@ -123,16 +107,16 @@ def test_what_went_wrong_has_an_event_and_what_went_well_has_none(hub: Hub, scen
     """Refused, timed out; a job that ran, one that was cancelled, and one whose command failed."""
     (huge,) = hub.create(an_instance_type(hub.name("huge"), gpus=8))
     scene.grants(instance_types=(huge,))
-    has_event(hub, scene.submit("too-large", instanceType=huge), "OverQuota")
-    assert has_event(hub, scene.submit("unknown", image="nope"), "InvalidSpec")["message"] == (
+    hub.has_event(scene.submit("too-large", instanceType=huge), "OverQuota")
+    assert hub.has_event(scene.submit("unknown", image="nope"), "InvalidSpec")["message"] == (
         "image 'nope' does not exist"
     )
-    has_event(hub, scene.submit("slow", run_for=FOREVER, activeDeadlineSeconds=1), "OverActiveDeadline")
+    hub.has_event(scene.submit("slow", run_for=FOREVER, activeDeadlineSeconds=1), "OverActiveDeadline")
     well, failed = scene.submit("well"), scene.submit("failed", exit_code=3)
     cancelled = scene.submit("cancelled", run_for=FOREVER)
     hub.reaches(cancelled, "Running")
     hub.cancel(cancelled)
     for name in (well, failed, cancelled):
         hub.reaches(name, "Succeeded", "Failed", "Cancelled")
-    has_event(hub, scene.submit("later", image="nope"), "InvalidSpec")
-    assert [events(hub, name) for name in (well, failed, cancelled)] == [[], [], []]
+    hub.has_event(scene.submit("later", image="nope"), "InvalidSpec")
+    assert [hub.events(name) for name in (well, failed, cancelled)] == [[], [], []]
