@@ -31,6 +31,7 @@ RIGHTS: dict[str, set[Right]] = {
     "pod-manager": {
         *rights(OURS, ("phjobs",), ("get", "delete")),
         *rights(OURS, ("phjobs/status",), ("patch",)),
+        *rights(OURS, ("phgroups",), ("get",)),
         *rights(OURS, ("phgroups/status",), ("patch",)),
         *rights(OURS, ("phjobs/finalizers",), ("update",)),
         *rights(OURS, CATALOG, ("get",)),
