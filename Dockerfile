@@ -3,6 +3,9 @@
 #   docker run phjob scheduler
 # (watcher, scheduler, janitor, pod_manager; shared.definitions, which writes RabbitMQ's definitions; and
 # shared.dead, which shows and replays what nobody could handle.)
+# The command line of users is built by the same recipe:
+#   docker build --tag kubectl-phjob --build-arg PACKAGES=kubectl-phjob .
+#   docker run --volume ~/.kube:/kube:ro --env KUBECONFIG=/kube/config kubectl-phjob kubectl_phjob list
 #
 # BASE needs a Python and its venv, and nothing else.
 ARG BASE=python:3.12-slim-bookworm
@@ -28,10 +31,12 @@ COPY services/watcher/pyproject.toml services/watcher/
 COPY services/scheduler/pyproject.toml services/scheduler/
 COPY services/janitor/pyproject.toml services/janitor/
 COPY services/pod-manager/pyproject.toml services/pod-manager/
+COPY cli/pyproject.toml cli/
 COPY dev/pyproject.toml dev/
 RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace $(printf -- ' --package %s' ${PACKAGES})
 COPY shared shared
 COPY services services
+COPY cli cli
 RUN /opt/uv/bin/uv sync --locked --no-dev --no-editable $(printf -- ' --package %s' ${PACKAGES})
 
 FROM ${BASE}

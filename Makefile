@@ -26,7 +26,7 @@ help:
 	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (50 min)'
 	@echo 'make soak MINUTES=30 SEED=1   break a real stack every few seconds while jobs come and go'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
-	@echo 'make pictures  draw the dashboards of a run into docs/pictures'
+	@echo 'make pictures  draw dashboards and screens of a run into docs/pictures'
 	@echo
 	@echo 'Options:     STATE=dir         where the stack lives (.local); each STATE is a stack of its own'
 	@echo '             NODE=real|kwok    run containers (default as root on Linux), or only play them'
@@ -61,7 +61,7 @@ docs:
 	$(run) python -m dev docs
 
 pictures:
-	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py
+	$(run) env PHJOB_PICTURES=docs/pictures pytest tests/e2e/test_monitoring.py tests/e2e/test_screens.py
 
 SEEDS ?= 2000
 FIRST ?= 1

@@ -108,6 +108,24 @@ def test_a_pod_that_does_not_start_is_sent_back(installed: Installed) -> None:
     assert reaches(installed, name, "Failed")["reason"] == "OverRequeueLimit"
 
 
+def test_the_group_says_how_it_stands_and_an_event_what_went_wrong(installed: Installed) -> None:
+    """Both by pod-manager, with the chart's rights."""
+    reaches(installed, submit(installed, "refused", image="nope"), "Failed")
+    release = installed.release
+    chosen = "--field-selector=involvedObject.name=refused"
+
+    def told() -> str:
+        return release.kubectl("-n", release.namespace, "get", "events", chosen).stdout
+
+    eventually(lambda: "InvalidSpec" in told(), "there is an event", instead=lambda: logs(installed))
+    group = eventually(
+        lambda: (found := release.get("phgroup", GROUP)["status"]).get("pending") == 0 and found,
+        "the group's status is written",
+        instead=lambda: logs(installed),
+    )
+    assert group["limit"] == {}
+
+
 @pytest.mark.parametrize("service", topology.SERVICES)
 def test_no_service_may_do_anothers_part(installed: Installed, service: str) -> None:
     """With the credentials that its pod has: neither in Kubernetes nor in RabbitMQ."""

@@ -292,5 +292,6 @@ def test_a_pod_whose_name_is_taken_fails_the_job(hub: Hub, scene: Scene) -> None
     assert status["reason"] == "PodCreationFailed"
     eventually(lambda: hub.status(name)["reclaimed"], "nothing is left of it but its record")
     assert status["message"] == f"the name of pod '{name}' is taken by another"
+    assert hub.has_event(name, "PodCreationFailed")["message"] == status["message"]
     assert hub.api.get("Pod", stranger)
     frees_its_quota(hub, scene)

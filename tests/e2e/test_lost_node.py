@@ -48,6 +48,7 @@ def lose_the_node(hub: Hub, name: str, measured: Measured) -> None:
     measured(f"NodeLost {took.total_seconds():.1f} s after the node's Ready turned Unknown")
     assert status["phase"] == "Running"
     assert status["message"] == f"Node localhost which was running pod {name} is unresponsive"
+    assert hub.has_event(name, "NodeLost")["message"] == status["message"]
 
 
 def test_a_job_on_a_lost_node_keeps_its_quota_and_goes_on_when_the_node_is_back(

@@ -15,6 +15,7 @@ from shared import runtime, session, view
 from shared.consumer import Done
 from shared.errors import RefusedError, UnreachableError
 from shared.messages import Admit, PodSeen
+from shared.resources import rendered
 from watcher import mirror
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -61,6 +62,13 @@ def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
     ]
 
 
+_REPORT = status.report
+
+
+def _report_over_anything(told: Any, found: str, fence: str) -> status.Patch:
+    return [op for op in _REPORT(told, found, fence) if op["path"] != "/status/fence"]
+
+
 def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Done) -> None:
     def nothing(failure: str = "") -> None:
         """Too late."""
@@ -79,7 +87,7 @@ _WRITE = orders.Orders._write
 async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
     job = await self._kube.get(jobs.PHJOBS, order.name)
     if isinstance(order, Admit) and not settle and job:
-        admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
+        admitted = {"fence": order.token, "resources": rendered(order.resources)}
         with suppress(pods.PodProblem):
             await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, self._clock.now())
     await _WRITE(self, order, settle=settle)
@@ -187,6 +195,7 @@ BUGS: dict[str, Bug] = {
     "the fence does not wait for older writes": _instead(orders.Orders, "_fence", _fence_at_once),
     "redelivered orders are not settled": _instead(orders.Orders, "_enqueue", _no_settling),
     "no fence in the compare-and-swap": _instead(status, "_expect", _expect_any_fence),
+    "a report is written over any other": _instead(status, "report", _report_over_anything),
     "acknowledged before the effect": _instead(orders.Orders, "receive", _acknowledged_at_once),
     "the pod is created before the admission is written": _instead(orders.Orders, "_write", _pod_before_cas),
     "a group's orders are written side by side": _instead(orders.Orders, "_enqueue", _side_by_side),

@@ -91,7 +91,7 @@ class Installation:
                 case topology.WATCHER:
                     await watcher.__main__.serve(service, bus, api, clock, self._shards)
                 case topology.SCHEDULER:
-                    await scheduler.__main__.serve(service, bus, clock, post.shard)
+                    await scheduler.__main__.serve(service, bus, clock, post.shard, self._shards)
                 case topology.JANITOR:
                     part = post.shard, self._shards
                     await janitor.__main__.serve(service, bus, clock, part, SETTINGS)

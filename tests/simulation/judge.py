@@ -132,6 +132,7 @@ def leaks(store: Store, broker: Broker, now: float) -> Iterator[str]:
                 yield f"{queue.name} still holds {message.envelope.message!r} of {message.at:.1f} s"
         if queue.consumers:
             yield from _held(queue.consumers[0].reader, store)
+    yield from _reported_wrongly(store)
 
 
 def _held(reader: object, store: Store) -> Iterator[str]:
@@ -143,6 +144,14 @@ def _held(reader: object, store: Store) -> Iterator[str]:
             yield from _counted_wrongly(scheduler, store)
         case Consumer(_handler=PodManager() as pod_manager):
             yield from _not_done(pod_manager, store)
+
+
+def _reported_wrongly(store: Store) -> Iterator[str]:
+    """Nothing waits or runs any more, and every group says so."""
+    for group in store.all("phgroups"):
+        said = group["status"]
+        if any(said.get(field) != 0 for field in ("pending", "preparing", "running")) or said["used"]:
+            yield f"group {group['metadata']['name']} says {said}"
 
 
 def _mirrored_wrongly(watcher: Watcher, store: Store) -> Iterator[str]:

@@ -116,6 +116,8 @@ class ApiWeather:
 class SimulatedKube:
     """The API server, as one process reaches it."""
 
+    namespace = "hub"
+
     def __init__(self, store: Store, weather: ApiWeather, process: Process) -> None:
         self._store = store
         self._weather = weather
@@ -181,7 +183,7 @@ class SimulatedKube:
         self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
     ) -> Object:
         """Apply a JSON Patch."""
-        assert subresource == "status"
+        assert (subresource == "status") is (resource.plural != "events")
         return await self._request(
             lambda: self._store.patch(resource.plural, name, operations), ("patch", resource.plural)
         )
@@ -294,5 +296,5 @@ def _selects(resource: Resource, item: Object) -> bool:
     if field == "status.reclaimed=true":
         return bool(item["status"].get("reclaimed"))
     if field.startswith("involvedObject.uid="):
-        return False  # Nobody tells events here.
+        return field == f"involvedObject.uid={item['involvedObject']['uid']}"
     raise RefusedError(400, "BadRequest", f"field selector {field!r}")

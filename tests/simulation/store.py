@@ -91,6 +91,8 @@ class Store:
         new = {**body, "metadata": metadata}
         if plural == "phjobs":
             new["status"] = dict(JOB_DEFAULTS)
+        if plural == "phgroups":
+            new["status"] = {"fence": ""}
         if plural == "pods":
             new["status"] = {"phase": "Pending"}
         return self._put(plural, new)
@@ -108,12 +110,14 @@ class Store:
         for operation in operations:
             parent, _, field = operation["path"][1:].rpartition("/")
             if operation["op"] == "test":
-                found = new.get(parent, {}).get(field)
+                found = new[parent].get(field)
                 if found != operation["value"]:
                     why = f"test of {operation['path']}: is {found!r}, not {operation['value']!r}"
                     raise RefusedError(422, "Invalid", why)
+            elif parent:
+                new[parent] = {**new[parent], field: operation["value"]}
             else:
-                new[parent] = {**new.get(parent, {}), field: operation["value"]}
+                new[field] = operation["value"]
         return self._put(plural, new)
 
     def edit(self, plural: str, name: str, **spec: Any) -> None:

@@ -152,6 +152,21 @@ class Hub:
         """Wait until there was a pod of that name and is none."""
         eventually(lambda: self.pod(name) is None, f"pod {name} is gone")
 
+    def events(self, name: str) -> list[Object]:
+        """The Kubernetes Events about the job."""
+        chosen = f"involvedObject.kind=PhJob,involvedObject.name={name}"
+        return list(self.api.list("Event", fieldSelector=chosen)["items"])
+
+    def has_event(self, name: str, reason: str, count: int = 1) -> Object:
+        """The one event about the job with that reason, once it counts so many."""
+
+        def found() -> Object | None:
+            same = [event for event in self.events(name) if event["reason"] == reason]
+            assert len(same) <= 1
+            return same[0] if same and same[0]["count"] >= count else None
+
+        return eventually(found, f"{name} has an event {reason}", instead=lambda: self.events(name))
+
     def log(self, name: str) -> str:
         """What the service has logged since the test began."""
         log = self.service(name).log

@@ -22,6 +22,10 @@ def samples(state: Path, service: str, name: str) -> dict[tuple[str, ...], float
 
 
 def writes(state: Path) -> float:
-    """How many writes pod-manager has asked the API server for."""
+    """How many writes of jobs and pods pod-manager has asked the API server for."""
     requests = samples(state, "pod-manager", "phjob_api_requests_total")
-    return sum(count for (*_, verb), count in requests.items() if verb in ("POST", "PATCH", "PUT", "DELETE"))
+    return sum(
+        count
+        for (_, resource, verb), count in requests.items()
+        if resource in ("phjobs", "pods") and verb in ("POST", "PATCH", "PUT", "DELETE")
+    )

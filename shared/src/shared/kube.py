@@ -7,14 +7,13 @@ pod-manager. Errors are told apart here: refused for good, unknown, or too old a
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import aiohttp
-from kubernetes_asyncio import client, config
 from pydantic_core import from_json
 
 from shared import metrics
@@ -69,6 +68,9 @@ class Listing(Generic[T]):
 
 class Kube(Protocol):
     """The port to the API server; every method can raise `UnreachableError`."""
+
+    namespace: str
+    """Where everything is that has a namespace."""
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Every object, consistent as of now, each as `project` makes it."""
@@ -144,13 +146,23 @@ class Kube(Protocol):
         ...
 
 
-class HttpKube:
-    """The API over HTTP, with the credentials that kubernetes_asyncio found."""
+@dataclass(frozen=True)
+class Server:
+    """An API server, and how it is told who asks."""
 
-    def __init__(self, api: client.ApiClient, namespace: str) -> None:
-        self._api = api
-        self._namespace = namespace
-        self._session: aiohttp.ClientSession = api.rest_client.pool_manager
+    url: str
+    session: aiohttp.ClientSession
+    sign: Callable[[dict[str, str]], Awaitable[None]]
+    """Adds the credentials of the moment to a request's headers."""
+
+
+class HttpKube:
+    """The API over HTTP."""
+
+    def __init__(self, server: Server, namespace: str) -> None:
+        self.server = server
+        self.namespace = namespace
+        self._session = server.session
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Every object, consistent as of now, each as `project` makes it."""
@@ -181,9 +193,12 @@ class HttpKube:
 
     async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
         """What the container has written up to now, in pieces."""
+        async for piece in self._log(pod, {"container": container}, LOG_SILENCE):
+            yield piece
+
+    async def _log(self, pod: str, query: Mapping[str, str], silence: float) -> AsyncIterator[bytes]:
         url = self._url(Resource("pods"), pod, "log")
-        query = {"container": container}
-        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=LOG_SILENCE)
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=silence)
         try:
             async with self._session.get(
                 url, params=query, headers=await self._headers(), timeout=timeout
@@ -267,12 +282,11 @@ class HttpKube:
         return {key: value for key, value in selectors.items() if value}
 
     def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
-        host: str = self._api.configuration.host or ""
-        return host + resource.path(self._namespace, name, subresource)
+        return self.server.url + resource.path(self.namespace, name, subresource)
 
     async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        await self.server.sign(headers)
         return headers
 
     async def _call(
@@ -330,17 +344,24 @@ def _raise(status: int, content: bytes) -> None:
 
 
 @asynccontextmanager
-async def connect(kubeconfig: Path | None, namespace: str) -> AsyncIterator[HttpKube]:
-    """The API of a kubeconfig file, or of the cluster that the process runs in.
+async def connect(
+    kubeconfig: Path | None, namespace: str, *, context: str | None = None
+) -> AsyncIterator[HttpKube]:
+    """The API of a kubeconfig file and its context, or of the cluster that the process runs in.
 
     Raises:
         SettingsError: there are no usable credentials.
 
     """
+    # Its thousands of models take a second or two to import: a cost for those alone who come here.
+    from kubernetes_asyncio import client, config  # noqa: PLC0415
+
     configuration = client.Configuration()
     try:
         if kubeconfig:
-            await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+            await config.load_kube_config(
+                config_file=str(kubeconfig), context=context, client_configuration=configuration
+            )
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
@@ -349,6 +370,10 @@ async def connect(kubeconfig: Path | None, namespace: str) -> AsyncIterator[Http
     configuration.connection_pool_maxsize = 128
     try:
         async with client.ApiClient(configuration=configuration) as api:
-            yield HttpKube(api, namespace)
+
+            async def sign(headers: dict[str, str]) -> None:
+                await api.update_params_for_auth(headers, [], ["BearerToken"])
+
+            yield HttpKube(Server(configuration.host or "", api.rest_client.pool_manager, sign), namespace)
     finally:
         await asyncio.sleep(CLOSING)

@@ -223,6 +223,27 @@ class Explain(Order):
     revision: int
 
 
+class ReportGroup(Message):
+    """Scheduler: how a group stands, for the status of its PhGroup. Of several, the last counts."""
+
+    uid: str
+    """The PhGroup's."""
+    name: str
+    group: str
+    session: str
+    """The scheduler's: a predecessor's word counts no more."""
+    pending: int = 0
+    preparing: int = 0
+    running: int = 0
+    used: dict[str, int] = {}
+    limit: dict[str, int] = {}
+    """The group quota."""
+    head: str = ""
+    """The job that goes next; empty if none waits."""
+    message: str = ""
+    """Why it does not go yet."""
+
+
 class Requeue(Order):
     """Janitor: the pod did not start in time; Preparing back to Pending."""
 
@@ -341,7 +362,7 @@ class Heartbeat(Message):
 AnyMessage = Union[  # noqa: UP007 - get_args below reads it
     JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
     InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone, NodeSeen, NodeGone,
-    Admit, Refuse, Explain, Requeue, TimeOut, GiveUp, Reclaim, Forget,
+    Admit, Refuse, Explain, ReportGroup, Requeue, TimeOut, GiveUp, Reclaim, Forget,
     SnapshotWanted, SnapshotBegin, SnapshotEnd, CatalogWanted, CatalogListed, RecordsWanted, RecordsListed,
     Fence, FenceWanted, Heartbeat,
 ]  # fmt: skip

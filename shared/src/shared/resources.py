@@ -94,6 +94,11 @@ def render(resource: str, amount: int) -> str:
     return str(amount)
 
 
+def rendered(amounts: Amounts) -> dict[str, str]:
+    """Amounts as quantities."""
+    return {resource: render(resource, amount) for resource, amount in amounts.items()}
+
+
 def base_units(resource: str, amount: int) -> float:
     """An amount for metrics, in Prometheus' base units: cores, bytes, devices."""
     return amount / 1000 if resource == CPU else float(amount)

@@ -3,11 +3,13 @@
 import asyncio
 
 from pod_manager.archive import Archive
+from pod_manager.events import Events
 from pod_manager.handlers import Handlers
 from pod_manager.jobs import PHJOBS, Jobs
 from pod_manager.logs import Logs
 from pod_manager.orders import Orders
 from pod_manager.pods import Pods
+from pod_manager.reports import Reports
 from pod_manager.settings import PodManagerSettings
 from pod_manager.writes import Writer
 from shared import kube, runtime, topology
@@ -36,9 +38,11 @@ async def serve(  # noqa: PLR0913 - all that it is made of
     stream = Stream(topology.POD_MANAGER, service.identity, bus.send)
     pods = Pods(api, clock, writer, file.job_submission)
     logs = Logs(api, clock, archive, file.log_archive.max_bytes)
-    jobs = Jobs(api, clock, writer, pods, logs)
+    events = Events(api, clock)
+    jobs = Jobs(api, clock, writer, pods, logs, events)
     orders = Orders(api, clock, writer, jobs, stream, shard)
-    handlers = Handlers(jobs, orders, stream, shard)
+    reports = Reports(api, writer)
+    handlers = Handlers(jobs, orders, reports, stream, shard)
     queue = topology.queue_of(topology.POD_MANAGER, shard)
     consumer = Consumer(bus, queue, service.identity, clock, handlers)
     try:
@@ -48,6 +52,8 @@ async def serve(  # noqa: PLR0913 - all that it is made of
     finally:
         await orders.close()
         await jobs.close()
+        await reports.close()
+        await events.close()
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
-"""What pod-manager does with each message: facts and janitor's orders to `jobs`, the rest to `orders`."""
+"""What pod-manager does with each message: facts and janitor's orders to `jobs`, the scheduler's to `orders`.
+
+What it reports of groups goes to `reports`.
+"""
 
 from datetime import datetime
 
 from pod_manager.jobs import Jobs
 from pod_manager.orders import Orders
 from pod_manager.plan import Wish
+from pod_manager.reports import Reports
 from shared import topology
 from shared.consumer import Done
 from shared.lifecycle import Event
@@ -14,6 +18,7 @@ from shared.messages import (
     GiveUp,
     Message,
     Reclaim,
+    ReportGroup,
     Requeue,
     SnapshotBegin,
     SnapshotWanted,
@@ -25,9 +30,11 @@ from shared.session import Envelope, Stream
 class Handlers:
     """The pod-manager of one shard, as the consumer's handler."""
 
-    def __init__(self, jobs: Jobs, orders: Orders, stream: Stream, shard: int) -> None:
+    def __init__(self, jobs: Jobs, orders: Orders, reports: Reports, stream: Stream, shard: int) -> None:
         self._jobs = jobs
         self._orders = orders
+        self._reports = reports
+        orders.when_fenced = reports.obey
         self._stream = stream
         self._queue = topology.queue_of(topology.POD_MANAGER, shard)
         self._fenced = False
@@ -66,6 +73,10 @@ class Handlers:
                 wish = Wish(Event.TTL_OVER, order.name, order.fence, generation=order.generation)
             case Forget():
                 wish = Wish(Event.HISTORY_OVER, order.name, order.fence)
+            case ReportGroup():
+                self._reports.receive(order)
+                done()
+                return
             case _:
                 self._orders.receive(envelope, done)
                 return

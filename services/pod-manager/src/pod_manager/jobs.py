@@ -13,6 +13,7 @@ import structlog
 from pod_manager import metrics, status
 from pod_manager.archive import ArchiveError
 from pod_manager.diagnosis import SILENT, why_not_started
+from pod_manager.events import Events
 from pod_manager.known import Known
 from pod_manager.lanes import Lanes
 from pod_manager.logs import Logs
@@ -47,12 +48,15 @@ _log = structlog.get_logger()
 class Jobs:
     """The lanes that work on the jobs of one shard."""
 
-    def __init__(self, kube: Kube, clock: Clock, writer: Writer, pods: Pods, logs: Logs) -> None:
+    def __init__(
+        self, kube: Kube, clock: Clock, writer: Writer, pods: Pods, logs: Logs, events: Events
+    ) -> None:
         self._kube = kube
         self._clock = clock
         self._writer = writer
         self._pods = pods
         self._logs = logs
+        self.events = events
         self._known = Known()
         self._cancels: dict[str, datetime] = {}
         """When a cancel was seen that is not written yet."""
@@ -215,6 +219,7 @@ class Jobs:
         if written:
             said = status.outcome(patch)
             metrics.transition(job.group, said.phase, change.reason or "")
+            self.events.tell(job.uid, job.name, said.reason, said.message)
             self._measure(job, step, pod)
             _log.info(
                 "transition", job=job.name, uid=job.uid, group=job.group,

@@ -21,6 +21,9 @@ _REFUSED = Counter(
 )
 _REPEATED = Counter("phjob_pod_manager_requests_repeated", "Requests without a definite answer", ["what"])
 _IGNORED = Counter("phjob_pod_manager_orders_ignored", "Orders not obeyed, by kind and why", ["kind", "why"])
+_EVENTS_DROPPED = Counter(
+    "phjob_pod_manager_events_dropped", "Kubernetes Events not written, by why", ["why"]
+)
 _FAILED = Counter("phjob_pod_manager_lane_failures", "Errors that nobody foresaw")
 _LOGS_STORED = Counter("phjob_log_archive_stored", "Logs put into the archive")
 _LOG_BYTES = Counter("phjob_log_archive_bytes", "Bytes put into the archive")
@@ -72,6 +75,11 @@ def repeated(what: str) -> None:
 def ignored(kind: str, why: str) -> None:
     """An order was not obeyed."""
     _IGNORED.labels(kind, why).inc()
+
+
+def event_dropped(why: str) -> None:
+    """A Kubernetes Event could not be written; nothing depends on it."""
+    _EVENTS_DROPPED.labels(why).inc()
 
 
 def failed() -> None:

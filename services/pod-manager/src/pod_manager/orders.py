@@ -52,6 +52,8 @@ class Orders:
         self._idle = asyncio.Event()
         self._idle.set()
         self._lanes = Lanes(self._write_group, self._failed)
+        self.when_fenced: Callable[[str], None] = lambda _: None
+        """Is told each session that is obeyed from then on."""
 
     def receive(self, envelope: Envelope, done: Done) -> None:
         """Take an order or a fence in; `done` is called when its writes have ended."""
@@ -93,6 +95,7 @@ class Orders:
         await self._jobs.no_creation_under_way()
         self._session, self._expected = fence.session, number + 1
         self._fence_asked = None
+        self.when_fenced(fence.session)
         wanted = SnapshotWanted(queue=fence.queue, request=fence.session)
         self._stream.send(topology.WATCHER, wanted)
         _log.info("fence_reached", session=fence.session)
@@ -198,6 +201,7 @@ class Orders:
                 await self._patch(order.name, patch, "refuse")
                 metrics.transition(order.group, Phase.FAILED, order.reason)
                 self._jobs.refused(order.uid)
+                self._jobs.events.tell(order.uid, order.name, order.reason, order.message)
                 _log.info("refused", job=order.name, uid=order.uid, why=order.message)
             case Explain():
                 await self._patch(order.name, status.explain(order), "explain")

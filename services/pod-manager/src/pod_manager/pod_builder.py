@@ -11,13 +11,12 @@ from typing import Any
 
 from pod_manager.entrypoint import command, literal
 from pod_manager.grants import GroupVolume
-from pod_manager.status import rendered
 from pod_manager.volumes import HOME, GrantedDataset, parts
 from shared.errors import PermanentError
 from shared.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from shared.phjob import API_VERSION, ATTEMPT_ANNOTATION, FENCE_ANNOTATION
 from shared.projection import MAIN
-from shared.resources import MEMORY, QuantityError, is_gpu, parse, parse_primehub
+from shared.resources import MEMORY, QuantityError, is_gpu, parse, parse_primehub, rendered
 from shared.settings import JobSubmission
 
 Object = Mapping[str, Any]
@@ -197,7 +196,7 @@ def _resources(limits: Mapping[str, int], instance_type: Object) -> dict[str, An
     except QuantityError as error:
         msg = f"instance type {instance_type['metadata']['name']!r} is unusable: requests: {error}"
         raise UnbuildableError(msg) from error
-    return {"limits": dict(rendered(limits)), "requests": dict(rendered(amounts))}
+    return {"limits": rendered(limits), "requests": rendered(amounts)}
 
 
 _STAY_ON_LOST_NODE = [

@@ -1,7 +1,7 @@
-"""Every write to a PhJob's status, as a JSON Patch that tests what it was decided on.
+"""Every write to a status, as a JSON Patch that tests what it was decided on.
 
-Pure. Each patch is a compare-and-swap: it names the job's uid, phase and fence, so it does nothing
-to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.md, The fence).
+Pure. Each patch to a PhJob's is a compare-and-swap: it names the job's uid, phase and fence, so it does
+nothing to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.md, The fence).
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pod_manager.plan import Transit
 from shared.lifecycle import Event, Transition, requeue
-from shared.messages import Admit, Explain, JobSeen, PodSeen
+from shared.messages import Admit, Explain, JobSeen, PodSeen, ReportGroup
 from shared.phjob import Phase, Reason
-from shared.resources import Amounts, render
+from shared.resources import rendered
 
 Patch = list[dict[str, Any]]
 Object = Mapping[str, Any]
@@ -112,6 +112,25 @@ def transit(
     return [*expect, *_set(**fields)]
 
 
+def report(told: ReportGroup, found: str, fence: str) -> Patch:
+    """How a group stands, in place of what was said before under the fence that was found."""
+    said = {
+        "pending": told.pending,
+        "preparing": told.preparing,
+        "running": told.running,
+        "used": rendered(told.used),
+        "limit": rendered(told.limit),
+        "head": told.head,
+        "message": told.message[: _LONGEST["message"]],
+        "fence": fence,
+    }
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": told.uid},
+        {"op": "test", "path": "/status/fence", "value": found},
+        {"op": "add", "path": "/status", "value": {key: value for key, value in said.items() if value != ""}},
+    ]
+
+
 def log_stored(job: JobSeen, url: str) -> Patch:
     """Where the log of the job's latest try is; what was said of an archive that failed is over."""
     message = job.message.partition(_NOT_STORED)[0]
@@ -182,11 +201,6 @@ def outcome(patch: Patch) -> Outcome:
     """What a transition's patch writes for its user to read."""
     written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
     return Outcome(*(written[f"/status/{field}"] for field in Outcome._fields))
-
-
-def rendered(amounts: Amounts) -> Mapping[str, str]:
-    """Amounts as quantities."""
-    return {resource: render(resource, amount) for resource, amount in amounts.items()}
 
 
 def _expect(uid: str, phase: Phase, fence: str) -> Patch:

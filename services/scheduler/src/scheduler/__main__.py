@@ -8,10 +8,13 @@ from shared.consumer import Consumer
 from shared.settings import ServiceSettings
 
 
-async def serve(service: runtime.Service, bus: Bus, clock: Clock, shard: int) -> None:
-    """Schedule the jobs of one shard until the connection breaks."""
+async def serve(service: runtime.Service, bus: Bus, clock: Clock, shard: int, shards: int) -> None:
+    """Schedule the jobs of one of so many shards until the connection breaks."""
     consumer: Consumer
-    handlers = Handlers(shard, clock, bus.send, lambda why: consumer.ask(why))  # noqa: PLW0108 - made below
+    handlers = Handlers(
+        shard, shards, clock, bus.send,
+        lambda why: consumer.ask(why),  # noqa: PLW0108 - made below
+    )  # fmt: skip
     queue = topology.queue_of(topology.SCHEDULER, shard)
     consumer = Consumer(bus, queue, service.identity, clock, handlers)
     await service.follow(consumer)
@@ -22,7 +25,9 @@ def main() -> None:
     settings = runtime.load(ServiceSettings)
     clock = SystemClock()
     runtime.main(
-        topology.SCHEDULER, settings, lambda service, bus: serve(service, bus, clock, settings.shard)
+        topology.SCHEDULER,
+        settings,
+        lambda service, bus: serve(service, bus, clock, settings.shard, settings.shards),
     )
 
 

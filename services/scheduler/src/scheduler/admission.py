@@ -6,7 +6,7 @@ returned. Only a complete snapshot makes it act (`start`); before, it just liste
 """
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scheduler.catalog import Catalog, Refusal
 from scheduler.explanations import Explanations, Said
-from scheduler.queue import GroupQueue, Waiting
+from scheduler.queue import GroupQueue, Place, Waiting
 from shared.labels import label_value
 from shared.messages import Admit, Explain, GroupSeen, JobSeen, Order, PodSeen, Refuse
 from shared.phjob import EVERYONE, Phase, Reason
@@ -26,6 +26,11 @@ RESERVATION_LIMIT = timedelta(seconds=60)
 
 GHOST_LIMIT = timedelta(seconds=5)
 """How long the pod of a job that is gone may stay unseen before the session is doubted."""
+
+
+def place(job: JobSeen) -> Place:
+    """A job's place in its group (contract.md, Queueing 1)."""
+    return job.created, job.revision, job.name
 
 
 class Ghost(NamedTuple):
@@ -74,6 +79,12 @@ class Admission:
         self.session = session
         self.catalog = Catalog()
         self.catalog_revision = 0
+        self.group_names: dict[str, str] = {}
+        """Of each label value of a PhGroup's, the group's name."""
+        self.phases: dict[str, Counter[Phase]] = {}
+        """How many jobs of each group are in which phase, by its label value."""
+        self.touched: set[str] = set()
+        """The label values of groups in which something has changed, until somebody takes note."""
         self.groups: dict[str, GroupQueue] = {}
         self.jobs: dict[str, Job] = {}
         self.doubtful: set[str] = set()
@@ -105,7 +116,9 @@ class Admission:
         group = label_value(seen.group)
         if seen.phase.final:
             return self.job_gone(seen.uid, seen.group, now, has_pod=bool(seen.pod))
+        known = self.jobs.get(seen.uid)
         job = self.jobs.setdefault(seen.uid, Job(seen))
+        self._count(group, known.seen.phase if known else None, seen.phase)
         was_admitted = job.seen is not seen and job.seen.phase.admitted
         job.seen = seen
         if seen.phase.admitted:
@@ -127,6 +140,7 @@ class Admission:
         if job is None:
             return []
         label = label_value(group)
+        self._count(label, job.seen.phase, None)
         queue = self._group(label)
         queue.remove(uid)
         if has_pod and job.holds and job.met != job.admission:
@@ -173,6 +187,7 @@ class Admission:
     def group_seen(self, seen: GroupSeen, now: datetime) -> list[Order]:
         """A group is new or has changed: its quota, and who may use what."""
         self.catalog.put_group(seen)
+        self.group_names[label_value(seen.group)] = seen.group
         return self._group_changed(seen.group, now)
 
     def group_gone(self, group: str, name: str, now: datetime) -> list[Order]:
@@ -246,6 +261,14 @@ class Admission:
             queue = self.groups[label] = GroupQueue()
         return queue
 
+    def _count(self, label: str, before: Phase | None, after: Phase | None) -> None:
+        """A job of the group has gone from one phase to another; None: it is not there."""
+        phases = self.phases.setdefault(label, Counter())
+        if before:
+            phases[before] -= 1
+        if after:
+            phases[after] += 1
+
     def _came_true(self, job: Job, *, was_admitted: bool) -> None:
         """The job is seen Preparing or Running."""
         expected = job.reservation and job.reservation.token == job.seen.fence
@@ -283,8 +306,7 @@ class Admission:
             if not problem:
                 self.doubtful.discard(uid)
                 job.limits = verdict
-                place = (seen.created, seen.revision, seen.name)
-                queue.add(Waiting(uid, label_value(seen.user), charge(verdict), place))
+                queue.add(Waiting(uid, label_value(seen.user), charge(verdict), place(seen)))
                 if seen.reason in (Reason.USER_QUOTA, Reason.GROUP_QUOTA):
                     self._explanations.watch(uid, now)
                 return []
@@ -303,6 +325,7 @@ class Admission:
 
     def _decide(self, label: str, now: datetime) -> list[Order]:
         """Let the group's queue decide."""
+        self.touched.add(label)
         if not self._started:
             return []
         queue = self._group(label)
@@ -329,6 +352,7 @@ class Admission:
     def _group_changed(self, group: str, now: datetime) -> list[Order]:
         seen = self.catalog.groups.get(group)
         label = label_value(group)
+        self.touched.add(label)
         if seen:
             self._group(label).set_quota(seen.user_quota, seen.group_quota)
         else:

@@ -1,7 +1,8 @@
 """When to tell a waiting job why it waits (contract.md, Queueing 6).
 
 Only jobs that decide are told, once they have decided for a second, and then at most every ten;
-one that decides no more is told that it is queued. Pure: what to say comes from `queue`.
+one that decides no more is told that it is queued. However many decide, in many groups or of many
+users, few are told at a time. Pure: what to say comes from `queue`.
 """
 
 import heapq
@@ -14,6 +15,8 @@ PATIENCE = timedelta(seconds=1)
 """A head that waits less is not worth a write."""
 INTERVAL = timedelta(seconds=10)
 """Between two looks at one job."""
+APART = timedelta(seconds=0.25)
+"""Between two that are told: each is a write."""
 
 Said = tuple[str, str]
 """Reason and message."""
@@ -25,6 +28,8 @@ class Explanations:
     def __init__(self) -> None:
         self._due: list[tuple[datetime, str]] = []
         self._watched: set[str] = set()
+        self._not_before: datetime | None = None
+        """When the next one may be told."""
 
     def watch(self, uid: str, now: datetime) -> None:
         """The job decides now, or was told so before: look at it in a while."""
@@ -34,7 +39,10 @@ class Explanations:
 
     def due(self) -> datetime | None:
         """When to look at the next one."""
-        return self._due[0][0] if self._due else None
+        if not self._due:
+            return None
+        at = self._due[0][0]
+        return max(at, self._not_before) if self._not_before else at
 
     def tell(
         self, now: datetime, why: Callable[[str], tuple[Said, Said] | None]
@@ -43,7 +51,7 @@ class Explanations:
 
         `why` gives what a job reads now and what it should read; None: it waits no more.
         """
-        while self._due and self._due[0][0] <= now:
+        while (due := self.due()) and due <= now:
             _, uid = heapq.heappop(self._due)
             answer = why(uid)
             if answer is None:
@@ -55,6 +63,7 @@ class Explanations:
             else:
                 heapq.heappush(self._due, (now + INTERVAL, uid))
             if reads != should and not _keeps_requeue_message(reads, should):
+                self._not_before = now + APART
                 yield uid, should
 
 

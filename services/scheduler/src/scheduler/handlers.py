@@ -11,6 +11,7 @@ import structlog
 
 from scheduler import metrics
 from scheduler.admission import Admission
+from scheduler.reports import Reports, report
 from shared import topology
 from shared.clock import Clock
 from shared.consumer import Done
@@ -49,6 +50,7 @@ class Handlers:
     def __init__(
         self,
         shard: int,
+        shards: int,
         clock: Clock,
         send: Callable[[str, Envelope], None],
         doubt: Callable[[str], None],
@@ -57,6 +59,7 @@ class Handlers:
         self._publisher = topology.SCHEDULER
         self._queue = topology.queue_of(topology.SCHEDULER, shard)
         self._pod_manager = topology.queue_of(topology.POD_MANAGER, shard)
+        self._shard, self._shards = shard, shards
         self._clock = clock
         self._send = send
         self._doubt = doubt
@@ -68,6 +71,9 @@ class Handlers:
     def _reset(self, session: str) -> None:
         self._admission = Admission(session)
         self._stream = Stream(self._publisher, session, self._send)
+        # Of their own, so that one that an older pod-manager can't read is no gap in the orders.
+        self._report_stream = Stream(self._publisher, f"{session}/reports", self._send)
+        self._reports = Reports()
         self._jobs: View[JobSeen] = View()
         self._pods: View[PodSeen] = View()
         self._groups: View[GroupSeen] = View()
@@ -157,7 +163,7 @@ class Handlers:
 
     def due(self) -> datetime | None:
         """When there is something to do though no message comes."""
-        times = (self._admission.due(), self._catalog_asked)
+        times = (self._admission.due(), self._catalog_asked, self._reports.due())
         return min((time for time in times if time), default=None)
 
     def tick(self) -> None:
@@ -172,6 +178,13 @@ class Handlers:
         if self._catalog_asked and self._catalog_asked <= now:
             self._catalog_asked = None
         self._order(self._admission.tick(now))
+        for told in self._reports.tell(now, lambda label: report(self._admission, label)):
+            metrics.ordered(type(told).__name__)
+            self._report_stream.send(self._pod_manager, told)
+
+    def _ours(self, labels: set[str]) -> Iterable[str]:
+        """Those groups that are this shard's: the catalog tells of all."""
+        return (label for label in labels if topology.shard_of(label, self._shards) == self._shard)
 
     def _order(self, orders: Iterable[Order]) -> None:
         for order in orders:
@@ -179,6 +192,8 @@ class Handlers:
             metrics.ordered(kind)
             _log.info("ordered", order=kind, job=order.name, uid=order.uid, group=order.group)
             self._stream.send(self._pod_manager, order)
+        self._reports.watch(self._ours(self._admission.touched), self._clock.now())
+        self._admission.touched.clear()
         if self._admission.doubtful and self._catalog_asked is None:
             self._catalog_request += 1
             self._catalog_asked = self._clock.now() + CATALOG_AGAIN

@@ -122,6 +122,13 @@ class GroupQueue:
             admitted.append(job)
         return admitted
 
+    def head(self) -> str | None:
+        """The job that goes next: the one that all wait behind, else the first of those that are parked."""
+        if self.blocked in self.jobs:
+            return self.blocked
+        heads = (self._head(user) for user in self._users.values())
+        return min((head.place, head.uid) for head in heads if head)[1] if self.jobs else None
+
     def why(self, uid: str) -> tuple[Reason, str]:
         """Why a waiting job waits, as reason and message (contract.md, Queueing 6)."""
         job = self.jobs[uid]
