@@ -10,6 +10,7 @@ from tests.simulation.process import Process, ProcessClock
 from tests.simulation.store import Store
 from tests.support.builders import a_job
 
+from pod_manager.events import Events
 from pod_manager.jobs import Jobs
 from pod_manager.logs import Logs
 from pod_manager.orders import Orders
@@ -42,7 +43,8 @@ async def _obey(store: Store, messages: tuple[Message, ...]) -> None:
     weather = ApiWeather(Random(1))  # noqa: S311 - it is to be repeated
     clock, api = ProcessClock(process), SimulatedKube(store, weather, process)
     writer = Writer(clock)
-    jobs = Jobs(api, clock, writer, Pods(api, clock, writer, JobSubmission()), Logs(api, clock, None, 0))
+    pods, logs = Pods(api, clock, writer, JobSubmission()), Logs(api, clock, None, 0)
+    jobs = Jobs(api, clock, writer, pods, logs, Events(api, clock))
     orders = Orders(api, clock, writer, jobs, Stream("pod-manager", "1", lambda *_: None), 0)
     acknowledged: list[int] = []
     for number, message in enumerate(messages):

@@ -7,6 +7,7 @@ written strictly one after the other, for that is what makes jobs enter Preparin
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
