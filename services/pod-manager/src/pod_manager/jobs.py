@@ -271,8 +271,9 @@ class Jobs:
             pod = await self._pods.create(confirmation[0], lambda: self._still_admitted(job))
         except AdmissionOverError as error:
             metrics.refused("confirm")
-            _log.info("write_refused", job=job.name, uid=job.uid, what="confirm", why=str(error))
-            return await self._look(job)
+            _log.info("admission_over", job=job.name, uid=job.uid, why=str(error))
+            await self._look(job)
+            return True
         except PodProblem as problem:
             return await self._transit(job, Transit(problem.event, str(problem)), None)
         if pod is not None:
@@ -301,7 +302,7 @@ class Jobs:
         """Confirm an admission that we wrote too long ago: we may have been asleep, and it be over.
 
         Raises:
-            AdmissionOverError: it is.
+            AdmissionOverError: it is, or its pod was seen meanwhile.
 
         """
         while confirmation := self._known.confirmation(job):
@@ -316,6 +317,7 @@ class Jobs:
                 self._known.unconfirmed(job.uid)
                 raise AdmissionOverError(str(error)) from error
             self._known.confirmed(answer, now)
+        raise AdmissionOverError("its job is gone, or its pod was there")
 
     async def _delete(
         self, resource: Resource, name: str, uid: str, *, revision: int | None = None, force: bool = False
