@@ -89,7 +89,7 @@ async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> N
     if isinstance(order, Admit) and not settle and job:
         admitted = {"fence": order.token, "resources": rendered(order.resources)}
         with suppress(pods.PodProblem):
-            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, self._clock.now())
+            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, _at_once)
     await _WRITE(self, order, settle=settle)
 
 
