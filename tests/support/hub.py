@@ -9,7 +9,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.support import promises
@@ -198,11 +198,13 @@ class Hub:
         if len(lines) > SHOWN_EVENTS:
             lines = [f"... {len(lines) - SHOWN_EVENTS} before", *lines[-SHOWN_EVENTS:]]
         names = {event.name for event in events}
-        said = [
-            f"{event['involvedObject']['name']}: {event.get('reason')}: {event.get('message')}"
-            for event in self.api.list("Event")["items"]
-            if event["involvedObject"]["name"] in names
-        ]
+        said = []
+        with suppress(OSError):  # The stack may have ended.
+            said = [
+                f"{event['involvedObject']['name']}: {event.get('reason')}: {event.get('message')}"
+                for event in self.api.list("Event")["items"]
+                if event["involvedObject"]["name"] in names
+            ]
         tails = [
             (f"end of {name}.log", "\n".join(self.log(name).splitlines()[-SHOWN_LOG_LINES:]))
             for name in SERVICES
