@@ -135,6 +135,9 @@ def test_under_a_group_quota_alone_nobody_starts_before_who_came_before(
         assert starts == sorted(starts)
 
 
+WORLDS = 100
+
+
 def what_happens(times: list[float], at_once: int) -> list[float]:
     """When each job starts, in seconds, if they take these times and so many run at once, in order."""
     free = [0.0] * at_once
@@ -147,17 +150,16 @@ def what_happens(times: list[float], at_once: int) -> list[float]:
 
 def test_half_start_by_p50_and_nine_of_ten_by_p90() -> None:
     """In a world in which jobs take what jobs took before, also where only twenty have ended."""
-    choice = random.Random(1)  # noqa: S311 - the same world each time
+    choice = random.Random(1)  # noqa: S311 - the same worlds each time
     by_p50, by_p90 = [], []
-    for _ in range(10):
-        lately, times = ([choice.randint(1, 8) for _ in range(count)] for count in (20, 40))
-        situation = a_situation(*(an_entry(n) for n in range(40)), gpus=4, times=seconds(*lately))
-        found = forecast(situation, [f"job-{n}" for n in range(40)])
-        for number, start in list(enumerate(what_happens([*times], 4)))[4:]:
-            estimate = found[f"job-{number}"]
-            assert estimate.p50
-            assert estimate.p90
-            by_p50.append(at(start) <= estimate.p50)
-            by_p90.append(at(start) <= estimate.p90)
-    assert 0.4 < sum(by_p50) / len(by_p50) < 0.6
-    assert 0.85 < sum(by_p90) / len(by_p90) < 0.95
+    for _ in range(WORLDS):
+        lately, times = ([choice.randint(1, 8) for _ in range(count)] for count in (20, 10))
+        situation = a_situation(*(an_entry(n) for n in range(10)), gpus=2, times=seconds(*lately))
+        last = forecast(situation, ["job-9"])["job-9"]
+        start = at(what_happens([*times], at_once=2)[-1])
+        assert last.p50
+        assert last.p90
+        by_p50.append(start <= last.p50)
+        by_p90.append(start <= last.p90)
+    assert 0.4 < sum(by_p50) / WORLDS < 0.65
+    assert 0.85 < sum(by_p90) / WORLDS < 0.95
