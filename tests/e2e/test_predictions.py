@@ -15,7 +15,7 @@ from tests.support.measures import Measured
 from tests.support.scene import Scene
 from tests.support.waiting import eventually
 
-JOBS = int(os.environ.get("PHJOB_PREDICTED_JOBS", "60"))
+JOBS = int(os.environ.get("PHJOB_PREDICTED_JOBS", "40"))
 BEFORE = 20
 """Jobs that end before: the recent run times."""
 GPUS = 48
@@ -116,7 +116,7 @@ def test_under_a_group_quota_jobs_are_admitted_in_the_places_that_were_told(
 
 def test_under_user_quotas_the_estimate_knows_who_overtakes_whom(hub: Hub, measured: Measured) -> None:
     """Places are those of the line; who waits for his own quota is overtaken, as far as can be foreseen."""
-    cli, choice, jobs = Cli(hub.stack.kubeconfig), random.Random(12), JOBS // 3  # noqa: S311 - a repeatable choice
+    cli, choice, jobs = Cli(hub.stack.kubeconfig), random.Random(12), max(JOBS // 3, 20)  # noqa: S311 - a repeatable choice
     quota = {"groupQuota": {"gpu": GPUS // 2}, "userQuota": {"gpu": GPUS // 6}}
     scene = Scene(hub, "speech", quota).make()
     submit(scene, "before", BEFORE, choice)

@@ -2,8 +2,9 @@
 
 Pure. Jobs that hold something end after a time that jobs of their group took lately, at their deadline
 at the latest; whoever may go then is decided by `scheduler.queue`. That is played many times, each with
-other times drawn from those, and what comes out are quantiles. Jobs that are submitted later, and
-notebooks that start later, nobody can know.
+other times drawn from those, and what comes out are quantiles. As few recent jobs say little about those to
+come, each play draws first whom of them it believes (a bootstrap): fewer jobs, wider quantiles. Jobs that
+are submitted later, and notebooks that start later, nobody can know.
 """
 
 import heapq
@@ -19,6 +20,8 @@ from shared.resources import Amounts
 MOST_TRIALS, FEWEST_TRIALS = 200, 4
 WORK = 20_000
 """Jobs admitted in all trials together, about: what an answer at once allows."""
+FEW = 100
+"""Recent jobs up to which it matters that they are few."""
 
 _SHORTEST = timedelta(seconds=1)
 _SOME_TIME = timedelta(hours=1)
@@ -69,6 +72,13 @@ class RunTimes:
     def __len__(self) -> int:
         """How many are known."""
         return len(self._sorted)
+
+    def resampled(self, trial: int) -> "RunTimes":
+        """As many of these times, drawn anew; of many, all, for then it makes no difference."""
+        size = len(self)
+        if size > FEW:
+            return self
+        return RunTimes(self.at(_draw(trial, f"recent {number}")) for number in range(size))
 
     def at(self, share: float) -> timedelta:
         """The time that this share of the jobs did not take longer than; 0 <= share < 1."""
@@ -155,7 +165,7 @@ class _Play:
 
     def __init__(self, situation: Situation, trial: int) -> None:
         self.now = situation.now
-        self._run_times = situation.run_times
+        self._run_times = situation.run_times.resampled(trial)
         self._trial = trial
         self._queue = GroupQueue()
         self._queue.set_quota(situation.user_quota, situation.group_quota)
