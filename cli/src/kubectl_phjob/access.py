@@ -52,6 +52,8 @@ class Choice:
 class UserKube(HttpKube):
     """The API, as a user at a terminal asks it."""
 
+    page = 2000  # Somebody waits: fewer and longer answers than a service asks for.
+
     async def whoami(self) -> str:
         """The user's name, by the API server's own word."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}

@@ -61,7 +61,9 @@ class Answer:
     waiting: int = 0
     """How many wait in the group."""
     ahead: Sequence[str] = ()
-    """Those that it waits behind, first first."""
+    """Those that it waits behind, first first; of many, the first few."""
+    ahead_in_all: int = 0
+    """How many those are."""
     held: Sequence[Held] = ()
     """Who holds what it lacks."""
     lacks: Sequence[str] = ()
@@ -171,11 +173,8 @@ def _behind(look: Look, job: JobSeen) -> Answer:
         return _answer(job, Cause.BEHIND_HEAD, "it waits in line", "wait: a group's jobs go in their order")
     _, numbers = look.queue.why(head.uid)
     answer = _answer(job, cause, f"it waits behind {head.name}{of_whom}: {numbers}", step)
-    return replace(answer, ahead=_names(look, ahead))
-
-
-def _names(look: Look, jobs: Sequence[JobSeen]) -> list[str]:
-    return [f"{job.name} ({job.user}, {look.needs(job)})" for job in jobs]
+    names = [f"{other.name} ({other.user}, {look.needs(other)})" for other in ahead[:AHEAD]]
+    return replace(answer, ahead=names, ahead_in_all=len(ahead))
 
 
 def _without(used: Amounts, holders: Sequence[Held]) -> Amounts:

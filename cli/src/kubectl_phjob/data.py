@@ -74,6 +74,7 @@ def answer(given: Answer) -> Data:
         "place": given.place,
         "waiting": given.waiting if given.place else None,
         "ahead": given.ahead,
+        "ahead_in_all": given.ahead_in_all if given.place else None,
         "held": [held(one) for one in given.held],
         "lacks": given.lacks,
         "estimate": given.estimate,

@@ -194,12 +194,16 @@ class Look:
             )
             for held in self.held()
         ]  # fmt: skip
+
+        def waiting(job: JobSeen) -> Waiting:
+            known = self.queue.jobs.get(job.uid)
+            user = known.user if known else label_value(job.user)
+            request = known.request if known else self.request(job)
+            # The places of the line, in a form that is quick to compare.
+            return Waiting(job.uid, user, counted(request), (self.now, self._places[job.uid], ""))
+
         entries = [
-            Entry(
-                Waiting(job.uid, label_value(job.user), counted(self.request(job)), place(job)),
-                self.rests(job),
-                self.deadline(job),
-            )
+            Entry(waiting(job), self.rests(job), self.deadline(job))
             for job in self.line
             if job.uid not in self.going
         ]

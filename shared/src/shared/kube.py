@@ -159,6 +159,8 @@ class Server:
 class HttpKube:
     """The API over HTTP."""
 
+    page = PAGE
+
     def __init__(self, server: Server, namespace: str) -> None:
         self.server = server
         self.namespace = namespace
@@ -183,7 +185,7 @@ class HttpKube:
             yield page.get("items") or ()
 
     async def _pages(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
-        query = self._selectors(resource) | {"limit": str(PAGE)}
+        query = self._selectors(resource) | {"limit": str(self.page)}
         while True:
             page = await self._call("GET", resource, query=query)
             yield page

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kubectl_phjob import answers, data, manifests, reading, words
-from kubectl_phjob.answers import AHEAD, Answer, Cause
+from kubectl_phjob.answers import Answer, Cause
 from kubectl_phjob.app import Session, command
 from kubectl_phjob.commands import arguments
 from kubectl_phjob.errors import Exit
@@ -98,9 +98,9 @@ def _say(screen: Screen, look: Look, answer: Answer) -> None:
     if answer.since:
         span = words.span(look.now - answer.since)
         since = f", {span} ago" if answer.cause is Cause.FINISHED else f", for {span}"
-    ahead = list(answer.ahead[:AHEAD])
-    if len(answer.ahead) > AHEAD:
-        ahead.append(f"and {len(answer.ahead) - AHEAD} more")
+    ahead, more = list(answer.ahead), answer.ahead_in_all - len(answer.ahead)
+    if more:
+        ahead.append(f"and {more} more")
     screen.pairs(
         [
             ("Job", f"{answer.name} of {answer.user}, group {answer.group}"),
