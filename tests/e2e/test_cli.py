@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -226,7 +227,7 @@ def test_a_closed_pipe_is_no_error(cli: Cli, scene: Scene) -> None:
     """`| head` has read enough."""
     scene.submit("job")
     done = subprocess.run(
-        ["sh", "-c", f"{' '.join(cli.command('list', '-a'))} | true"],
+        ["sh", "-c", f"{shlex.join(cli.command('list', '-a'))} | true"],
         env=cli.environment,
         capture_output=True,
         text=True,

@@ -74,6 +74,8 @@ def how_good(told: list[dict[str, Any]], began: dict[str, datetime]) -> str:
             # Times are written in whole seconds.
             p50, p90 = (datetime.fromisoformat(estimate[key]) for key in ("p50", "p90"))
             rows.append((began[job["name"]], p50, p90 + timedelta(seconds=1)))
+    if not rows:
+        return "all went at once, nobody was given an estimate"
     between = sum(p50 <= start <= p90 for start, p50, p90 in rows) / len(rows)
     by_p50 = sum(start <= p50 + timedelta(seconds=1) for start, p50, _ in rows) / len(rows)
     by_p90 = sum(start <= p90 for start, _, p90 in rows) / len(rows)
