@@ -164,6 +164,7 @@ def test_pods_that_claim_to_be_a_jobs_change_nothing_for_it(
         a_pod(hub.name("liar-2"), labels, **owned(uid, job), annotations={"primehub.io/fence": "x"}),
         a_pod(hub.name("liar-3"), labels, **owned(uid, hub.name("liar-3"))),
     )
+    hub.meddled |= {hub.name(f"liar-{number}") for number in (1, 2, 3)}
     behind = scene.submit("behind", gpus=1)
     hub.says(behind, "GroupQuota", "gpu 2 of 2 used")
     bystanders.are_well()
