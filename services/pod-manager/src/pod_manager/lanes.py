@@ -24,7 +24,7 @@ class Lanes:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key))
 
     async def close(self) -> None:
-        """Break off what runs, and let nothing run any more: messages still come until the connection ends."""
+        """Break off what runs; nothing runs any more, though messages come until the connection ends."""
         self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
