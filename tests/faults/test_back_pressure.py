@@ -66,7 +66,7 @@ def test_a_service_that_is_away_while_its_queue_runs_full(
         eventually(lambda: reader.pid is None, f"{service} has ended")
     try:
         hub.kubectl_create(
-            *(scene.job(f"job-{n}", gpus=1, run_for="0.2s") for n in range(JOBS) for scene in scenes)
+            *(scene.job(f"{scene.name}-{n}", gpus=1, run_for="0.2s") for n in range(JOBS) for scene in scenes)
         )
         # Prefetched by the one that hangs; the rest waits in the queue, to its limit.
         enough = 1000 + LIMIT if how == "hangs" else LIMIT

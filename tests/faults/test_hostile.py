@@ -164,6 +164,7 @@ def test_pods_that_claim_to_be_a_jobs_change_nothing_for_it(
         a_pod(hub.name("liar-2"), labels, **owned(uid, job), annotations={"primehub.io/fence": "x"}),
         a_pod(hub.name("liar-3"), labels, **owned(uid, hub.name("liar-3"))),
     )
+    hub.meddled |= {hub.name(f"liar-{number}") for number in (1, 2, 3)}
     behind = scene.submit("behind", gpus=1)
     hub.says(behind, "GroupQuota", "gpu 2 of 2 used")
     bystanders.are_well()
@@ -225,7 +226,8 @@ WRITTEN: dict[str, Write] = {
     "requeued-too-often": {"requeued": MOST, "phase": "Preparing", "fence": "x", "resources": {"cpu": "1"}},
     "not-before-the-end": {"requeueAfter": END_OF_TIME},
     "newest-of-all": {"revision": 2**53 - 1},
-    "with-a-fence-of-its-own": {"fence": "\u4e2d" * 128, "reason": "x" * 128, "message": "\u0000\n" * 2000},
+    "with-a-fence-that-reads-in-two-ways": {"fence": "\u4e2d" * 128},
+    "with-words-of-its-own": {"reason": "x" * 128, "message": "\u0000\n" * 2000, "fence": "x" * 128},
     "reclaimed-before-it-began": {"reclaimed": True},
 }  # fmt: skip
 LEFT_ALONE = {
@@ -235,7 +237,7 @@ LEFT_ALONE = {
     "reclaimed-before-it-began",
 }
 """Nothing can be made of these, or they say themselves that they wait: they stay as they were written."""
-RUN = {"newest-of-all", "with-a-fence-of-its-own"}
+RUN = {"newest-of-all", "with-words-of-its-own"}
 """These are no reason not to run."""
 
 
@@ -247,6 +249,7 @@ def test_a_status_that_somebody_else_has_written(hub: Hub, scene: Scene, bystand
     written = []
     for what, job in waiting.items():
         with suppress(ApiError):  # What the API server itself refuses can't be written.
+            hub.meddled.add(job)
             hub.api.merge("PhJob", job, {"status": WRITTEN[what]}, subresource="status")
             written.append(what)
     assert len(written) > len(WRITTEN) / 2

@@ -17,8 +17,8 @@ from tests.support.broker import as_user
 from tests.support.inbox import SECONDS, Inbox
 from tests.support.stacks import LocalStack
 
-from shared import bus, topology
-from shared.definitions import definitions
+from shared import bus, dead, topology
+from shared.definitions import OPERATOR, definitions
 from shared.errors import UnreachableError
 from shared.messages import Heartbeat
 from shared.session import Envelope
@@ -31,14 +31,17 @@ MAY_READ = {
     "scheduler": {"scheduler.0", "scheduler.1"},
     "janitor": {"janitor.0", "janitor.1"},
     "pod-manager": {"pod-manager.0", "pod-manager.1"},
+    "operator": {"phjob.dead"},
 }
 MAY_WRITE = {
     "watcher": {"phjob.scheduler", "phjob.janitor", "phjob.pod-manager", "phjob.dead"},
     "scheduler": {"phjob.watcher", "phjob.scheduler", "phjob.pod-manager", "phjob.dead"},
     "janitor": {"phjob.watcher", "phjob.janitor", "phjob.pod-manager", "phjob.dead"},
     "pod-manager": {"phjob.watcher", "phjob.scheduler", "phjob.pod-manager", "phjob.dead"},
+    "operator": {"phjob.watcher", "phjob.scheduler", "phjob.janitor", "phjob.pod-manager"},
 }
 services = pytest.mark.parametrize("service", topology.SERVICES)
+users = pytest.mark.parametrize("service", [*topology.SERVICES, OPERATOR])
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Installed:
     """A broker that has got the definitions of an installation."""
 
     urls: dict[str, str]
-    """Each service's."""
+    """Each service's, and the operator's."""
     root: str
     """An administrator's, in a virtual host that has nothing."""
 
@@ -57,13 +60,13 @@ def installed(local_stack: LocalStack) -> Iterator[Installed]:
     url, vhost = local_stack.parts("rabbitmq").amqp_url, f"installed-{secrets.token_hex(4)}"
     urls = {
         service: as_user(url, f"{vhost}-{service}", secrets.token_urlsafe(), vhost)
-        for service in topology.SERVICES
+        for service in (*topology.SERVICES, OPERATOR)
     }
     management = local_stack.management()
     management.import_definitions(definitions(urls, SHARDS))
     management.make_vhost(f"{vhost}-empty")
     yield Installed(urls, f"{url.rstrip('/')}/{vhost}-empty")
-    for service in topology.SERVICES:
+    for service in urls:
         management.delete("users", f"{vhost}-{service}")
     for name in (vhost, f"{vhost}-empty"):
         management.delete("vhosts", name)
@@ -102,14 +105,14 @@ async def refused(connection: AbstractConnection, what: str, name: str) -> bool:
     return False
 
 
-@services
+@users
 async def test_a_service_reads_its_own_queues_alone(connection: AbstractConnection, service: str) -> None:
     """Of every queue there is."""
     may = {name for name in ALL_QUEUES if not await refused(connection, "read", name)}
     assert may == MAY_READ[service]
 
 
-@services
+@users
 async def test_a_service_writes_to_its_addressees_alone(connection: AbstractConnection, service: str) -> None:
     """Of every exchange there is; the default one, which reaches any queue, is not among them."""
     may = {name for name in ALL_EXCHANGES if not await refused(connection, "write", name)}
@@ -119,10 +122,10 @@ async def test_a_service_writes_to_its_addressees_alone(connection: AbstractConn
         await default.publish(aio_pika.Message(b""), f"{service}.0")
 
 
-@services
+@users
 async def test_a_service_makes_and_deletes_nothing(connection: AbstractConnection, service: str) -> None:
     """Not even its own queue."""
-    queue = topology.queue_of(service)
+    queue = topology.DEAD if service == OPERATOR else topology.queue_of(service)
     assert await refused(connection, "declare", queue)
     assert await refused(connection, "delete", queue)
     assert await refused(connection, "declare", "another")
@@ -147,6 +150,23 @@ async def test_a_service_works_with_what_the_definitions_made(installed: Install
             )
             await asyncio.gather(*rabbit._tasks)
         assert not rabbit.broken.done(), rabbit.broken.exception()
+
+
+async def test_the_operator_sends_dead_letters_back(installed: Installed) -> None:
+    """With no other right than his; a service's user is told who may."""
+    inbox = Inbox(acks=False)
+    async with bus.connect(installed.urls["janitor"], "janitor", SHARDS, declare=False) as rabbit:
+        await rabbit.consume("janitor.1", inbox.receive)
+        rabbit.send("janitor.1", Envelope("janitor", "session", 0, Heartbeat()))
+        await inbox.count(1)
+        inbox.deliveries[0].bury("as a test")
+        await asyncio.gather(*rabbit._tasks)
+        with pytest.raises(UnreachableError, match="the operator may"):
+            await dead.run(installed.urls["janitor"], "show", None, [])
+        assert await dead.run(installed.urls[OPERATOR], "replay", "janitor.1", []) == 0
+        await inbox.count(2)
+        inbox.deliveries[1].ack()
+        await asyncio.gather(*rabbit._tasks)
 
 
 async def test_a_service_that_may_declare_nothing_says_what_to_do(installed: Installed) -> None:

@@ -205,7 +205,9 @@ class _Usage:
 def owner(event: Event) -> str:
     """The uid of the PhJob that controls the pod; empty for any other object."""
     owners = event.object["metadata"].get("ownerReferences", ()) if event.kind == "Pod" else ()
-    return next((str(o["uid"]) for o in owners if o["kind"] == "PhJob" and o.get("controller")), "")
+    # A job's pod has its name; whatever else says that it is a job's was made by somebody else.
+    ours = (o for o in owners if o["kind"] == "PhJob" and o.get("controller"))
+    return next((str(o["uid"]) for o in ours if o.get("name", event.name) == event.name), "")
 
 
 def _limits(pod: Object) -> Amounts:

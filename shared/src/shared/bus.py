@@ -40,7 +40,7 @@ UNCONFIRMED = 1000
 OUTBOX_LIMIT = 200_000
 """Messages that may wait to be sent (about 100 MB); past that the connection is given up."""
 STALLED_AFTER = 10.0
-"""Seconds that RabbitMQ may take to confirm a message before that is told."""
+"""Seconds without a confirmation, while messages wait for theirs, before that is told."""
 LONGEST_REASON = 2000
 """Characters of why a message was buried."""
 REFUSED_AGAIN = 60.0
@@ -142,8 +142,9 @@ class RabbitBus:
         self._wake = asyncio.Event()
         self._window = asyncio.Semaphore(UNCONFIRMED)
         self._sent = 0
-        self._unconfirmed: dict[int, float] = {}
-        """When each was sent, oldest first."""
+        self._unconfirmed: dict[int, None] = {}
+        self._progress = 0.0
+        """When a message was confirmed last, or the first was sent that waits."""
         self._refused_said: dict[str, float] = {}
         """When it was last said that a queue is full."""
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
@@ -158,8 +159,7 @@ class RabbitBus:
     @property
     def stalled(self) -> str:
         """How RabbitMQ keeps this sender waiting, for a person to read; empty if it doesn't."""
-        oldest = next(iter(self._unconfirmed.values()), None)
-        if oldest is None or self._loop.time() - oldest < STALLED_AFTER:
+        if not self._unconfirmed or self._loop.time() - self._progress < STALLED_AFTER:
             return ""
         return f"RabbitMQ to take messages: {len(self._unconfirmed)} wait"
 
@@ -168,8 +168,10 @@ class RabbitBus:
         if len(self._outbox) >= OUTBOX_LIMIT:
             self.fail(UnreachableError(f"RabbitMQ takes no messages: {OUTBOX_LIMIT} wait"))
             return
+        if not self._unconfirmed:
+            self._progress = self._loop.time()
         self._sent += 1
-        self._unconfirmed[self._sent] = self._loop.time()
+        self._unconfirmed[self._sent] = None
         self._outbox.append((self._sent, queue, envelope))
         self._wake.set()
 
@@ -255,6 +257,7 @@ class RabbitBus:
 
     def _confirmed(self, number: int) -> None:
         del self._unconfirmed[number]
+        self._progress = self._loop.time()
         lowest = next(iter(self._unconfirmed), self._sent + 1)
         while self._waiting and self._waiting[0][0] < lowest:
             self._waiting.popleft()[1]()

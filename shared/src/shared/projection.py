@@ -43,7 +43,9 @@ def job_seen(item: Object, revision: int | None = None) -> JobSeen:
                 for name, amount in (status.get("resources") or {}).items()
             },
             **_present(spec, _JOB_SPEC),
-            **_present(status, _JOB_STATUS),
+            **{
+                name: said for name, said in _present(status, _JOB_STATUS).items() if _makes_sense(name, said)
+            },
         }
     )
 
@@ -69,6 +71,14 @@ _JOB_STATUS = {
     "podName": "pod",
     "logURL": "log_url",
 }
+
+
+_JOB_TIMES = ("requeue_after", "preparing_time", "start_time", "finish_time")
+
+
+def _makes_sense(field: str, said: Any) -> bool:
+    """Kubernetes takes times that Python doesn't: one that somebody else has written counts as none."""
+    return field not in _JOB_TIMES or _moment(said) is not None
 
 
 def pod_seen(item: Object) -> PodSeen:

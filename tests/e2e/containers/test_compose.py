@@ -61,6 +61,12 @@ def test_rabbitmqs_page_is_there(compose: Compose) -> None:
     assert says_ok(page, login=("phjob", "phjob"))
 
 
+def test_the_dead_letters_are_shown(compose: Compose) -> None:
+    """By the command of the runbook, in a service's container, with its own way to the broker."""
+    said = compose("exec", "-T", "janitor", "python", "-m", "shared.dead", "show")
+    assert said == "0 message(s) in phjob.dead\n"
+
+
 def test_a_second_replica_stands_by(compose: Compose, docker: Docker) -> None:
     """`docker compose up --scale`."""
     compose("up", "--wait", "--no-recreate", "--scale=scheduler=2", "scheduler")

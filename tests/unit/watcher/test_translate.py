@@ -116,6 +116,19 @@ def test_a_pod_with_absurd_times_and_numbers_is_still_counted() -> None:
     assert (seen.deleting, seen.attempt, seen.start_time, seen.finish_time) == (True, 1, None, None)
 
 
+def test_a_time_that_cannot_be_is_none() -> None:
+    """Kubernetes takes the year 0 in a status."""
+    status = {
+        "phase": "Running",
+        "startTime": "0000-01-01T00:00:00Z",
+        "preparingTime": "9999-12-31T23:59:59Z",
+    }
+    seen = job_seen({**PHJOB, "status": status})
+    assert seen.start_time is None
+    assert seen.preparing_time
+    assert seen.preparing_time.year == 9999
+
+
 def test_a_revision_that_others_wrote_makes_no_job_newer_than_it_is() -> None:
     """Else it would be newer than any catalog, and looked for in it for ever."""
     assert job_seen({**PHJOB, "status": {"revision": 2**53 - 1}}).revision == 42

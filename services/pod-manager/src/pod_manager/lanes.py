@@ -13,15 +13,19 @@ class Lanes:
         self._fail = fail
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._touched: set[str] = set()
+        self._closed = False
 
     def touch(self, key: str) -> None:
-        """Let the key's work run; if it runs already, once more when it has ended."""
+        """Let the key's work run; if it runs already, once more when it has ended. Not after `close`."""
+        if self._closed:
+            return
         self._touched.add(key)
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key))
 
     async def close(self) -> None:
-        """Break off what runs."""
+        """Break off what runs; nothing runs any more, though messages come until the connection ends."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -187,6 +187,8 @@ class Watcher:
         """LIST now, for what was written before the request must be in it, then tell."""
         service = wanted.queue.partition(".")[0]
         kinds = [name for name, kind in KINDS.items() if service in AUDIENCE[kind.gone]]
+        # One at a time: those of all queues together could be more than may wait to be sent.
+        await self._sent()
         # Jobs before pods: an admission that is listed has its pod, if any, listed too.
         listings = {kind: await self._mirrors[kind].list() for kind in kinds}
         # From here on nothing may be told before the snapshot is: no more waiting.
@@ -198,6 +200,12 @@ class Watcher:
             revisions[kind] = newest.revision
         self._publisher.snapshot(wanted.queue, wanted.request, revisions, facts)
         _log.info("snapshot_told", queue=wanted.queue, request=wanted.request, facts=len(facts))
+
+    async def _sent(self) -> None:
+        """Return when RabbitMQ has all that was told up to now."""
+        sent = asyncio.Event()
+        self._bus.when_sent(sent.set)
+        await sent.wait()
 
     async def _snapshot_until_told(self, wanted: SnapshotWanted) -> None:
         while True:

@@ -21,7 +21,9 @@ LEASES = Resource("leases", group="coordination.k8s.io")
 DURATION = timedelta(seconds=5)
 """How long a holder that renews no more is believed to live."""
 RENEW = timedelta(seconds=1.5)
-"""Between two renewals, and between two looks of a replica that waits."""
+"""Between two renewals."""
+LOOK = timedelta(seconds=0.5)
+"""Between two looks of a replica that waits: how long a Lease that was handed over may lie there."""
 
 _log = structlog.get_logger()
 
@@ -55,7 +57,7 @@ class Lease:
                 else:
                     return int(self._held["metadata"]["resourceVersion"])
             standing_by()
-            await self._clock.sleep(RENEW.total_seconds())
+            await self._clock.sleep(LOOK.total_seconds())
 
     async def keep(self) -> None:
         """Renew until that fails for too long.

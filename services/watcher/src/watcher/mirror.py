@@ -131,9 +131,8 @@ class Mirror(Generic[F]):
             revision = int(item["metadata"]["resourceVersion"])
             if kind != "BOOKMARK" and revision > self.revision:
                 fact = self._fact(item)
-                if (
-                    kind == "DELETED" or fact is None
-                ):  # What makes no sense any more is in no snapshot, either.
+                # What makes no sense any more would be in no snapshot, either.
+                if kind == "DELETED" or fact is None:
                     self._drop(item["metadata"]["uid"], revision)
                 else:
                     self._put(fact)
