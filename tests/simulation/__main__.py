@@ -29,6 +29,12 @@ def caught(bug: str, seeds: range) -> Outcome | None:
     return next((outcome for seed in seeds if (outcome := simulate(seed, bug=bug)).violations), None)
 
 
+def all_caught(seeds: range) -> dict[str, Outcome | None]:
+    """The same of each planted bug, on all processors."""
+    with ProcessPoolExecutor() as pool:
+        return dict(zip(BUGS, pool.map(caught, BUGS, [seeds] * len(BUGS)), strict=True))
+
+
 def main() -> int:
     """Run what the arguments say; 1 if a promise was broken, or a bug not caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -57,8 +63,7 @@ def main() -> int:
 
 
 def _bugs(seeds: range) -> int:
-    with ProcessPoolExecutor() as pool:
-        found = dict(zip(BUGS, pool.map(caught, BUGS, [seeds] * len(BUGS)), strict=True))
+    found = all_caught(seeds)
     for bug, outcome in found.items():
         where = (
             f"{outcome.seed - seeds.start + 1:5} seeds: {outcome.violations[0][:120]}"

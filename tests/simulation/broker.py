@@ -90,6 +90,7 @@ class Broker:
         self._places = 0
         self._tags = 0
         self._held: list[tuple[SimulatedBus, str, Envelope, int]] = []
+        self._lost: list[SimulatedBus] = []
         self._looked_for: dict[tuple[Moment, type], asyncio.Future[Process]] = {}
 
     @asynccontextmanager
@@ -136,6 +137,7 @@ class Broker:
         if bus not in self.connections:
             return
         self.connections.remove(bus)
+        self._lost.append(bus)
         loop, random = asyncio.get_running_loop(), self.weather.random
         # What it has sent may still be on its way, and arrive behind what a successor sends.
         bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1), IN_FLIGHT))
@@ -149,6 +151,12 @@ class Broker:
                 if active:
                     self._take_back(queue)
         loop.call_later(notice, bus.lose)
+
+    def hurry(self) -> None:
+        """Let all that is on its way from connections that are lost arrive now."""
+        for bus in self._lost:
+            bus.hurry()
+        self._lost.clear()
 
     def restart(self, *, wiped: bool) -> None:
         """End every connection; `wiped`: all messages are lost."""
@@ -280,6 +288,12 @@ class SimulatedBus:
             arrival.cancel()
             later = loop.call_at(arrival.when() + seconds, self._arrives, number)
             self._on_the_way[number] = later, queue, envelope
+
+    def hurry(self) -> None:
+        """Let what is on its way arrive now."""
+        for number, (arrival, _, _) in list(self._on_the_way.items()):
+            arrival.cancel()
+            self._arrives(number)
 
     def _arrives(self, number: int) -> None:
         _, queue, envelope = self._on_the_way.pop(number)

@@ -39,7 +39,7 @@ async def _fence_at_once(self: orders.Orders, fence: Any, number: int) -> None:
         await _FENCE(self, fence, number)
 
 
-async def _at_once() -> None:
+async def _at_once(*_: object) -> None:
     pass
 
 
@@ -81,7 +81,7 @@ async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> N
     if isinstance(order, Admit) and not settle and job:
         admitted = {"fence": order.token, "resources": status.rendered(order.resources)}
         with suppress(pods.PodProblem):
-            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, self._clock.now())
+            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, _at_once)
     await _WRITE(self, order, settle=settle)
 
 
@@ -106,10 +106,6 @@ async def _unknown_is_failure(self: writes.Writer, request: Any, what: str, trie
 
 def _nothing_expected(_: object) -> status.Patch:
     return []
-
-
-def _always_sure(*_: object) -> bool:
-    return True
 
 
 def _put_anything(self: view.View[Any], fact: Any, *, listed: bool = False) -> bool:
@@ -194,7 +190,7 @@ BUGS: dict[str, Bug] = {
         orders.Orders, "_is_settled", _never_settled
     ),
     "a predecessor's admission is not confirmed": _instead(status, "_expect_no_pod_yet", _nothing_expected),
-    "an admission is believed however old": _instead(pods.Pods, "is_sure", _always_sure),
+    "a pod is created without asking again": _instead(jobs.Jobs, "_still_admitted", _at_once),
     "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
     "stale facts are believed": _instead(view.View, "put", _put_anything),
     "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),

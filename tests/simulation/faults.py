@@ -110,55 +110,6 @@ class Adversary:
         self._installation.cut(post)
         await self._start_again(post)
 
-    # --- right at the moment ---
-
-    async def _strike_a_writer(self) -> None:
-        """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
-        random, status = self._random, ("patch", "phjobs")
-        kind = random.choice((status, status, ("create", "pods"), ("delete", "pods")))
-        held = await self._api.hold(kind, PATIENCE)
-        if held is None:
-            return
-        struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
-        if kind[0] == "create":
-            await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
-        elif random.random() < 0.5:
-            await asyncio.sleep(random.choice((random.uniform(0, 0.1), random.uniform(0, 15))))
-        else:
-            for _ in range(random.randint(1, 6)):
-                await self._something_happens("phjobs", at_once=True)
-        self._note(f"what {held.process.identity} has written arrives")
-        held.let_go()
-        await struck
-
-    async def _strike_at_an_order(self) -> None:
-        """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""
-        moment = self._random.choice((Moment.SENT, Moment.RECEIVED))
-        process = await self._broker.next(moment, self._random.choice((Admit, Admit, Fence)), PATIENCE)
-        if process:
-            random = self._random
-            await asyncio.sleep(random.choice((0, 0, random.uniform(0, 0.01), random.uniform(0, 0.2))))
-            await self._strike(process, f"which has just {moment.name.lower()} an order")
-
-    async def _strike(self, process: Process, when: str) -> None:
-        """Kill it, cut it off, or stop it."""
-        random, post = self._random, self._installation.post_of(process)
-        if post is None or post in self._busy:
-            return
-        straggle = random.choice((0, random.uniform(0, IN_FLIGHT)))
-        match random.choice(("kill", "kill", "cut", "stop")):
-            case "kill":
-                self._busy.add(post)
-                self._note(f"kill -9 {post} {when}")
-                self._installation.kill(post, straggle=straggle)
-                await self._start_again(post)
-            case "cut":
-                self._note(f"cut {post} from the broker {when}")
-                self._installation.cut(post, notice=random.uniform(0, 0.2), straggle=straggle)
-            case _:
-                self._busy.add(post)
-                await self._stop_for(post, random.choice((random.uniform(0.5, 6), random.uniform(15, 50))))
-
     async def _kill_while_it_writes(self) -> None:
         """Kill a pod-manager while it writes: that is done later, when nobody expects it."""
         posts = [post for post in self._installation.posts if post.service == POD_MANAGER]
@@ -213,6 +164,65 @@ class Adversary:
         post = self._random.choice(free)
         self._busy.add(post)
         return post
+
+    # --- right at the moment ---
+
+    async def _strike_a_writer(self) -> None:
+        """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
+        random, status = self._random, ("patch", "phjobs")
+        kind = random.choice((status, status, ("create", "pods"), ("delete", "pods")))
+        held = await self._api.hold(kind, PATIENCE)
+        if held is None:
+            return
+        struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
+        if kind[0] == "create":
+            await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
+        elif random.random() < 0.5:
+            await asyncio.sleep(random.choice((random.uniform(0, 0.1), random.uniform(0, 15))))
+        else:
+            await self._some_changes()
+        self._note(f"what {held.process.identity} has written arrives")
+        held.let_go()
+        await struck
+
+    async def _strike_at_an_order(self) -> None:
+        """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""
+        moment = self._random.choice((Moment.SENT, Moment.RECEIVED))
+        process = await self._broker.next(moment, self._random.choice((Admit, Admit, Fence)), PATIENCE)
+        if process:
+            random = self._random
+            await asyncio.sleep(random.choice((0, 0, random.uniform(0, 0.01), random.uniform(0, 0.2))))
+            await self._strike(process, f"which has just {moment.name.lower()} an order")
+
+    async def _strike(self, process: Process, when: str) -> None:
+        """Kill it, cut it off, or stop it."""
+        random, post = self._random, self._installation.post_of(process)
+        if post is None or post in self._busy:
+            return
+        straggle = random.choice((0, random.uniform(0, IN_FLIGHT)))
+        arrival = asyncio.ensure_future(self._arrive_amid_changes())
+        match random.choice(("kill", "kill", "cut", "stop")):
+            case "kill":
+                self._busy.add(post)
+                self._note(f"kill -9 {post} {when}")
+                self._installation.kill(post, straggle=straggle)
+                await self._start_again(post)
+            case "cut":
+                self._note(f"cut {post} from the broker {when}")
+                self._installation.cut(post, notice=random.uniform(0, 0.2), straggle=straggle)
+            case _:
+                self._busy.add(post)
+                await self._stop_for(post, random.choice((random.uniform(0.5, 6), random.uniform(15, 50))))
+        await arrival
+
+    async def _arrive_amid_changes(self) -> None:
+        """Let what lost connections have sent come when nobody expects it any more: after some changes."""
+        await self._some_changes()
+        self._broker.hurry()
+
+    async def _some_changes(self) -> None:
+        for _ in range(self._random.randint(1, 6)):
+            await self._something_happens("phjobs", at_once=True)
 
     # --- the broker ---
 
@@ -322,11 +332,12 @@ class Adversary:
         self._api.lag = LAG
 
     async def _one_watch_lags(self) -> None:
-        """Let one kind be told later than the others; and maybe answers about it get lost."""
+        """Let one kind be told later than the others, while answers that tell it sooner get lost."""
         plural, seconds = self._random.choice(("phjobs", "pods", "pods")), self._random.uniform(1, 10)
         self._note(f"the watch of {plural} is {seconds:.1f} s behind")
         self._api.behind[plural] = seconds
-        self._api.lost = self._random.choice((0, 0.3))
+        for _ in range(self._random.randint(0, 3)):
+            if held := await self._api.hold(("create", "pods"), 10):
+                held.let_go()
         await asyncio.sleep(self._random.uniform(5, 20))
-        self._api.lost = 0
         self._api.behind.pop(plural, None)

@@ -29,7 +29,7 @@ from pod_manager.plan import (
     relies_on_absence,
     step_without_job,
 )
-from pod_manager.pods import PODS, PodProblem, Pods
+from pod_manager.pods import PODS, AdmissionOverError, PodProblem, Pods
 from pod_manager.writes import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError
@@ -265,11 +265,15 @@ class Jobs:
 
     async def _create_pod(self, job: JobSeen) -> bool:
         confirmation = self._known.confirmation(job)
-        if confirmation is None or not self._pods.is_sure(confirmation[1]):
+        if confirmation is None:
             return await self._confirm(job)
-        phjob, at = confirmation
         try:
-            pod = await self._pods.create(phjob, at)
+            pod = await self._pods.create(confirmation[0], lambda: self._still_admitted(job))
+        except AdmissionOverError as error:
+            metrics.refused("confirm")
+            _log.info("admission_over", job=job.name, uid=job.uid, why=str(error))
+            await self._look(job)
+            return True
         except PodProblem as problem:
             return await self._transit(job, Transit(problem.event, str(problem)), None)
         if pod is not None:
@@ -277,11 +281,10 @@ class Jobs:
         return True
 
     async def _confirm(self, job: JobSeen) -> bool:
-        """Write an admission anew that a predecessor wrote, or we wrote long ago; whether that is news.
+        """Write an admission anew that a predecessor wrote; whether that is news.
 
         What the predecessor may have written of a job without a pod is void then, however late it comes:
-        else the job could be requeued, and run again, while the pod that we create runs. And if it was us
-        who slept meanwhile, the job may be a successor's by now.
+        else the job could be requeued, and run again, while the pod that we create runs.
         """
         now, patch = self._clock.now(), status.confirm(job)
         try:
@@ -294,6 +297,27 @@ class Jobs:
             return await self._look(job)
         self._known.confirmed(answer, now)
         return True
+
+    async def _still_admitted(self, job: JobSeen) -> None:
+        """Confirm an admission that we wrote too long ago: we may have been asleep, and it be over.
+
+        Raises:
+            AdmissionOverError: it is, or its pod was seen meanwhile.
+
+        """
+        while confirmation := self._known.confirmation(job):
+            whole, at = confirmation
+            now = self._clock.now()
+            if self._pods.is_sure(now - at):
+                return
+            patch = status.confirm(job_seen(whole))
+            try:
+                answer = await self._kube.patch(PHJOBS, job.name, patch, subresource="status")
+            except RefusedError as error:
+                self._known.unconfirmed(job.uid)
+                raise AdmissionOverError(str(error)) from error
+            self._known.confirmed(answer, now)
+        raise AdmissionOverError("its job is gone, or its pod was there")
 
     async def _delete(
         self, resource: Resource, name: str, uid: str, *, revision: int | None = None, force: bool = False

@@ -88,10 +88,14 @@ class Known:
     def confirmed(self, job: Object, at: datetime) -> str | None:
         """We wrote a job's admission at that time, and this is the whole job; its uid, if that is news."""
         seen = job_seen(job)
-        if not self.job(seen):
-            return None
-        self._confirmed[seen.uid] = job, at
-        return seen.uid
+        news = self.job(seen)
+        if self.jobs.get(seen.uid):
+            self._confirmed[seen.uid] = job, at
+        return seen.uid if news else None
+
+    def unconfirmed(self, uid: str) -> None:
+        """What we wrote of the job's admission is so no more."""
+        self._confirmed.pop(uid, None)
 
     def confirmation(self, job: JobSeen) -> tuple[Object, datetime] | None:
         """The whole job as we have written its admission, and when; None if somebody else did."""

@@ -4,8 +4,8 @@ What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`
 """
 
 import asyncio
-from collections.abc import Awaitable
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import structlog
 
@@ -23,6 +23,8 @@ from shared.settings import JobSubmission
 PODS = Resource("pods")
 SERVER_ERROR_TRIES = 5
 """How often a pod's creation may end in a server error before the job is requeued."""
+SURE_FOR = timedelta(seconds=15)
+"""How long nobody takes over from a process that was only stopped: RabbitMQ gives it up after 20 s."""
 PREDECESSOR_PAUSE = 1.0
 """Seconds between two tries while the pod of a deleted job of the same name still stands."""
 
@@ -37,8 +39,8 @@ class PodProblem(PermanentError):  # noqa: N818 - it is an event of the job
         self.event = event
 
 
-class _UnsureError(PermanentError):
-    """The admission was written too long ago to create a pod for it."""
+class AdmissionOverError(PermanentError):
+    """The job has moved on, while we were asleep or the API server was away: it may have no pod of ours."""
 
 
 class Pods:
@@ -58,17 +60,14 @@ class Pods:
         """Return when no creation is under way."""
         await self._idle.wait()
 
-    def is_sure(self, at: datetime) -> bool:
-        """Whether nobody can have given up an admission yet that was written at that time.
+    def is_sure(self, age: timedelta) -> bool:
+        """Whether an admission that was written so long ago still stands, whether we slept or not."""
+        return age < min(SURE_FOR, timedelta(seconds=self._settings.preparing_timeout_seconds) / 4)
 
-        A process that was stopped learns of it by the clock alone. A request that is sent in time is done
-        or given up by the API server before a successor requeues the job.
-        """
-        limit = timedelta(seconds=self._settings.preparing_timeout_seconds) / 4
-        return self._clock.now() - at < limit
+    async def create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
+        """The job's pod, new or found; None: nothing is certain, look again.
 
-    async def create(self, phjob: Object, at: datetime) -> Object | None:
-        """The pod, new or found, of a job that was admitted then; None: nothing is certain, look again.
+        `still_admitted` is asked right before each request, and raises AdmissionOverError if not.
 
         Raises:
             PodProblem: it can't be created, now or ever.
@@ -77,23 +76,20 @@ class Pods:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await self._create(phjob, at)
+            return await self._create(phjob, still_admitted)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    async def _create(self, phjob: Object, at: datetime) -> Object | None:
-        def request() -> Awaitable[Object]:
-            if not self.is_sure(at):
-                raise _UnsureError
-            return self._kube.create(PODS, manifest)
+    async def _create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
+        async def request() -> Object:
+            await still_admitted()
+            return await self._kube.create(PODS, manifest)
 
         try:
             manifest = await self._manifest(phjob)
             pod = await self._writer.definite(request, "create pod", tries=SERVER_ERROR_TRIES)
-        except _UnsureError:
-            return None
         except UnbuildableError as error:
             raise PodProblem(Event.POD_INVALID, str(error)) from error
         except RefusedError as error:
