@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 65536
+POLL = 0.01
 REASONS = {410: "Expired", 429: "TooManyRequests", 500: "InternalError"}
 REFUSED = 0.5
 """The share of the requests that an `ApiFront` answers with an error."""
@@ -88,7 +89,14 @@ class Link:
     async def open(self) -> None:
         """Listen."""
         server = await asyncio.start_server(self._accept, LOOPBACK, 0)
+        self._network.at_end(lambda: self._close(server))
         self.port = server.sockets[0].getsockname()[1]
+
+    async def _close(self, server: asyncio.Server) -> None:
+        server.close()
+        self._cut()
+        while self._connections:  # noqa: ASYNC110 - they end by themselves, each in its own task
+            await asyncio.sleep(POLL)
 
     @contextmanager
     def cut(self) -> Iterator[None]:

@@ -68,10 +68,17 @@ def against_one_pod_a_job(events: Iterable[Event]) -> list[str]:
 
 
 def _ran(pod: Event) -> bool:
-    """Whether the command was started: a pod may also fail before, when its node does not take it."""
+    """Whether the command was started, to run to an end.
+
+    A pod may also fail before, when its node does not take it; and a kubelet that ends a pod before its
+    container began says that this was terminated, without a start. A container that starts when its pod's
+    deletion is under way is killed by that: it counts only if it succeeds nevertheless.
+    """
+    if "deletionTimestamp" in pod.object["metadata"] and pod.phase != "Succeeded":
+        return False
     containers = pod.object.get("status", {}).get("containerStatuses", ())
-    states = [container.get("state", {}) for container in containers]
-    return pod.phase in {"Running", "Succeeded"} or any({"running", "terminated"} & set(s) for s in states)
+    states = [state for container in containers for state in container.get("state", {}).values()]
+    return pod.phase in {"Running", "Succeeded"} or any(state.get("startedAt") for state in states)
 
 
 def entered_preparing(events: Iterable[Event], group: str) -> list[str]:

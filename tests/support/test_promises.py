@@ -32,7 +32,15 @@ class Story:
         self._tell("PhJob", {"metadata": metadata, "spec": spec, "status": status})
 
     def pod(  # what a pod is made of
-        self, name: str, phase: str, *, user: str = "bob", gpus: int = 2, fence: str = "1", gone: bool = False
+        self,
+        name: str,
+        phase: str,
+        *,
+        user: str = "bob",
+        gpus: int = 2,
+        fence: str = "1",
+        gone: bool = False,
+        deleting: bool = False,
     ) -> None:
         """A job's pod is in a phase now; `x/2` is the second pod of job x."""
         job = name.partition("/")[0]
@@ -43,6 +51,8 @@ class Story:
             "annotations": {"primehub.io/fence": fence},
             "ownerReferences": [{"kind": "PhJob", "uid": f"job-{job}", "controller": True}],
         }
+        if deleting:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         container = {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
         self._tell(
             "Pod",
@@ -105,6 +115,19 @@ def test_a_command_that_runs_twice_is_found() -> None:
     story.pod("a/1", "Running", gone=True)
     story.pod("a/2", "Running")
     assert promises.against_one_pod_a_job(story.events)
+
+
+def test_a_container_that_starts_while_its_pod_is_deleted_counts_if_it_succeeds() -> None:
+    """Else the deletion has ended it."""
+    found = {}
+    for end in ("Failed", "Succeeded"):
+        story = Story()
+        for phase in ("Running", end):
+            story.pod("a/1", phase, deleting=True)
+        story.pod("a/1", end, gone=True)
+        story.pod("a/2", "Running")
+        found[end] = bool(promises.against_one_pod_a_job(story.events))
+    assert found == {"Failed": False, "Succeeded": True}
 
 
 def test_a_job_that_overtakes_is_found() -> None:
