@@ -5,7 +5,7 @@ to a job that has moved on (contract.md, Custom resources; design: ARCHITECTURE.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pod_manager.plan import Transit
@@ -57,8 +57,14 @@ def settle(order: Admit, token: str) -> Patch:
 def confirm(job: JobSeen) -> Patch:
     """That the job is Preparing still: what was decided before on its having no pod is void."""
     written = job.preparing_time
-    later = {"preparingTime": _rfc3339(written + timedelta(seconds=1))} if written else {}
+    later = {"preparingTime": _rfc3339(_moved(written))} if written else {}
     return [*_expect(job.uid, job.phase, job.fence), *_expect_no_pod_yet(job), *_set(**later)]
+
+
+def _moved(moment: datetime) -> datetime:
+    """A second later; or earlier, at the end of time, which a hand-written status may name."""
+    second = timedelta(seconds=1)
+    return moment + second if moment.year < MAXYEAR else moment - second
 
 
 def reclaimed(job: JobSeen) -> Patch:
