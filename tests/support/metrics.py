@@ -25,3 +25,9 @@ def writes(state: Path) -> float:
     """How many writes pod-manager has asked the API server for."""
     requests = samples(state, "pod-manager", "phjob_api_requests_total")
     return sum(count for (*_, verb), count in requests.items() if verb in ("POST", "PATCH", "PUT", "DELETE"))
+
+
+def active(state: Path, service: str) -> list[str]:
+    """The names of those of two replicas of a service that say that they do its work."""
+    names = (service, f"{service}-2")
+    return [name for name in names if any(samples(state, name, "phjob_active").values())]
