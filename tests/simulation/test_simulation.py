@@ -23,8 +23,12 @@ SOON = [
     "a snapshot lacks what was told while it was listed",
     "a job that is gone is taken to have no pod",
     "no fence in the compare-and-swap",
+    "gaps in the stream are ignored",
+    "the fence does not wait for older writes",
+    "any session's orders are obeyed",
+    "redelivered orders are not settled",
 ]
-"""Those that few seeds catch; `--bugs` looks for the others, too, which takes longer than a test may."""
+"""Those that are caught soonest; `--bugs` looks for the others, too, which takes longer than a test may."""
 
 
 @pytest.fixture(scope="module")
