@@ -23,7 +23,7 @@ help:
 	@echo 'make test    run all tests'
 	@echo 'make check   run the linters and type checks'
 	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
-	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (50 min)'
+	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (an hour)'
 	@echo 'make soak MINUTES=30 SEED=1   break a real stack every few seconds while jobs come and go'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
 	@echo 'make pictures  draw dashboards and screens of a run into docs/pictures'

@@ -17,10 +17,9 @@ from tests.faults.plant import API, BROKER, Plant
 from tests.support.api import Api
 from tests.support.broker import memory_alarm
 from tests.support.hub import NAMESPACE, SERVICES
-from tests.support.metrics import samples
+from tests.support.metrics import active
 from tests.support.waiting import eventually
 
-from dev.component import Component
 from dev.services import WITH_KUBERNETES
 from shared import topology
 from shared.bus import HEARTBEAT
@@ -53,42 +52,22 @@ def of_service(name: str) -> list[Fault]:
     """What can happen to a service."""
 
     @contextmanager
-    def ended(plant: Plant, number: signal.Signals) -> Iterator[None]:
-        if number == signal.SIGTERM:
-            plant.part(name).stop()
-        else:
-            plant.part(name).kill(number)
-        yield
-        plant.part(name).start()
-
-    @contextmanager
     def replaced(plant: Plant) -> Iterator[None]:
         """The active replica is killed, and stays away until the next fault."""
-        active_replica(plant, name).kill(signal.SIGKILL)
+        (working,) = eventually(lambda: active(plant.site.state, name), f"a replica of {name} is active")
+        plant.part(working).kill(signal.SIGKILL)
         yield
 
     def stopped(seconds: float) -> Break:
         return lambda plant: frozen(plant, name, seconds)
 
     return [
-        Fault(name, "SIGKILL", lambda plant: ended(plant, signal.SIGKILL)),
-        Fault(name, "SIGTERM", lambda plant: ended(plant, signal.SIGTERM)),
+        Fault(name, "SIGKILL", restarted(name, signal.SIGKILL)),
+        Fault(name, "SIGTERM", restarted(name, signal.SIGTERM)),
         Fault(name, "SIGSTOP for 5 s", stopped(5)),
         Fault(name, f"SIGSTOP for {LONGER_THAN_HEARTBEAT} s", stopped(LONGER_THAN_HEARTBEAT)),
         Fault(name, "SIGKILL, two replicas", replaced, replicas=2),
     ]
-
-
-def active_replica(plant: Plant, service: str) -> Component:
-    """The component of the replica that does the work."""
-
-    def active() -> Component | None:
-        for name in (service, f"{service}-2"):
-            if any(samples(plant.site.state, name, "phjob_active").values()):
-                return plant.part(name)
-        return None
-
-    return eventually(active, f"a replica of {service} is active")
 
 
 @contextmanager

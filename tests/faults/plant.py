@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.faults.network import ApiFront, Link, Network
 from tests.support.broker import Management, login_of
+from tests.support.stacks import GPUS
 
 from dev import rabbitmq
 from dev.component import Component
@@ -20,7 +21,6 @@ BROKER, API = "RabbitMQ", "kube-apiserver"
 SETTINGS = {"preparingTimeoutSeconds": 10}
 AS_JSON = {"kube-apiserver": ["--storage-media-type=application/json"]}
 """So that a history can be read from etcd."""
-GPUS = {"nvidia.com/gpu": "1000"}
 
 
 @dataclass

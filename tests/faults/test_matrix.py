@@ -32,8 +32,6 @@ IN_EVERY_RUN = {
     "kube-apiserver: watches expired, etcd compacted",
     "etcd: SIGSTOP for 10 s",
 }
-LONGEST_VAIN_WAIT = 10.0
-"""Seconds (I4)."""
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +68,5 @@ def test_a_fault_costs_neither_a_job_nor_order_nor_quota(
         measured(row.line())
         if PAGE:
             page.write(Path(PAGE), row, [fault.name for fault in FAULTS])
-        assert not violations, "\n".join([*violations, *stories(hub, violations)])
+        assert not violations, work.explained(violations)
         nothing_is_held(breakable, fault.replicas, work)
-
-
-def stories(hub: Hub, violations: list[str]) -> list[str]:
-    """What happened to the first of the jobs that the sentences begin with."""
-    return [hub.story(violation.partition(" ")[0]) for violation in violations[:3]]

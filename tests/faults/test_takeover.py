@@ -7,14 +7,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Self
 
 import pytest
 from tests.support.history import Event
 from tests.support.hub import SERVICES, Hub, corner
 from tests.support.measures import Measured
-from tests.support.metrics import samples
+from tests.support.metrics import active
 from tests.support.scene import FOREVER, Scene
 from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
@@ -45,12 +44,6 @@ def hub(twofold: Stack) -> Iterator[Hub]:
     twofold.up()
     with corner(twofold) as hub:
         yield hub
-
-
-def active(state: Path, service: str) -> list[str]:
-    """The replicas that say that they do the service's work."""
-    names = (service, f"{service}-2")
-    return [name for name in names if 1.0 in samples(state, name, "phjob_active").values()]
 
 
 class Trickle:

@@ -21,6 +21,8 @@ GROUPS = 6
 USERS = ("bob", "lin", "pan")
 QUOTA = {"gpu": 8}
 USER_QUOTA = {"gpu": 4}
+EXPLAINED = 3
+"""Violations that are told with the whole story of their job."""
 HELD_BY_JUPYTER = 2
 """GPUs of the first group."""
 
@@ -141,7 +143,12 @@ class Workload:
             job = self._hub.history.last("PhJob", name)
             status = job.object["status"] if job else {}
             if (status.get("phase"), status.get("reason")) != (fate.phase, fate.reason):
-                yield f"{name} was to end as {fate.phase}, {fate.reason}:\n{self._hub.story(name)}"
+                yield f"{name} was to end as {fate.phase}, {fate.reason}"
+
+    def explained(self, violations: list[str]) -> str:
+        """All of them, and what happened to the first of the jobs that they begin with."""
+        stories = [self._hub.story(violation.partition(" ")[0]) for violation in violations[:EXPLAINED]]
+        return "\n".join([*violations, *stories])
 
     def leftovers(self) -> list[str]:
         """The pods that are there and should not be."""

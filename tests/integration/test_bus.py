@@ -5,6 +5,7 @@ import asyncio
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
+from tests.support.bus import QUEUE, broken, confirmed, delete_queue, given_up, send, waiting
 from tests.support.inbox import SECONDS, Inbox
 
 from shared import topology
@@ -13,36 +14,13 @@ from shared.errors import UnreachableError
 from shared.messages import CatalogListed, Heartbeat
 from shared.session import Envelope
 
-QUEUE = topology.queue_of(topology.JANITOR)
 MANY = 5000
-
-
-def send(bus: RabbitBus, numbers: range) -> None:
-    """Send as many heartbeats, numbered."""
-    for number in numbers:
-        bus.send(QUEUE, Envelope("test", "session", number, Heartbeat()))
-
-
-async def confirmed(bus: RabbitBus) -> None:
-    """Return when all that was sent is confirmed."""
-    done = asyncio.Event()
-    bus.when_sent(done.set)
-    async with asyncio.timeout(SECONDS):
-        await done.wait()
 
 
 async def acknowledged(bus: RabbitBus) -> None:
     """Return when the broker has every acknowledgement: it answers what comes behind them."""
     await asyncio.gather(*bus._tasks)
     await bus._consuming.basic_qos(prefetch_count=PREFETCH)
-
-
-async def waiting(broker: str, queue: str = QUEUE) -> int:
-    """How many messages are in the queue, once nobody reads it."""
-    async with await aio_pika.connect(broker) as connection:
-        channel = await connection.channel()
-        declared = await channel.declare_queue(queue, passive=True)
-        return declared.declaration_result.message_count or 0
 
 
 async def dead_letters(broker: str, number: int) -> list[AbstractIncomingMessage]:
@@ -192,14 +170,7 @@ async def test_what_nobody_can_handle_is_buried_with_its_reason(broker: str) -> 
 
 async def test_a_message_that_always_kills_its_consumer_ends_with_the_dead_letters(broker: str) -> None:
     """After the delivery limit, so that those behind it have their turn."""
-    async with connect(broker, "sender", 1) as sender:
-        send(sender, range(2))
-        await confirmed(sender)
-    for _ in range(topology.DELIVERY_LIMIT + 1):
-        dying = Inbox(acks=False)
-        async with connect(broker, "dying", 1) as bus:
-            await bus.consume(QUEUE, dying.receive)
-            await dying.count(2)
+    await given_up(broker, 2)
     assert [message.message_id for message in await dead_letters(broker, 2)] == ["session 0", "session 1"]
     assert await waiting(broker) == 0
 
@@ -218,19 +189,6 @@ async def test_a_broker_that_lets_nobody_in_is_unreachable(broker: str) -> None:
     with pytest.raises(UnreachableError, match="RabbitMQ is not reachable"):
         async with connect(wrong, "nobody", 1):
             pass
-
-
-async def broken(bus: RabbitBus) -> None:
-    """Return when the bus has given up."""
-    async with asyncio.timeout(SECONDS):
-        await asyncio.shield(bus.broken)
-
-
-async def delete_queue(broker: str) -> None:
-    """Do what a person can do on RabbitMQ's management page."""
-    async with await aio_pika.connect(broker) as connection:
-        queue = await (await connection.channel()).get_queue(QUEUE)
-        await queue.delete(if_unused=False, if_empty=False)
 
 
 async def test_a_queue_that_is_deleted_under_its_sender_breaks_the_bus(broker: str) -> None:

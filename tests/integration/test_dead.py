@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
-from tests.integration.test_bus import QUEUE, confirmed, delete_queue, send, waiting
+from tests.support.bus import QUEUE, delete_queue, given_up, waiting
 from tests.support.inbox import SECONDS, Inbox
 
 from shared import dead, topology
@@ -69,14 +69,7 @@ async def test_what_was_buried_is_shown_with_all_that_is_known_of_it(broker: str
 
 async def test_what_rabbitmq_gave_up_is_shown_and_replayed_too(broker: str) -> None:
     """Its consumers died with it: then the reason is in RabbitMQ's own headers."""
-    async with connect(broker, "sender", 1) as sender:
-        send(sender, range(1))
-        await confirmed(sender)
-    for _ in range(topology.DELIVERY_LIMIT + 1):
-        dying = Inbox(acks=False)
-        async with connect(broker, "dying", 1) as bus:
-            await bus.consume(QUEUE, dying.receive)
-            await dying.count(1)
+    await given_up(broker, 1)
     async with asyncio.timeout(SECONDS):
         while not await waiting(broker, topology.DEAD):  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.05)

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.integration.test_bus import QUEUE, broken, confirmed, send, waiting
 from tests.support.broker import memory_alarm
+from tests.support.bus import QUEUE, broken, confirmed, send, waiting
 from tests.support.inbox import SECONDS, Inbox
 from tests.support.stacks import LocalStack
 from tests.support.waiting import soon

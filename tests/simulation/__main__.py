@@ -7,7 +7,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -29,10 +29,10 @@ def caught(bug: str, seeds: range) -> Outcome | None:
     return next((outcome for seed in seeds if (outcome := simulate(seed, bug=bug)).violations), None)
 
 
-def all_caught(seeds: range) -> dict[str, Outcome | None]:
-    """The same of each planted bug, on all processors."""
+def all_caught(bugs: Sequence[str], seeds: range) -> dict[str, Outcome | None]:
+    """The same of each of these planted bugs, on all processors."""
     with ProcessPoolExecutor() as pool:
-        return dict(zip(BUGS, pool.map(caught, BUGS, [seeds] * len(BUGS)), strict=True))
+        return dict(zip(bugs, pool.map(caught, bugs, [seeds] * len(bugs)), strict=True))
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def _bugs(seeds: range) -> int:
-    found = all_caught(seeds)
+    found = all_caught(list(BUGS), seeds)
     for bug, outcome in found.items():
         where = (
             f"{outcome.seed - seeds.start + 1:5} seeds: {outcome.violations[0][:120]}"

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from math import inf
 from random import Random
 
+from tests.simulation.ambush import Ambushes
 from tests.simulation.process import Process
 
 from shared import topology
@@ -91,7 +92,8 @@ class Broker:
         self._tags = 0
         self._held: list[tuple[SimulatedBus, str, Envelope, int]] = []
         self._lost: list[SimulatedBus] = []
-        self._looked_for: dict[tuple[Moment, type], asyncio.Future[Process]] = {}
+        self.moments: Ambushes[tuple[Moment, type], Process] = Ambushes()
+        """Whose moment with a message of a kind it is."""
 
     @asynccontextmanager
     async def connect(self, process: Process) -> AsyncIterator["SimulatedBus"]:
@@ -107,27 +109,6 @@ class Broker:
             yield bus
         finally:
             self.drop(bus)
-
-    async def next(self, moment: Moment, kind: type, patience: float) -> Process | None:
-        """Whose moment with a message of that kind it is now; None if it does not come in so many seconds."""
-        key = moment, kind
-        if key in self._looked_for:
-            return None
-        found: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
-        self._looked_for[key] = found
-        try:
-            async with asyncio.timeout(patience):
-                return await found
-        except TimeoutError:
-            return None
-        finally:
-            self._looked_for.pop(key, None)
-
-    def comes(self, moment: Moment, envelope: Envelope, process: Process) -> None:
-        """Tell who looks for it."""
-        found = self._looked_for.get((moment, type(envelope.message)))
-        if found and not found.done():
-            found.set_result(process)
 
     def drop(self, bus: "SimulatedBus", *, notice: float = 0.0, straggle: float = 0.0) -> None:
         """End the connection: what it had not acknowledged goes back. It notices after so many seconds.
@@ -279,7 +260,7 @@ class SimulatedBus:
         self._arrivals[queue] = at = max(earliest + 1e-6, loop.time() + self.broker.weather.delay())
         arrival = loop.call_at(at, self._arrives, self._sent)
         self._on_the_way[self._sent] = arrival, queue, envelope
-        self.broker.comes(Moment.SENT, envelope, self.process)
+        self.broker.moments.comes((Moment.SENT, type(envelope.message)), self.process)
 
     def straggle(self, seconds: float) -> None:
         """Let what is on its way need so much longer."""
@@ -343,7 +324,7 @@ class SimulatedBus:
         def receive() -> None:
             if self._receive and not self.broken.done():
                 self._receive(delivery)
-                self.broker.comes(Moment.RECEIVED, delivery.envelope, self.process)
+                self.broker.moments.comes((Moment.RECEIVED, type(delivery.envelope.message)), self.process)
 
         self.process.when_awake(receive)
 

@@ -34,7 +34,7 @@ def _obeys_anybody(_: orders.Orders, envelope: session.Envelope) -> bool:
 
 async def _fence_at_once(self: orders.Orders, fence: Any, number: int) -> None:
     with (
-        patch.object(self._idle, "wait", _at_once),
+        patch.object(self._under_way, "none", _at_once),
         patch.object(self._jobs, "no_creation_under_way", _at_once),
     ):
         await _FENCE(self, fence, number)
@@ -95,8 +95,7 @@ async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> N
 
 def _side_by_side(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
     self._waiting.setdefault(order.uid, deque()).append((order, settle, done))
-    self._under_way += 1
-    self._idle.clear()
+    self._under_way.begin()
     self._lanes.touch(order.uid)
 
 

@@ -171,7 +171,7 @@ class Adversary:
         """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
         random, status = self._random, ("patch", "phjobs")
         kind = random.choice((status, status, ("create", "pods"), ("delete", "pods")))
-        held = await self._api.hold(kind, PATIENCE)
+        held = await self._api.writes.next(kind, PATIENCE)
         if held is None:
             return
         struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
@@ -188,7 +188,9 @@ class Adversary:
     async def _strike_at_an_order(self) -> None:
         """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""
         moment = self._random.choice((Moment.SENT, Moment.RECEIVED))
-        process = await self._broker.next(moment, self._random.choice((Admit, Admit, Fence)), PATIENCE)
+        process = await self._broker.moments.next(
+            (moment, self._random.choice((Admit, Admit, Fence))), PATIENCE
+        )
         if process:
             random = self._random
             await asyncio.sleep(random.choice((0, 0, random.uniform(0, 0.01), random.uniform(0, 0.2))))
@@ -337,7 +339,7 @@ class Adversary:
         self._note(f"the watch of {plural} is {seconds:.1f} s behind")
         self._api.behind[plural] = seconds
         for _ in range(self._random.randint(0, 3)):
-            if held := await self._api.hold(("create", "pods"), 10):
+            if held := await self._api.writes.next(("create", "pods"), 10):
                 held.let_go()
         await asyncio.sleep(self._random.uniform(5, 20))
         self._api.behind.pop(plural, None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
+from tests.simulation.ambush import Ambushes
 from tests.simulation.process import Process
 from tests.simulation.store import Change, Store
 
@@ -75,7 +76,8 @@ class ApiWeather:
     """When each request that is not answered yet was made."""
     generation: int = 0
     """Counts up when every connection is lost."""
-    _ambushes: dict[Kind, asyncio.Future[Held]] = field(default_factory=dict)
+    writes: Ambushes[Kind, Held] = field(default_factory=Ambushes)
+    """Those on their way that somebody wants to hold."""
 
     def cut(self) -> None:
         """Let every connection be lost."""
@@ -89,28 +91,6 @@ class ApiWeather:
     def happens(self, probability: float) -> bool:
         """Whether something of that probability happens now."""
         return probability > 0 and self.random.random() < probability
-
-    async def hold(self, kind: Kind, patience: float) -> Held | None:
-        """Catch the next request of that kind on its way; None if none comes in so many seconds."""
-        if kind in self._ambushes:
-            return None
-        ambush: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
-        self._ambushes[kind] = ambush
-        try:
-            async with asyncio.timeout(patience):
-                return await ambush
-        except TimeoutError:
-            return None
-        finally:
-            self._ambushes.pop(kind, None)
-
-    def caught(self, kind: Kind, held: Held) -> bool:
-        """Whether somebody holds a request of that kind, and this is it now."""
-        ambush = self._ambushes.pop(kind, None)
-        if ambush is None or ambush.done():
-            return False
-        ambush.set_result(held)
-        return True
 
 
 class SimulatedKube:
@@ -248,7 +228,7 @@ class SimulatedKube:
             _settle(answer, done if whole else UnreachableError("the connection was reset"))
 
         held = Held(self._process, arrive)
-        if weather.caught(kind, held):
+        if weather.writes.comes(kind, held):
             lost = True
             loop.call_later(latest, held.let_go)
         else:

@@ -29,3 +29,9 @@ def writes(state: Path) -> float:
         for (_, resource, verb), count in requests.items()
         if resource in ("phjobs", "pods") and verb in ("POST", "PATCH", "PUT", "DELETE")
     )
+
+
+def active(state: Path, service: str) -> list[str]:
+    """The names of those of two replicas of a service that say that they do its work."""
+    names = (service, f"{service}-2")
+    return [name for name in names if any(samples(state, name, "phjob_active").values())]

@@ -132,7 +132,7 @@ class Jobs:
 
     async def no_creation_under_way(self) -> None:
         """Return when every pod whose creation has begun is there, or never will be."""
-        await self._pods.idle()
+        await self._pods.under_way.none()
 
     async def close(self) -> None:
         """Break off what is under way."""

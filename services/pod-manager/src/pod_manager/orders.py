@@ -15,6 +15,7 @@ import structlog
 from pod_manager import metrics, status
 from pod_manager.jobs import PHJOBS, Jobs
 from pod_manager.lanes import Lanes
+from pod_manager.under_way import UnderWay
 from pod_manager.writes import Writer
 from shared import topology
 from shared.clock import Clock
@@ -49,9 +50,7 @@ class Orders:
         self._fence_asked: datetime | None = None
         self._settled = 0
         self._waiting: dict[str, deque[tuple[Message, bool, Done]]] = {}
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._under_way = UnderWay()
         self._lanes = Lanes(self._write_group, self._failed)
         self.when_fenced: Callable[[str], None] = lambda _: None
         """Is told each session that is obeyed from then on."""
@@ -92,7 +91,7 @@ class Orders:
 
         So have the creations of pods: one of a job that was deleted meanwhile would be in no snapshot.
         """
-        await self._idle.wait()
+        await self._under_way.none()
         await self._jobs.no_creation_under_way()
         self._session, self._expected = fence.session, number + 1
         self._fence_asked = None
@@ -124,8 +123,7 @@ class Orders:
 
     def _enqueue(self, order: Admit | Refuse | Explain, done: Done, *, settle: bool) -> None:
         self._waiting.setdefault(order.group, deque()).append((order, settle, done))
-        self._under_way += 1
-        self._idle.clear()
+        self._under_way.begin()
         self._lanes.touch(order.group)
 
     async def _write_group(self, group: str) -> None:
@@ -140,7 +138,7 @@ class Orders:
                 self._failed(error)
                 failure = f"{type(error).__name__}: {error}"
             finally:
-                self._one_less()
+                self._under_way.end()
             done(failure)
         self._waiting.pop(group, None)
 
@@ -172,14 +170,9 @@ class Orders:
             order, _, done = entry
             waiting.remove(entry)
             metrics.ignored(type(order).__name__, "settled")
-            self._one_less()
+            self._under_way.end()
             done()
         self.want_fence()
-
-    def _one_less(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._idle.set()
 
     async def _write(self, order: Message, *, settle: bool) -> None:
         now = self._clock.now()

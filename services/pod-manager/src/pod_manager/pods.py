@@ -3,7 +3,6 @@
 What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`'.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -11,6 +10,7 @@ import structlog
 
 from pod_manager import catalog, grants
 from pod_manager.pod_builder import Ingredients, UnbuildableError, build
+from pod_manager.under_way import UnderWay
 from pod_manager.volumes import GrantedDataset
 from pod_manager.writes import Writer
 from shared.clock import Clock
@@ -52,13 +52,8 @@ class Pods:
         self._writer = writer
         self._settings = settings
         self.catalog = catalog.CatalogObjects(kube)
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def idle(self) -> None:
-        """Return when no creation is under way."""
-        await self._idle.wait()
+        self.under_way = UnderWay()
+        """The creations."""
 
     def is_sure(self, age: timedelta) -> bool:
         """Whether an admission that was written so long ago still stands, whether we slept or not."""
@@ -73,14 +68,11 @@ class Pods:
             PodProblem: it can't be created, now or ever.
 
         """
-        self._under_way += 1
-        self._idle.clear()
+        self.under_way.begin()
         try:
             return await self._create(phjob, still_admitted)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self.under_way.end()
 
     async def _create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
         async def request() -> Object:
