@@ -14,7 +14,7 @@ from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.plant import Plant, plant
 from tests.faults.remains import nothing_is_held
 from tests.faults.workload import Workload, first_admission
-from tests.support.hub import Hub, corner
+from tests.support.hub import corner
 from tests.support.measures import Measured
 from tests.support.waiting import eventually
 

@@ -232,6 +232,8 @@ class ReportGroup(Message):
     group: str
     session: str
     """The scheduler's: a predecessor's word counts no more."""
+    place: str = ""
+    """That of the snapshot with which the session began: an earlier session's word counts no more."""
     pending: int = 0
     preparing: int = 0
     running: int = 0
@@ -290,6 +292,8 @@ class SnapshotBegin(Message):
 
     request: str
     revisions: dict[str, int]
+    place: str = ""
+    """Orders all snapshots that were ever told: a later one's compares greater."""
 
 
 class SnapshotEnd(Message):

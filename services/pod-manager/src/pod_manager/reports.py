@@ -1,8 +1,9 @@
 """The status of each PhGroup, as the scheduler reports it; of several reports the last one counts.
 
 Nothing depends on it: it takes only a few requests at a time, so that it holds no job up. Each write tests
-the `status.fence` that it found and leaves one of its own, so one that a predecessor still has under way
-comes too late as soon as a successor has written.
+the `status.fence` that it found and leaves one of its own, which begins with its session's place among all
+that there were. So a predecessor that wakes up finds that its successor has written, and leaves it at that;
+the successor writes over whatever the predecessor has still brought in.
 """
 
 import asyncio
@@ -71,23 +72,24 @@ class Reports:
                     _log.info("report_refused", group=report.group, why=str(error))
 
     async def _put(self, report: ReportGroup) -> None:
-        """Write it, unless the group is gone.
+        """Write it, unless the group is gone or a later session has written.
 
         Raises:
-            RefusedError: it is not taken, or somebody has written since we did: he is our successor.
+            RefusedError: it is not taken.
 
         """
-        ours = self._fences.pop(report.uid, None)
-        found = await self._fence_of(report) if ours is None else ours
-        fence = f"{report.session}#{next(self._numbers)}"
-        while found is not None:
+        found = self._fences.pop(report.uid, None)
+        if found is None:
+            found = await self._fence_of(report)
+        fence = f"{report.place}#{next(self._numbers)}"
+        while found is not None and found.partition("#")[0] <= report.place:
             try:
                 await self._patch(report, found, fence)
             except RefusedError:
                 now = await self._fence_of(report)
+                if now == found:
+                    raise
                 if now != fence:  # Else it was done, and only its answer lost.
-                    if now == found or ours is not None:
-                        raise
                     found = now
                     continue
             self._fences[report.uid] = fence

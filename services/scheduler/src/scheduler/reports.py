@@ -49,8 +49,11 @@ class Reports:
                 yield report
 
 
-def report(mind: Admission, label: str) -> ReportGroup | None:
-    """How the group of that label value stands; None if it has no PhGroup."""
+def report(mind: Admission, label: str, place: str) -> ReportGroup | None:
+    """How the group of that label value stands, by the snapshot of that place and what was told since.
+
+    None if it has no PhGroup.
+    """
     seen = mind.catalog.groups.get(mind.group_names.get(label, ""))
     if seen is None:
         return None
@@ -62,6 +65,7 @@ def report(mind: Admission, label: str) -> ReportGroup | None:
         name=seen.name,
         group=seen.group,
         session=mind.session,
+        place=place,
         pending=phases.get(Phase.PENDING, 0),
         preparing=phases.get(Phase.PREPARING, 0),
         running=phases.get(Phase.RUNNING, 0),

@@ -6,6 +6,7 @@ twice for its own sake.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import count
 
 from shared import topology
 from shared.labels import label_value
@@ -61,6 +62,7 @@ class Publisher:
     def __init__(self, epoch: int, shards: int, send: Callable[[str, Envelope], None]) -> None:
         self._stream = Stream(topology.WATCHER, f"{epoch:020d}", send)
         self._shards = shards
+        self._snapshots = count()
 
     @property
     def session(self) -> str:
@@ -85,7 +87,8 @@ class Publisher:
     def snapshot(self, queue: str, request: str, revisions: dict[str, int], facts: Iterable[Fact]) -> None:
         """Tell a queue everything that concerns it, in one piece."""
         service, _, number = queue.partition(".")
-        self._stream.send(queue, SnapshotBegin(request=request, revisions=revisions))
+        place = f"{self.session}/{next(self._snapshots):010d}"
+        self._stream.send(queue, SnapshotBegin(request=request, revisions=revisions, place=place))
         for fact in facts:
             if service in AUDIENCE[type(fact)] and self._shard(fact) in (None, int(number)):
                 self._stream.send(queue, fact)
