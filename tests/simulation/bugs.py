@@ -65,8 +65,8 @@ def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
 _REPORT = status.report
 
 
-def _report_over_anything(told: Any, found: str, fence: str) -> status.Patch:
-    return [op for op in _REPORT(told, found, fence) if op["path"] != "/status/fence"]
+def _report_over_anything(told: Any, last: str) -> status.Patch:
+    return [op for op in _REPORT(told, last) if op["path"] != "/status/fence"]
 
 
 def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Done) -> None:

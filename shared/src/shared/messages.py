@@ -224,16 +224,14 @@ class Explain(Order):
 
 
 class ReportGroup(Message):
-    """Scheduler: how a group stands, for the status of its PhGroup. Of several, the last counts."""
+    """Scheduler: how a group stands, for the status of its PhGroup."""
 
     uid: str
     """The PhGroup's."""
     name: str
     group: str
-    session: str
-    """The scheduler's: a predecessor's word counts no more."""
-    place: str = ""
-    """That of the snapshot with which the session began: an earlier session's word counts no more."""
+    place: str
+    """Orders all reports that were ever given: of several on a group the greatest counts."""
     pending: int = 0
     preparing: int = 0
     running: int = 0

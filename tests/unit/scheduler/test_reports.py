@@ -21,7 +21,7 @@ def a_mind(gpus: int = 2) -> Admission:
 
 
 def report_of(mind: Admission) -> ReportGroup:
-    told = report(mind, PHUSERS, "1")
+    told = report(mind, PHUSERS)
     assert told
     return told
 
@@ -76,9 +76,9 @@ def test_a_group_that_has_no_object_is_not_told_of() -> None:
     """There is nowhere to write it."""
     mind = a_mind()
     mind.job_seen(a_job(group="other"), START)
-    assert report(mind, label_value("other"), "1") is None
+    assert report(mind, label_value("other")) is None
     mind.group_gone("phusers", "phusers", START)
-    assert report(mind, PHUSERS, "1") is None
+    assert report(mind, PHUSERS) is None
 
 
 def test_many_changes_are_told_once_a_second_and_the_last_counts() -> None:
@@ -89,9 +89,10 @@ def test_many_changes_are_told_once_a_second_and_the_last_counts() -> None:
         now = at(step * 0.1)
         mind.job_seen(a_job(f"job-{step}", instance_type="gpu-2", created=now), now)
         reports.watch(mind.touched, now)
-        told += reports.tell(now, lambda label: report(mind, label, "1"))
+        told += reports.tell(now, lambda label: report(mind, label))
     assert len(told) == 4
     assert told[-1].pending == 44
+    assert [report.place for report in told] == sorted({report.place for report in told})
     assert reports.due() == at(5.4)
 
 
@@ -100,9 +101,9 @@ def test_what_has_not_changed_is_not_told_again() -> None:
     mind, reports = a_mind(), Reports()
     for second in range(0, 10, 2):
         reports.watch([PHUSERS], at(second))
-    assert len(list(reports.tell(at(20), lambda label: report(mind, label, "1")))) == 1
+    assert len(list(reports.tell(at(20), lambda label: report(mind, label)))) == 1
     reports.watch([PHUSERS], at(30))
-    assert list(reports.tell(at(31), lambda label: report(mind, label, "1"))) == []
+    assert list(reports.tell(at(31), lambda label: report(mind, label))) == []
     assert reports.due() is None
 
 

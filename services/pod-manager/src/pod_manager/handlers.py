@@ -34,7 +34,6 @@ class Handlers:
         self._jobs = jobs
         self._orders = orders
         self._reports = reports
-        orders.when_fenced = reports.obey
         self._stream = stream
         self._queue = topology.queue_of(topology.POD_MANAGER, shard)
         self._fenced = False

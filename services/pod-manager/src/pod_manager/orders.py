@@ -7,7 +7,6 @@ written strictly one after the other, for that is what makes jobs enter Preparin
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -52,8 +51,6 @@ class Orders:
         self._waiting: dict[str, deque[tuple[Message, bool, Done]]] = {}
         self._under_way = UnderWay()
         self._lanes = Lanes(self._write_group, self._failed)
-        self.when_fenced: Callable[[str], None] = lambda _: None
-        """Is told each session that is obeyed from then on."""
 
     def receive(self, envelope: Envelope, done: Done) -> None:
         """Take an order or a fence in; `done` is called when its writes have ended."""
@@ -95,7 +92,6 @@ class Orders:
         await self._jobs.no_creation_under_way()
         self._session, self._expected = fence.session, number + 1
         self._fence_asked = None
-        self.when_fenced(fence.session)
         wanted = SnapshotWanted(queue=fence.queue, request=fence.session)
         self._stream.send(topology.WATCHER, wanted)
         _log.info("fence_reached", session=fence.session)

@@ -1,13 +1,11 @@
-"""The status of each PhGroup, as the scheduler reports it; of several reports the last one counts.
+"""The status of each PhGroup, as the scheduler reports it.
 
-Nothing depends on it: it takes only a few requests at a time, so that it holds no job up. Each write tests
-the `status.fence` that it found and leaves one of its own, which begins with its session's place among all
-that there were. So a predecessor that wakes up finds that its successor has written, and leaves it at that;
-the successor writes over whatever the predecessor has still brought in.
+Nothing depends on it: it takes only a few requests at a time, so that it holds no job up. Reports are
+ordered by their place, across all schedulers that there were, and `status.fence` holds that of the last
+one. Each write tests it, so a late report is never written over a newer one, whoever brings it.
 """
 
 import asyncio
-from itertools import count
 
 import structlog
 
@@ -32,31 +30,19 @@ class Reports:
     def __init__(self, kube: Kube, writer: Writer) -> None:
         self._kube = kube
         self._writer = writer
-        self._session = ""
-        self._early: dict[str, ReportGroup] = {}
-        """Of a session whose fence is not reached yet."""
         self._wanted: dict[str, ReportGroup] = {}
-        self._fences: dict[str, str] = {}
-        """Of each group, the fence of the last write, which was ours."""
-        self._numbers = count(1)
+        """Of each group, by uid, the report to be written."""
+        self._last: dict[str, str] = {}
+        """Of each group, by uid, the place of the last one that is known to be written."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._lanes = Lanes(self._write, self._failed)
 
     def receive(self, report: ReportGroup) -> None:
         """A group stands like this."""
-        if report.session == self._session:
+        wanted = self._wanted.get(report.uid)
+        if wanted is None or wanted.place < report.place:
             self._wanted[report.uid] = report
             self._lanes.touch(report.uid)
-        else:
-            self._early[report.uid] = report
-
-    def obey(self, session: str) -> None:
-        """Believe this session of the scheduler alone, from here on."""
-        self._session, early, self._early = session, self._early, {}
-        self._wanted.clear()
-        for report in early.values():
-            if report.session == session:
-                self.receive(report)
 
     async def close(self) -> None:
         """Break off what is under way."""
@@ -72,37 +58,34 @@ class Reports:
                     _log.info("report_refused", group=report.group, why=str(error))
 
     async def _put(self, report: ReportGroup) -> None:
-        """Write it, unless the group is gone or a later session has written.
+        """Write it, unless the group is gone or a newer one is written.
 
         Raises:
             RefusedError: it is not taken.
 
         """
-        found = self._fences.pop(report.uid, None)
-        if found is None:
-            found = await self._fence_of(report)
-        fence = f"{report.place}#{next(self._numbers)}"
-        while found is not None and found.partition("#")[0] <= report.place:
+        last = self._last.pop(report.uid, None)
+        if last is None:
+            last = await self._written(report)
+        while last is not None and last < report.place:
             try:
-                await self._patch(report, found, fence)
+                await self._patch(report, last)
+                last = report.place
             except RefusedError:
-                now = await self._fence_of(report)
-                if now == found:
+                known, last = last, await self._written(report)
+                if last == known:
                     raise
-                if now != fence:  # Else it was done, and only its answer lost.
-                    found = now
-                    continue
-            self._fences[report.uid] = fence
-            return
+        if last is not None:
+            self._last[report.uid] = last
 
-    async def _patch(self, report: ReportGroup, found: str, fence: str) -> None:
-        patch = status.report(report, found, fence)
+    async def _patch(self, report: ReportGroup, last: str) -> None:
+        patch = status.report(report, last)
         await self._writer.definite(
             lambda: self._kube.patch(PHGROUPS, report.name, patch, subresource="status"), "report"
         )
 
-    async def _fence_of(self, report: ReportGroup) -> str | None:
-        """The fence of whoever wrote last; None if the group is gone."""
+    async def _written(self, report: ReportGroup) -> str | None:
+        """The place of the last report on the group; None if the group is gone."""
         group = await self._writer.definite(lambda: self._kube.get(PHGROUPS, report.name), "get phgroup")
         if group is None or group["metadata"]["uid"] != report.uid:
             return None

@@ -118,8 +118,8 @@ def transit(
     return [*expect, *_set(**fields)]
 
 
-def report(told: ReportGroup, found: str, fence: str) -> Patch:
-    """How a group stands, in place of what was said before under the fence that was found."""
+def report(told: ReportGroup, last: str) -> Patch:
+    """How a group stands, if the report of that place is the last one written."""
     said = {
         "pending": told.pending,
         "preparing": told.preparing,
@@ -128,11 +128,11 @@ def report(told: ReportGroup, found: str, fence: str) -> Patch:
         "limit": rendered(told.limit),
         "head": told.head,
         "message": told.message[: _LONGEST["message"]],
-        "fence": fence,
+        "fence": told.place,
     }
     return [
         {"op": "test", "path": "/metadata/uid", "value": told.uid},
-        {"op": "test", "path": "/status/fence", "value": found},
+        {"op": "test", "path": "/status/fence", "value": last},
         {"op": "add", "path": "/status", "value": {key: value for key, value in said.items() if value != ""}},
     ]
 

@@ -74,7 +74,6 @@ class Handlers:
         # Of their own, so that one that an older pod-manager can't read is no gap in the orders.
         self._report_stream = Stream(self._publisher, f"{session}/reports", self._send)
         self._reports = Reports()
-        self._place = ""
         self._jobs: View[JobSeen] = View()
         self._pods: View[PodSeen] = View()
         self._groups: View[GroupSeen] = View()
@@ -89,7 +88,7 @@ class Handlers:
 
     def begin(self, begin: SnapshotBegin) -> None:
         """Start from nothing, at the snapshot's revisions."""
-        self._place = begin.place
+        self._reports.begin(begin.place)
         revisions = begin.revisions
         self._jobs.begin(revisions["phjobs"])
         self._pods.begin(revisions["pods"])
@@ -180,7 +179,7 @@ class Handlers:
         if self._catalog_asked and self._catalog_asked <= now:
             self._catalog_asked = None
         self._order(self._admission.tick(now))
-        for told in self._reports.tell(now, lambda label: report(self._admission, label, self._place)):
+        for told in self._reports.tell(now, lambda label: report(self._admission, label)):
             metrics.ordered(type(told).__name__)
             self._report_stream.send(self._pod_manager, told)
 

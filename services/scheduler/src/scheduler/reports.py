@@ -8,6 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import count
 
 from scheduler.admission import Admission
 from shared.messages import ReportGroup
@@ -24,6 +25,12 @@ class Reports:
         self._due: list[tuple[datetime, str]] = []
         self._watched: set[str] = set()
         self._told: dict[str, ReportGroup] = {}
+        self._snapshot = ""
+        self._numbers = count()
+
+    def begin(self, place: str) -> None:
+        """What is told from here on follows on the snapshot of that place, and so on all of before it."""
+        self._snapshot = place
 
     def watch(self, groups: Iterable[str], now: datetime) -> None:
         """These have changed."""
@@ -46,14 +53,11 @@ class Reports:
                 self._told.pop(group, None)
             elif report != self._told.get(group):
                 self._told[group] = report
-                yield report
+                yield report.model_copy(update={"place": f"{self._snapshot}/{next(self._numbers):010d}"})
 
 
-def report(mind: Admission, label: str, place: str) -> ReportGroup | None:
-    """How the group of that label value stands, by the snapshot of that place and what was told since.
-
-    None if it has no PhGroup.
-    """
+def report(mind: Admission, label: str) -> ReportGroup | None:
+    """How the group of that label value stands; None if it has no PhGroup."""
     seen = mind.catalog.groups.get(mind.group_names.get(label, ""))
     if seen is None:
         return None
@@ -64,8 +68,7 @@ def report(mind: Admission, label: str, place: str) -> ReportGroup | None:
         uid=seen.uid,
         name=seen.name,
         group=seen.group,
-        session=mind.session,
-        place=place,
+        place="",
         pending=phases.get(Phase.PENDING, 0),
         preparing=phases.get(Phase.PREPARING, 0),
         running=phases.get(Phase.RUNNING, 0),
