@@ -4,37 +4,34 @@ import subprocess
 import sys
 
 import pytest
-from tests.simulation.__main__ import all_caught
-from tests.simulation.run import Outcome, simulate
+from tests.simulation.__main__ import caught
+from tests.simulation.bugs import BUGS
+from tests.simulation.run import simulate
 from tests.support.measures import Measured
 
 SEEDS = 2000
-MOST_SEEDS = 2000
-"""In which each planted bug must be caught."""
+CAUGHT_BY = {
+    "stale facts are believed": 1,
+    "an admission holds nothing until it is seen": 1,
+    "a group's orders are written side by side": 1,
+    "the pod is created before the admission is written": 2,
+    "sessions are not renamed on reconnect": 3,
+    "a pod that has started meanwhile is deleted": 10,
+    "a snapshot lacks what was told while it was listed": 12,
+    "any session's orders are obeyed": 48,
+    "a job that is gone is taken to have no pod": 63,
+    "no fence in the compare-and-swap": 66,
+    "gaps in the stream are ignored": 75,
+    "an unknown outcome is taken for a failure": 114,
+    "a report is written over any other": 142,
+    "redelivered orders are not settled": 234,
+    "a settled order does not end the orders behind it": 337,
+    "the fence does not wait for older writes": 800,
+}
+"""Each planted bug, and the first seed that catches it: `python -m tests.simulation 1 2000 --bugs` looks for them.
 
-SOON = [
-    "stale facts are believed",
-    "an admission holds nothing until it is seen",
-    "the pod is created before the admission is written",
-    "sessions are not renamed on reconnect",
-    "a group's orders are written side by side",
-    "an unknown outcome is taken for a failure",
-    "a pod that has started meanwhile is deleted",
-    "a snapshot lacks what was told while it was listed",
-    "a job that is gone is taken to have no pod",
-    "no fence in the compare-and-swap",
-    "gaps in the stream are ignored",
-    "the fence does not wait for older writes",
-    "any session's orders are obeyed",
-    "redelivered orders are not settled",
-]
-"""Those that are caught soonest; `--bugs` looks for the others, too, which takes longer than a test may."""
-
-
-@pytest.fixture(scope="module")
-def found() -> dict[str, Outcome | None]:
-    """The first run that catches each planted bug: `python -m tests.simulation 1 2000 --bugs` shows them."""
-    return all_caught(SOON, range(1, MOST_SEEDS + 1))
+Another change to the code may make that another one, which is looked for, then, and told.
+"""
 
 
 def test_a_seed_is_always_the_same_run() -> None:
@@ -64,11 +61,14 @@ def test_no_promise_is_broken(measured: Measured) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("bug", SOON)
-def test_a_planted_bug_is_caught(bug: str, found: dict[str, Outcome | None], measured: Measured) -> None:
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught(bug: str, measured: Measured) -> None:
     """By a broken promise, with a trace for a person; and it is the bug that is caught, not the seed."""
-    outcome = found[bug]
-    assert outcome
+    first = CAUGHT_BY[bug]
+    outcome = caught(bug, range(first, first + 1)) or caught(bug, range(1, SEEDS + 1))
+    assert outcome, f"by none of {SEEDS} seeds"
     assert outcome.trace
     assert not simulate(outcome.seed).violations
+    if outcome.seed != first:
+        measured(f"{bug}: caught by seed {outcome.seed}, no more by {first}: enter it in CAUGHT_BY")
     measured(f"caught by seed {outcome.seed}: {outcome.violations[0]:.100}")
