@@ -48,6 +48,7 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         yield of
 
 
+@pytest.mark.timeout(900 + 3 * SECONDS)
 def test_faults_without_end_cost_nothing(breakable: Plant, measured: Measured) -> None:
     """Two replicas of each service; all invariants hold at the end."""
     of_standbys = [fault for service in SERVICES for fault in of_service(f"{service}-2")]

@@ -28,9 +28,9 @@ CAUGHT_BY = {
     "a settled order does not end the orders behind it": 337,
     "the fence does not wait for older writes": 800,
 }
-"""Each planted bug, and the first seed that catches it: `python -m tests.simulation 1 2000 --bugs` looks for them.
+"""Each planted bug, and the first seed that catches it: `python -m tests.simulation 1 2000 --bugs` looks.
 
-Another change to the code may make that another one, which is looked for, then, and told.
+A change to the code may make that another one, which is looked for, then, and told.
 """
 
 
