@@ -64,6 +64,7 @@ class Workload:
         self.scenes[0].notebook("jupyter", gpus=HELD_BY_JUPYTER)
         self._fates: dict[str, Fate] = {}
         self._unfinished: set[str] = set()
+        self._to_cancel: dict[str, Fate] = {}
         self._ended = threading.Event()
 
     @staticmethod
@@ -79,6 +80,8 @@ class Workload:
             job = self.scenes[group].job(f"job-{number:04}", gpus=1, user=user, **fate.fields)
             self._fates[job["metadata"]["name"]] = fate
             self._unfinished.add(job["metadata"]["name"])
+            if fate.cancelled_when:
+                self._to_cancel[job["metadata"]["name"]] = fate
             eventually(lambda job=job: self._created(job), "a job is submitted", within=180)  # type: ignore[misc]
 
     def _created(self, job: dict[str, Any]) -> bool:
@@ -103,9 +106,11 @@ class Workload:
 
     def _cancel_some(self) -> None:
         while not self._ended.wait(0.2):
-            for name, fate in list(self._fates.items()):
-                job = self._hub.history.latest("PhJob", name) if fate.cancelled_when else None
-                if job and not job.object["spec"].get("cancel") and fate.cancelled_when in _states(job):
+            for name, fate in self._to_cancel.copy().items():  # Others are submitted meanwhile.
+                job = self._hub.history.latest("PhJob", name)
+                if job and job.object["spec"].get("cancel"):
+                    del self._to_cancel[name]
+                elif job and fate.cancelled_when in _states(job):
                     with suppress(ApiError, OSError):
                         self._hub.cancel(name)
 

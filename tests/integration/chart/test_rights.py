@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.builders import a_job
+from tests.support.builders import a_group, a_job
 from tests.support.chart import Release
 from tests.support.hub import kubectl_for
 from tests.support.waiting import eventually
@@ -97,9 +97,9 @@ def test_a_service_has_the_rights_that_it_needs_and_no_other(release: Release, s
     ],
 )
 def test_what_a_service_may_not_do_is_answered_with_403(release: Release, service: str, command: str) -> None:
-    """With its own token; there is a job named any."""
-    job = json.dumps(a_job("any"))
-    release.kubectl("-n", release.namespace, "apply", "-f", "-", input=job)
+    """With its own token; there are a job and a group named any."""
+    for manifest in (a_job("any"), a_group("any")):
+        release.kubectl("-n", release.namespace, "apply", "-f", "-", input=json.dumps(manifest))
     done = kubectl_for(release.as_account(f"phjob-{service}"))("-n", release.namespace, *command.split())
     assert done.returncode != 0
     account = f"system:serviceaccount:{release.namespace}:phjob-{service}"
