@@ -7,20 +7,11 @@ from tests.support import promises
 from tests.support.builders import an_instance_type, an_object
 from tests.support.hub import Hub, corner
 from tests.support.scene import FOREVER, Scene, settled
-from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
 
 from dev.stack import Stack
 
-SETTINGS = "jobSubmission: {preparingTimeoutSeconds: 3}\n"
 TOO_LATE = "the pod did not start within 3 s"
-
-
-@pytest.fixture(scope="module")
-def impatient_stack(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Stack]:
-    """The stack whose services run with these settings; afterwards they have the usual ones again."""
-    yield local_stack.whole(SETTINGS)
-    kwok_stack.up()
 
 
 @pytest.fixture

@@ -8,19 +8,9 @@ import pytest
 from tests.support.builders import an_instance_type
 from tests.support.hub import NAMESPACE, Hub, corner
 from tests.support.scene import FOREVER, Scene
-from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
 
 from dev.stack import Stack
-
-SETTINGS = "jobSubmission: {preparingTimeoutSeconds: 3}\n"
-
-
-@pytest.fixture(scope="module")
-def impatient_stack(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Stack]:
-    """The stack whose services give a pod three seconds; afterwards they have the usual settings again."""
-    yield local_stack.whole(SETTINGS)
-    kwok_stack.up()
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ one that can't be written is dropped and counted, so that events never hold a jo
 import asyncio
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from pod_manager import metrics
 from pod_manager.lanes import Lanes
+from pod_manager.status import rfc3339
 from shared.clock import Clock
 from shared.errors import RefusedError, UnreachableError
 from shared.kube import Kube, Object, Resource
@@ -73,8 +74,8 @@ def event(trouble: Trouble, namespace: str, now: datetime) -> Object:
         "reason": trouble.reason,
         "message": trouble.message[:_LONGEST_MESSAGE],
         "count": trouble.count,
-        "firstTimestamp": _rfc3339(now),
-        "lastTimestamp": _rfc3339(now),
+        "firstTimestamp": rfc3339(now),
+        "lastTimestamp": rfc3339(now),
         "source": {"component": _COMPONENT},
         "reportingComponent": _COMPONENT,
     }
@@ -85,7 +86,7 @@ def again(trouble: Trouble, before: Object, now: datetime) -> list[dict[str, Any
     changes = {
         "count": before.get("count", 0) + trouble.count,
         "message": trouble.message[:_LONGEST_MESSAGE],
-        "lastTimestamp": _rfc3339(now),
+        "lastTimestamp": rfc3339(now),
     }
     return [{"op": "add", "path": f"/{field}", "value": value} for field, value in changes.items()]
 
@@ -98,7 +99,7 @@ class Events:
         self._clock = clock
         self._waiting: dict[str, Trouble] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._lanes = Lanes(self._write, self._failed)
+        self._lanes = Lanes(self._write)
 
     def tell(self, uid: str, name: str, reason: str, message: str) -> None:
         """This has happened to the job; what is no trouble is not told."""
@@ -139,12 +140,3 @@ class Events:
             before = await self._kube.get(EVENTS, trouble.key)
             if before is not None:
                 await self._kube.patch(EVENTS, trouble.key, again(trouble, before, now))
-
-    @staticmethod
-    def _failed(error: Exception) -> None:
-        _log.error("lane_failed", exc_info=error)
-        metrics.failed()
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -61,7 +61,7 @@ class Jobs:
         self._cancels: dict[str, datetime] = {}
         """When a cancel was seen that is not written yet."""
         self._whole = False
-        self._lanes = Lanes(self._work, self._failed)
+        self._lanes = Lanes(self._work)
 
     # --- what is known ---
 
@@ -357,8 +357,3 @@ class Jobs:
         events = Resource("events", field_selector=f"involvedObject.uid={pod.uid}")
         found = await self._writer.definite(lambda: self._kube.list(events, dict), "list events")
         return found.items
-
-    @staticmethod
-    def _failed(error: Exception) -> None:
-        _log.error("lane_failed", exc_info=error)
-        metrics.failed()

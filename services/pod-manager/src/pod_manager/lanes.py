@@ -3,14 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
+from pod_manager import metrics
+
+_log = structlog.get_logger()
+
+
+def failed(error: Exception) -> None:
+    """Tell of an error that nobody foresaw: it ends the work that it happened in, and no other."""
+    _log.error("lane_failed", exc_info=error)
+    metrics.failed()
+
 
 class Lanes:
     """Runs `work(key)` whenever a key was touched, once at a time for each key."""
 
-    def __init__(self, work: Callable[[str], Awaitable[None]], fail: Callable[[Exception], None]) -> None:
-        """`fail` is told what `work` did not expect."""
+    def __init__(self, work: Callable[[str], Awaitable[None]]) -> None:
         self._work = work
-        self._fail = fail
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._touched: set[str] = set()
         self._closed = False
@@ -37,7 +47,7 @@ class Lanes:
                 self._touched.discard(key)
                 await self._work(key)
         except Exception as error:
-            self._fail(error)
+            failed(error)
         finally:
             del self._tasks[key]
 

@@ -13,7 +13,7 @@ import structlog
 
 from pod_manager import metrics, status
 from pod_manager.jobs import PHJOBS, Jobs
-from pod_manager.lanes import Lanes
+from pod_manager.lanes import Lanes, failed
 from pod_manager.under_way import UnderWay
 from pod_manager.writes import Writer
 from shared import topology
@@ -50,7 +50,7 @@ class Orders:
         self._settled = 0
         self._waiting: dict[str, deque[tuple[Message, bool, Done]]] = {}
         self._under_way = UnderWay()
-        self._lanes = Lanes(self._write_group, self._failed)
+        self._lanes = Lanes(self._write_group)
 
     def receive(self, envelope: Envelope, done: Done) -> None:
         """Take an order or a fence in; `done` is called when its writes have ended."""
@@ -131,7 +131,7 @@ class Orders:
                 if not await self._obey(order, settle=settle):
                     self._disobey(group)
             except Exception as error:  # Of this order alone: those behind it have their turn.
-                self._failed(error)
+                failed(error)
                 failure = f"{type(error).__name__}: {error}"
             finally:
                 self._under_way.end()
@@ -200,8 +200,3 @@ class Orders:
         return await self._writer.definite(
             lambda: self._kube.patch(PHJOBS, name, patch, subresource="status"), what
         )
-
-    @staticmethod
-    def _failed(error: Exception) -> None:
-        _log.error("lane_failed", exc_info=error)
-        metrics.failed()

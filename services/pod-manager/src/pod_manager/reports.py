@@ -35,7 +35,7 @@ class Reports:
         self._last: dict[str, str] = {}
         """Of each group, by uid, the place of the last one that is known to be written."""
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._lanes = Lanes(self._write, self._failed)
+        self._lanes = Lanes(self._write)
 
     def receive(self, report: ReportGroup) -> None:
         """A group stands like this."""
@@ -90,8 +90,3 @@ class Reports:
         if group is None or group["metadata"]["uid"] != report.uid:
             return None
         return str(group["status"]["fence"])
-
-    @staticmethod
-    def _failed(error: Exception) -> None:
-        _log.error("lane_failed", exc_info=error)
-        metrics.failed()

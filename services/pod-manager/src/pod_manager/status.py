@@ -33,7 +33,7 @@ def admit(order: Admit, now: datetime) -> Patch:
             revision=order.revision,
             resources=rendered(order.resources),
             podName=order.name,
-            preparingTime=_rfc3339(now),
+            preparingTime=rfc3339(now),
         ),
     ]
 
@@ -57,7 +57,7 @@ def settle(order: Admit, token: str) -> Patch:
 def confirm(job: JobSeen) -> Patch:
     """That the job is Preparing still: what was decided before on its having no pod is void."""
     written = job.preparing_time
-    later = {"preparingTime": _rfc3339(_moved(written))} if written else {}
+    later = {"preparingTime": rfc3339(_moved(written))} if written else {}
     return [*_expect(job.uid, job.phase, job.fence), *_expect_no_pod_yet(job), *_set(**later)]
 
 
@@ -80,7 +80,7 @@ def refuse(job_uid: str, fence: str, reason: str, message: str, now: datetime) -
             phase=Phase.FAILED,
             reason=reason,
             message=message,
-            finishTime=_rfc3339(now),
+            finishTime=rfc3339(now),
             reclaimed=True,
         ),
     ]
@@ -110,11 +110,11 @@ def transit(
     if pod:
         fields |= _from_pod(pod, now, ended=change.phase.final)
     if change.phase.final:
-        fields.setdefault("finishTime", _rfc3339(now))
+        fields.setdefault("finishTime", rfc3339(now))
         if pod is None:
             fields |= _without_pod(job)
     elif change.phase is Phase.RUNNING and job.start_time is None:
-        fields.setdefault("startTime", _rfc3339(now))
+        fields.setdefault("startTime", rfc3339(now))
     return [*expect, *_set(**fields)]
 
 
@@ -162,13 +162,13 @@ def _requeued(job: JobSeen, message: str, now: datetime, *, pod_stands: bool) ->
     if outcome.phase is Phase.FAILED:
         fields |= {
             "message": f"requeued {job.requeued} times, which is its limit: {message}",
-            "finishTime": _rfc3339(now),
+            "finishTime": rfc3339(now),
             **({} if pod_stands else _without_pod(job)),
         }
     else:
         fields["requeued"] = outcome.requeued
         if outcome.requeue_after:
-            fields["requeueAfter"] = _rfc3339(outcome.requeue_after)
+            fields["requeueAfter"] = rfc3339(outcome.requeue_after)
     return fields
 
 
@@ -187,9 +187,9 @@ def _from_pod(pod: PodSeen, now: datetime, *, ended: bool) -> dict[str, Any]:
     if pod.node:
         fields["nodeName"] = pod.node
     if pod.start_time:
-        fields["startTime"] = _rfc3339(pod.start_time)
+        fields["startTime"] = rfc3339(pod.start_time)
     if ended:
-        fields["finishTime"] = _rfc3339(pod.finish_time or now)
+        fields["finishTime"] = rfc3339(pod.finish_time or now)
         if pod.exit_code is not None:
             fields["exitCode"] = pod.exit_code
     return fields
@@ -221,7 +221,7 @@ def _expect_no_pod_yet(job: JobSeen) -> Patch:
     """Nobody has confirmed the admission since, to create its pod (`confirm`)."""
     if job.preparing_time is None:
         return []
-    return [{"op": "test", "path": "/status/preparingTime", "value": _rfc3339(job.preparing_time)}]
+    return [{"op": "test", "path": "/status/preparingTime", "value": rfc3339(job.preparing_time)}]
 
 
 def _set(**fields: Any) -> Patch:
@@ -231,6 +231,6 @@ def _set(**fields: Any) -> Patch:
     return [{"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()]
 
 
-def _rfc3339(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     """Kubernetes' own format, in whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
