@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -226,17 +227,23 @@ def told(stack: Stack) -> dict[str, Future[str]]:
     try:
         with ThreadPoolExecutor(len(SITUATIONS)) as threads:
             others = [heading for heading in SITUATIONS if heading != LOST]
-            answers = {heading: threads.submit(answer, stack, heading) for heading in others}
+            together = Barrier(len(others))
+            answers = {heading: threads.submit(answer, stack, heading, together) for heading in others}
             wait(answers.values())
-            return {**answers, LOST: threads.submit(answer, stack, LOST)}
+            return {**answers, LOST: threads.submit(answer, stack, LOST, Barrier(1))}
     finally:
         stack.component("kubelet").kill(signal.SIGCONT)
         eventually(lambda: is_ready(stack), "the node is Ready again", within=LONG)
 
 
-def answer(stack: Stack, heading: str) -> str:
-    """Make the situation, in a corner of its own, and ask."""
+def answer(stack: Stack, heading: str, together: Barrier) -> str:
+    """Make the situation, in a corner of its own, and ask.
+
+    No situation is made before all corners record: each holds all jobs against the promises, from their
+    beginning.
+    """
     with corner(stack) as hub:
+        together.wait(LONG)
         case = Case(hub)
         cause = SITUATIONS[heading](case)
         try:

@@ -155,7 +155,7 @@ async def test_a_broker_that_takes_nothing_is_told_and_waited_for(
             send(sender, range(many))
             await soon(lambda: sender.stalled, "the sender says what it waits for")
             assert sender.stalled == f"RabbitMQ to take messages: {many} wait"
-            assert len(sender._outbox) == many - UNCONFIRMED
+            assert many - len(sender._outbox) <= UNCONFIRMED
             assert not sender.broken.done()
         finally:
             await asyncio.to_thread(alarm, False)  # noqa: FBT003 - off

@@ -14,6 +14,7 @@ from tests.simulation.kube import LAG, ApiWeather
 from tests.simulation.process import Process
 from tests.simulation.store import Store
 
+from shared.bus import HEARTBEAT
 from shared.messages import Admit, Fence
 from shared.topology import POD_MANAGER
 
@@ -23,7 +24,7 @@ FINE = 0.01
 """The latency when all is well, in seconds."""
 PATIENCE = 30.0
 """Seconds that a fault waits for its moment, at most."""
-HEARTBEATS = 20.0
+HEARTBEATS = 2.0 * HEARTBEAT
 """Seconds after which the broker gives a silent client up, at the earliest."""
 
 Note = Callable[[str], None]
@@ -203,15 +204,17 @@ class Adversary:
             return
         straggle = random.choice((0, random.uniform(0, IN_FLIGHT)))
         arrival = asyncio.ensure_future(self._arrive_amid_changes())
-        match random.choice(("kill", "kill", "cut", "stop")):
+        match random.choice(("kill", "cut", "cut", "stop")):
             case "kill":
                 self._busy.add(post)
                 self._note(f"kill -9 {post} {when}")
                 self._installation.kill(post, straggle=straggle)
                 await self._start_again(post)
             case "cut":
-                self._note(f"cut {post} from the broker {when}")
-                self._installation.cut(post, notice=random.uniform(0, 0.2), straggle=straggle)
+                seconds = random.choice((random.uniform(0, 0.2), random.uniform(1, 20)))
+                self._note(f"cut {post} from the broker {when}, noticed after {seconds:.1f} s")
+                self._installation.cut(post, notice=seconds, straggle=straggle)
+                await asyncio.sleep(seconds)
             case _:
                 self._busy.add(post)
                 await self._stop_for(post, random.choice((random.uniform(0.5, 6), random.uniform(15, 50))))
@@ -223,7 +226,7 @@ class Adversary:
         self._broker.hurry()
 
     async def _some_changes(self) -> None:
-        for _ in range(self._random.randint(1, 6)):
+        for _ in range(self._random.choice((1, 1, 1, 2, 3, 6))):
             await self._something_happens("phjobs", at_once=True)
 
     # --- the broker ---

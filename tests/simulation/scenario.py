@@ -183,9 +183,13 @@ class Cluster:
         """Obey a deletion."""
         await asyncio.sleep(self._random.uniform(0.05, 3))
         pod = self._pod(name, uid)
-        if pod and pod["status"]["phase"] == "Running" and self._random.random() < 0.5:
-            started = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
-            self._ended(name, 143, started)
+        phase = pod["status"]["phase"] if pod else ""
+        if pod and phase in {"Pending", "Running"} and self._random.random() < 0.5:
+            if phase == "Running":
+                started = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+                self._ended(name, 143, started)
+            else:  # Since Kubernetes 1.27 a pod that is deleted before it started ends, too.
+                self._store.status("pods", name, {"phase": "Failed"})
             await asyncio.sleep(self._random.uniform(0.01, 0.5))
         if self._pod(name, uid):
             self._store.remove("pods", name)

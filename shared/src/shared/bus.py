@@ -31,7 +31,7 @@ from shared.errors import UnreachableError
 from shared.session import Envelope
 
 CONTENT_TYPE = "application/vnd.phjob.v1+json"
-HEARTBEAT = 10
+HEARTBEAT = 5
 """Seconds between AMQP heartbeats: RabbitMQ gives a silent consumer up after two."""
 PREFETCH = 1000
 """Deliveries that may be unacknowledged at a time."""

@@ -45,6 +45,18 @@ class Stream:
         self._send(queue, Envelope(self.publisher, self.session, number, message))
 
 
+def asked_by(request: str) -> tuple[str, int]:
+    """Whose request for a snapshot that is, and which of its requests (`Follower.request`).
+
+    Of a name that no `Follower` gives: 0.
+    """
+    asker, _, number = request.rpartition("/")
+    try:
+        return asker, int(number)
+    except ValueError:
+        return request, 0
+
+
 class Verdict(Enum):
     """What a consumer shall do with a message of the stream that it follows."""
 

@@ -1,5 +1,5 @@
 from shared.messages import Heartbeat, Message, SnapshotBegin, SnapshotEnd
-from shared.session import Envelope, Follower, Stream, Verdict
+from shared.session import Envelope, Follower, Stream, Verdict, asked_by
 
 BEAT = Heartbeat()
 
@@ -125,3 +125,12 @@ def test_a_message_that_could_not_be_decoded_still_counts() -> None:
     first, second = wire.send(BEAT, BEAT)
     poison = Envelope(first.publisher, first.session, first.number, None)
     assert verdicts(follower, [poison, second]) == [Verdict.APPLY, Verdict.APPLY]
+
+
+def test_a_request_says_whose_it_is_and_which() -> None:
+    """However its asker is called; and what nobody here asks is somebody's first."""
+    follower = Follower("scheduler.0-1~4/2")
+    follower.ask()
+    assert asked_by(follower.ask()) == ("scheduler.0-1~4/2", 2)
+    assert asked_by("anything") == ("anything", 0)
+    assert asked_by("me/" + "9" * 5000) == ("me/" + "9" * 5000, 0)

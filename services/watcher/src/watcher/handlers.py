@@ -1,7 +1,7 @@
 """The watcher's work while it holds the Lease: mirror, tell, and answer requests."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from shared.messages import (
 )
 from shared.phjob import GROUP, VERSION
 from shared.resources import Amounts
+from shared.session import asked_by
 from watcher import records, translate
 from watcher.mirror import Mirror
 from watcher.publish import AUDIENCE, Publisher
@@ -166,14 +167,9 @@ class Watcher:
             deliveries = [await self._requests.get()]
             while not self._requests.empty():
                 deliveries.append(self._requests.get_nowait())
-            # Of a queue's requests that have piled up, only the last still waits for its answer.
-            wanted: dict[tuple[type, str], Message] = {}
-            for delivery in deliveries:
-                message = delivery.envelope.message
-                if isinstance(message, SnapshotWanted | CatalogWanted):
-                    wanted[type(message), message.queue] = message
-            self._answering = {m.queue: m.request for m in wanted.values() if isinstance(m, SnapshotWanted)}
-            for message in wanted.values():
+            wanted = latest(delivery.envelope.message for delivery in deliveries)
+            self._answering = {m.queue: m.request for m in wanted if isinstance(m, SnapshotWanted)}
+            for message in wanted:
                 if isinstance(message, SnapshotWanted):
                     await self._snapshot_until_told(message)
                 elif isinstance(message, CatalogWanted):
@@ -216,3 +212,23 @@ class Watcher:
                 await self._clock.sleep(1.0)
             else:
                 return
+
+
+def latest(messages: Iterable[Message | None]) -> list[SnapshotWanted | CatalogWanted]:
+    """Of each asker's requests that have piled up, the one that it still waits for: its latest.
+
+    They need not come in order: RabbitMQ delivers again what was not acknowledged, after what is newer.
+    """
+    wanted: dict[tuple[type, str, str], tuple[int, SnapshotWanted | CatalogWanted]] = {}
+    for message in messages:
+        match message:
+            case SnapshotWanted():
+                asker, number = asked_by(message.request)
+            case CatalogWanted():
+                asker, number = "", message.request
+            case _:
+                continue
+        key = type(message), message.queue, asker
+        if key not in wanted or number >= wanted[key][0]:
+            wanted[key] = number, message
+    return [message for _, message in wanted.values()]

@@ -24,6 +24,8 @@ RENEW = timedelta(seconds=1.5)
 """Between two renewals."""
 LOOK = timedelta(seconds=0.5)
 """Between two looks of a replica that waits: how long a Lease that was handed over may lie there."""
+PATIENCE = timedelta(seconds=1)
+"""How long it may take to hand the Lease over: over a dead connection it can't be, and others wait anyway."""
 
 _log = structlog.get_logger()
 
@@ -89,8 +91,9 @@ class Lease:
             yield
         finally:
             try:
-                await self._write(self._held, "")
-            except (RefusedError, UnreachableError) as error:
+                async with asyncio.timeout(PATIENCE.total_seconds()):
+                    await self._write(self._held, "")
+            except (RefusedError, UnreachableError, TimeoutError) as error:
                 _log.info("lease_not_released", why=str(error))
 
     def _free(self, lease: Object | None) -> bool:
