@@ -135,6 +135,12 @@ def leaks(store: Store, broker: Broker, now: float) -> Iterator[str]:
     yield from _reported_wrongly(store)
 
 
+def failures(broker: Broker) -> Iterator[str]:
+    """What a service could not handle: here nobody sends what can't be."""
+    for envelope, reason in broker.dead:
+        yield f"{type(envelope.message).__name__} of {envelope.publisher} was buried: {reason}"
+
+
 def _held(reader: object, store: Store) -> Iterator[str]:
     """What an active consumer knows that is not so."""
     match reader:

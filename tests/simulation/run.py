@@ -92,6 +92,7 @@ class _Run:
             await adversary.run()
             await self._recover()
             outcome.violations += judge.violations(self._history(), self.scenario)
+            outcome.violations += judge.failures(self.broker)
             outcome.violations += judge.leaks(self.store, self.broker, self._now())
             outcome.violations += [
                 f"{post} gave up: {process.failure!r}"

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
@@ -88,6 +90,32 @@ def test_room_is_free_as_soon_as_the_pod_has_ended_though_the_job_still_reads_ru
     assert mind.pod_gone(pod.uid, pod.group, START) == []
     (queue,) = mind.groups.values()
     assert queue.ledger.group["gpu"] == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "admits_at_its_end", "admits_when_its_job_waits"),
+    [
+        ({"deleting": True}, [], ["next"]),
+        ({"deleting": True, "start_time": START}, [], ["next"]),
+        ({"reason": "OutOfcpu"}, [], ["next"]),
+        ({"start_time": START}, ["next"], []),
+    ],
+)
+def test_a_pod_that_could_be_made_again_leaves_its_job_the_room(
+    said: dict[str, Any], admits_at_its_end: list[str], admits_when_its_job_waits: list[str]
+) -> None:
+    """Until its job reads that it is requeued, whoever takes over finds it Preparing without a pod."""
+    held = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.PREPARING, instance_type="gpu-4", resources=held, fence="f")
+    mind = a_mind(job)
+    pod = a_pod(job, limits={"nvidia.com/gpu": 4})
+    mind.pod_seen(pod, START)
+    assert names(mind.job_seen(a_job("next"), START)) == []
+    ended = mind.pod_seen(pod.model_copy(update={"phase": PodPhase.FAILED, **said}), START)
+    gone = mind.pod_gone(pod.uid, pod.group, START)
+    assert names([*ended, *gone]) == admits_at_its_end
+    waits = later(job, phase=Phase.PENDING, requeue_after=START + timedelta(seconds=30))
+    assert names(mind.job_seen(waits, START)) == admits_when_its_job_waits
 
 
 def test_a_final_jobs_pod_counts_until_it_is_gone() -> None:

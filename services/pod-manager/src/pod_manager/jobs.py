@@ -6,7 +6,7 @@ other until nothing is left to do. What it writes is made by `status`; pods are 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -14,7 +14,7 @@ from pod_manager import metrics, status
 from pod_manager.archive import ArchiveError
 from pod_manager.diagnosis import SILENT, why_not_started
 from pod_manager.events import Events
-from pod_manager.known import Known
+from pod_manager.known import Confirmation, Known
 from pod_manager.lanes import Lanes
 from pod_manager.logs import Logs
 from pod_manager.plan import (
@@ -22,6 +22,7 @@ from pod_manager.plan import (
     DeletePod,
     DeleteRecord,
     MarkReclaimed,
+    Situation,
     Step,
     StoreLog,
     Transit,
@@ -41,6 +42,8 @@ from shared.phjob import GROUP, VERSION, Phase
 from shared.projection import job_seen, owner, pod_seen
 
 PHJOBS = Resource("phjobs", GROUP, VERSION)
+ON_ITS_WAY = timedelta(seconds=1)
+"""How long the creation of a pod may be on its way to the API server, as a rule."""
 
 _log = structlog.get_logger()
 
@@ -103,7 +106,7 @@ class Jobs:
 
     def admitted(self, job: Object, at: datetime) -> None:
         """A job's admission was written at that time: its pod is next."""
-        if uid := self._known.confirmed(job, at):
+        if uid := self._known.confirmed(Confirmation(job, at, inherited_at=None)):
             self._lanes.touch(uid)
 
     def refused(self, uid: str) -> None:
@@ -153,8 +156,9 @@ class Jobs:
                 return
             pod = self._known.pod_of(uid)
             log = self._logs.state(job, pod, node_lost=self._known.is_lost(pod))
-            step = next_step(self._known.situation(job, log))
-            if step is None or not await self._take(step, job, pod):
+            now = self._known.situation(job, log)
+            step = next_step(now)
+            if step is None or not await self._take(step, now):
                 return
 
     async def _without_job(self, uid: str) -> None:
@@ -167,9 +171,10 @@ class Jobs:
         if step and not await self._kube_has(uid, step.pod.name):
             await self._delete(PODS, step.pod.name, step.pod.uid, force=True)
 
-    async def _take(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
+    async def _take(self, step: Step, now: Situation) -> bool:
         """Take the step; whether there may be another right after it."""
-        if await self._is_mistaken(step, job, pod):
+        job, pod = now.job, now.pod
+        if await self._is_mistaken(step, now):
             return True
         match step:
             case Transit():
@@ -191,15 +196,18 @@ class Jobs:
                 await self._delete(PHJOBS, job.name, job.uid)
                 return False
 
-    async def _is_mistaken(self, step: Step, job: JobSeen, pod: PodSeen | None) -> bool:
+    async def _is_mistaken(self, step: Step, now: Situation) -> bool:
         """Whether the step rests on something that the API server, asked now, knows better.
 
         Jobs and pods are told by two watches, and listed one after the other: of a job and its pod,
         one may be known as it was a moment before the other. What can't be undone is not done on that.
         """
+        job = now.job
         if isinstance(step, DeletePod) and step.stray:
             return await self._look(job)
-        if pod is None and relies_on_absence(step) and job.phase is not Phase.PENDING:
+        if now.pod is None and relies_on_absence(step) and job.phase is not Phase.PENDING:
+            if job.phase is Phase.PREPARING and not now.had_pod and await self._outlast_others(job):
+                return True
             found = await self._writer.definite(lambda: self._kube.get(PODS, job.name), "get pod")
             if found is not None and owner(found).get("uid") == job.uid:
                 self._known.pod(pod_seen(found))
@@ -273,7 +281,7 @@ class Jobs:
         if confirmation is None:
             return await self._confirm(job)
         try:
-            pod = await self._pods.create(confirmation[0], lambda: self._still_admitted(job))
+            pod = await self._pods.create(confirmation.job, lambda: self._still_admitted(job))
         except AdmissionOverError as error:
             metrics.refused("confirm")
             _log.info("admission_over", job=job.name, uid=job.uid, why=str(error))
@@ -300,7 +308,23 @@ class Jobs:
             metrics.refused("confirm")
             _log.info("write_refused", job=job.name, uid=job.uid, what="confirm", why=str(error))
             return await self._look(job)
-        self._known.confirmed(answer, now)
+        self._known.confirmed(Confirmation(answer, now, inherited_at=now))
+        return True
+
+    async def _outlast_others(self, job: JobSeen) -> bool:
+        """See to it that nobody else can make the job's pod any more; whether there was something to do.
+
+        A predecessor that was cut off and does not know makes it for as long as it is sure of the admission.
+        """
+        confirmation = self._known.confirmation(job)
+        if confirmation is None:
+            return await self._confirm(job)
+        if confirmation.inherited_at is None:
+            return False
+        sure_until = confirmation.inherited_at + self._pods.sure_for + ON_ITS_WAY
+        if (left := sure_until - self._clock.now()) <= timedelta(0):
+            return False
+        await self._clock.sleep(left.total_seconds())
         return True
 
     async def _still_admitted(self, job: JobSeen) -> None:
@@ -311,17 +335,16 @@ class Jobs:
 
         """
         while confirmation := self._known.confirmation(job):
-            whole, at = confirmation
             now = self._clock.now()
-            if self._pods.is_sure(now - at):
+            if now - confirmation.at < self._pods.sure_for:
                 return
-            patch = status.confirm(job_seen(whole))
+            patch = status.confirm(job_seen(confirmation.job))
             try:
                 answer = await self._kube.patch(PHJOBS, job.name, patch, subresource="status")
             except RefusedError as error:
                 self._known.unconfirmed(job.uid)
                 raise AdmissionOverError(str(error)) from error
-            self._known.confirmed(answer, now)
+            self._known.confirmed(Confirmation(answer, now, confirmation.inherited_at))
         raise AdmissionOverError("its job is gone, or its pod was there")
 
     async def _delete(

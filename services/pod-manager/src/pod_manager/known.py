@@ -6,12 +6,24 @@ It is fed with facts and with the answers to pod-manager's own writes, and puts 
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from pod_manager.plan import Log, Situation, Wish, wish_is_pointless
 from shared.kube import Object
 from shared.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from shared.projection import job_seen
 from shared.view import View
+
+
+class Confirmation(NamedTuple):
+    """An admission as we have written it last."""
+
+    job: Object
+    """The whole job, as the API server answered."""
+    at: datetime
+    """When we sent that."""
+    inherited_at: datetime | None
+    """When we did so first, of an admission that somebody else wrote; None if it is our own."""
 
 
 class Known:
@@ -25,7 +37,7 @@ class Known:
         self._pod_of: dict[str, str] = {}
         self._had_pod: dict[str, str] = {}
         self._wishes: dict[str, Wish] = {}
-        self._confirmed: dict[str, tuple[Object, datetime]] = {}
+        self._confirmed: dict[str, Confirmation] = {}
 
     def begin(self, revisions: dict[str, int]) -> None:
         """Forget all but the answers to our own writes that are newer; a snapshot starts."""
@@ -85,22 +97,22 @@ class Known:
         if self._nodes.drop(gone.uid, gone.resource_version):
             self._lost.discard(gone.name)
 
-    def confirmed(self, job: Object, at: datetime) -> str | None:
-        """We wrote a job's admission at that time, and this is the whole job; its uid, if that is news."""
-        seen = job_seen(job)
+    def confirmed(self, written: Confirmation) -> str | None:
+        """We wrote a job's admission; its uid, if that is news."""
+        seen = job_seen(written.job)
         news = self.job(seen)
         if self.jobs.get(seen.uid):
-            self._confirmed[seen.uid] = job, at
+            self._confirmed[seen.uid] = written
         return seen.uid if news else None
 
     def unconfirmed(self, uid: str) -> None:
         """What we wrote of the job's admission is so no more."""
         self._confirmed.pop(uid, None)
 
-    def confirmation(self, job: JobSeen) -> tuple[Object, datetime] | None:
-        """The whole job as we have written its admission, and when; None if somebody else did."""
+    def confirmation(self, job: JobSeen) -> Confirmation | None:
+        """How we have written the job's admission; None if only somebody else did."""
         found = self._confirmed.get(job.uid)
-        return found if found and found[0]["status"]["fence"] == job.fence else None
+        return found if found and found.job["status"]["fence"] == job.fence else None
 
     def wish(self, uid: str, wish: Wish | None) -> None:
         """The janitor wants something of the job; None: not any more."""

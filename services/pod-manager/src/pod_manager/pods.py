@@ -13,6 +13,7 @@ from pod_manager.pod_builder import Ingredients, UnbuildableError, build
 from pod_manager.under_way import UnderWay
 from pod_manager.volumes import GrantedDataset
 from pod_manager.writes import Writer
+from shared.bus import HEARTBEAT
 from shared.clock import Clock
 from shared.errors import PermanentError, RefusedError, UnreachableError
 from shared.kube import Kube, Object, Resource
@@ -23,8 +24,8 @@ from shared.settings import JobSubmission
 PODS = Resource("pods")
 SERVER_ERROR_TRIES = 5
 """How often a pod's creation may end in a server error before the job is requeued."""
-SURE_FOR = timedelta(seconds=15)
-"""How long nobody takes over from a process that was only stopped: RabbitMQ gives it up after 20 s."""
+SURE_FOR = timedelta(seconds=1.5 * HEARTBEAT)
+"""How long nobody takes over from a process that was only stopped: RabbitMQ misses two heartbeats first."""
 PREDECESSOR_PAUSE = 1.0
 """Seconds between two tries while the pod of a deleted job of the same name still stands."""
 
@@ -55,9 +56,10 @@ class Pods:
         self.under_way = UnderWay()
         """The creations."""
 
-    def is_sure(self, age: timedelta) -> bool:
-        """Whether an admission that was written so long ago still stands, whether we slept or not."""
-        return age < min(SURE_FOR, timedelta(seconds=self._settings.preparing_timeout_seconds) / 4)
+    @property
+    def sure_for(self) -> timedelta:
+        """How long an admission that was written stands for sure, whether we sleep or not."""
+        return min(SURE_FOR, timedelta(seconds=self._settings.preparing_timeout_seconds) / 4)
 
     async def create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
         """The job's pod, new or found; None: nothing is certain, look again.

@@ -17,7 +17,7 @@ from scheduler.explanations import Explanations, Said
 from scheduler.queue import GroupQueue, Place, Waiting
 from shared.labels import label_value
 from shared.messages import Admit, Explain, GroupSeen, JobSeen, Order, PodSeen, Refuse
-from shared.phjob import EVERYONE, Phase, Reason
+from shared.phjob import EVERYONE, Phase, PodPhase, Reason
 from shared.resources import Amounts, charge
 
 RESERVATION_LIMIT = timedelta(seconds=60)
@@ -49,6 +49,17 @@ class Reservation(NamedTuple):
     fence: str
 
 
+def _is_last(ended: PodSeen, phase: Phase) -> bool:
+    """Whether no other pod can follow for the same admission.
+
+    While its job is Preparing, a pod that is gone is made again if nobody lived to write what became of it.
+    One that ran and ended by itself stays until that is written; one that was deleted, or whose command
+    never started, does not.
+    """
+    ran = ended.start_time is not None or ended.phase is PodPhase.SUCCEEDED
+    return phase is Phase.RUNNING or (ran and not ended.deleting)
+
+
 @dataclass(slots=True)
 class Job:
     """A job that waits or holds something."""
@@ -59,7 +70,7 @@ class Job:
     met: str = ""
     """The admission of which a pod was seen."""
     ended: str = ""
-    """The admission whose pod was seen to have ended: it holds nothing, though its phase says so later."""
+    """The admission that is seen to be over: it holds nothing, though the job's phase says so later."""
 
     @property
     def admission(self) -> str:
@@ -161,7 +172,7 @@ class Admission:
         if seen.phase.finished:
             queue.release(seen.uid)
             self._forget_pod(seen.uid)
-            if job:
+            if job and _is_last(seen, job.seen.phase):
                 job.ended = seen.fence
         else:
             queue.hold(seen.uid, seen.user, charge(seen.limits))
