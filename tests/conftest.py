@@ -12,7 +12,7 @@ from tests.support.stacks import LocalStack, RealNode, archiving_in, docker_brok
 from tests.support.waiting import eventually
 
 from dev.options import default_node
-from dev.stack import Stack
+from dev.stack import Stack, down
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,6 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     config.addinivalue_line("markers", "real_node: needs Linux and root; runs real containers")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the stacks that are left when all processes of the tests have ended: an interrupt kills some."""
+    if hasattr(config, "workerinput"):
+        return
+    base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    for depth in ("*", "*/*", "*/*/*"):
+        for run in base.glob(f"{depth}/run"):
+            down(run.parent)
 
 
 @pytest.hookimpl(wrapper=True)
