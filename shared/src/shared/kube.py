@@ -33,6 +33,8 @@ LOG_SILENCE = 10
 """Seconds without a piece of a log that was asked for, after which it counts as unreadable."""
 CLOSING = 0.25
 """Seconds that connections over TLS need to close (aiohttp, Graceful Shutdown)."""
+LONGEST_LINE = 2**21
+"""Bytes of one event of a watch; an object in etcd has at most 1.5 MiB."""
 PAGE = 500
 """Objects in one page of a LIST."""
 
@@ -371,11 +373,24 @@ async def connect(
         raise SettingsError(msg) from error
     configuration.connection_pool_maxsize = 128
     try:
-        async with client.ApiClient(configuration=configuration) as api:
+        async with client.ApiClient(configuration=configuration) as api, _session(api) as session:
 
             async def sign(headers: dict[str, str]) -> None:
                 await api.update_params_for_auth(headers, [], ["BearerToken"])
 
-            yield HttpKube(Server(configuration.host or "", api.rest_client.pool_manager, sign), namespace)
+            yield HttpKube(Server(configuration.host or "", session, sign), namespace)
     finally:
         await asyncio.sleep(CLOSING)
+
+
+def _session(api: Any) -> aiohttp.ClientSession:
+    """A session over the client's connections.
+
+    Its own one looks for a proxy and for a `.netrc` before each request, in a thread.
+    """
+    return aiohttp.ClientSession(
+        connector=api.rest_client.pool_manager.connector,
+        connector_owner=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=LONGEST_LINE,
+    )

@@ -5,6 +5,7 @@ dropped and it starts over, for the session protocol rebuilds it. A signal ends 
 """
 
 import asyncio
+import gc
 import os
 import random
 import secrets
@@ -72,6 +73,7 @@ Connect = Callable[[], AbstractAsyncContextManager[bus.Connection]]
 def main(name: str, settings: ServiceSettings, role: Role) -> None:
     """Run the service until SIGTERM or SIGINT; the process's exit code is 0 then."""
     log.configure(name, settings.log_level)
+    gc.freeze()  # What is imported stays: no need to look at it each time.
     uvloop.run(_main(name, settings, role))
 
 
