@@ -9,7 +9,7 @@ from tests.support.bus import QUEUE, broken, confirmed, delete_queue, given_up, 
 from tests.support.inbox import SECONDS, Inbox
 
 from shared import topology
-from shared.bus import PREFETCH, RabbitBus, connect
+from shared.bus import BATCH, PREFETCH, RabbitBus, connect
 from shared.errors import UnreachableError
 from shared.messages import CatalogListed, Heartbeat
 from shared.session import Envelope
@@ -165,6 +165,61 @@ async def test_what_nobody_can_handle_is_buried_with_its_reason(broker: str) -> 
         (dead,) = await dead_letters(broker, 1)
     assert dead.type == "Heartbeat"
     assert dead.headers["reason"] == "ValueError: so it is"
+    assert await waiting(broker) == 0
+
+
+async def test_what_the_watcher_says_travels_together_and_arrives_one_by_one(broker: str) -> None:
+    """In order, with the places that it was given."""
+    inbox = Inbox()
+    async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
+        send(sender, range(MANY), publisher=topology.WATCHER)
+        await confirmed(sender)
+        assert await waiting(broker) < MANY / 50
+        await receiver.consume(QUEUE, inbox.receive)
+        envelopes = await inbox.count(MANY)
+        await acknowledged(receiver)
+    assert inbox.numbers == list(range(MANY))
+    assert {(envelope.publisher, envelope.session) for envelope in envelopes} == {("watcher", "session")}
+    assert await waiting(broker) == 0
+
+
+async def test_what_travels_together_is_acknowledged_together(broker: str) -> None:
+    """When the last of it is done: else all of it comes again."""
+    inbox, later = Inbox(acks=False), Inbox()
+    async with connect(broker, "sender", 1) as sender:
+        send(sender, range(3), publisher=topology.WATCHER)
+        await confirmed(sender)
+        assert await waiting(broker) == 1
+        async with connect(broker, "first", 1) as first:
+            await first.consume(QUEUE, inbox.receive)
+            await inbox.count(3)
+            for delivery in inbox.deliveries[1:]:
+                delivery.ack()
+            await acknowledged(first)
+        async with connect(broker, "second", 1) as second:
+            await second.consume(QUEUE, later.receive)
+            envelopes = await later.count(3)
+            await acknowledged(second)
+    assert later.numbers == [0, 1, 2]
+    assert all(envelope.redelivered for envelope in envelopes)
+    assert await waiting(broker) == 0
+
+
+async def test_one_of_several_that_cannot_be_read_is_buried_alone(broker: str) -> None:
+    """With its own kind, body and place; the others are handled."""
+    inbox = Inbox()
+    async with connect(broker, "receiver", 1) as receiver, await aio_pika.connect(broker) as raw:
+        await receiver.consume(QUEUE, inbox.receive)
+        exchange = await (await raw.channel()).get_exchange(topology.exchange_of(QUEUE))
+        body = b'Heartbeat {}\nNonsense {"a": 1}\nHeartbeat {}'
+        message = aio_pika.Message(body, type=BATCH, message_id="session 5", app_id="test")
+        await exchange.publish(message, QUEUE)
+        envelopes = await inbox.count(3)
+        (dead,) = await dead_letters(broker, 1)
+        await acknowledged(receiver)
+    assert [envelope.message for envelope in envelopes] == [Heartbeat(), None, Heartbeat()]
+    assert inbox.numbers == [5, 6, 7]
+    assert (dead.type, dead.body, dead.message_id) == ("Nonsense", b'{"a": 1}', "session 6")
     assert await waiting(broker) == 0
 
 

@@ -41,7 +41,7 @@ async def test_a_full_queue_costs_its_sender_nothing_and_nobody_else_anything(br
         await confirmed(sender)
         await inbox.count(1)
         assert not sender._unconfirmed
-        assert not sender._outbox
+        assert not any(sender._outbox.values())
         assert not sender.stalled
         assert not sender.broken.done()
     # RabbitMQ tells its publishers a moment late.
@@ -155,7 +155,7 @@ async def test_a_broker_that_takes_nothing_is_told_and_waited_for(
             send(sender, range(many))
             await soon(lambda: sender.stalled, "the sender says what it waits for")
             assert sender.stalled == f"RabbitMQ to take messages: {many} wait"
-            assert many - len(sender._outbox) <= UNCONFIRMED
+            assert many - len(sender._outbox[QUEUE]) <= UNCONFIRMED
             assert not sender.broken.done()
         finally:
             await asyncio.to_thread(alarm, False)  # noqa: FBT003 - off

@@ -13,10 +13,10 @@ from shared.session import Envelope
 QUEUE = topology.queue_of(topology.JANITOR)
 
 
-def send(bus: RabbitBus, numbers: range) -> None:
+def send(bus: RabbitBus, numbers: range, publisher: str = "test") -> None:
     """Send as many heartbeats, numbered."""
     for number in numbers:
-        bus.send(QUEUE, Envelope("test", "session", number, Heartbeat()))
+        bus.send(QUEUE, Envelope(publisher, "session", number, Heartbeat()))
 
 
 async def confirmed(bus: RabbitBus) -> None:

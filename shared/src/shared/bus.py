@@ -3,12 +3,17 @@
 A `Bus` is one connection and lives as long as it: when it breaks, `run` of the service starts over
 with a new one, and so with new sessions. What the messages mean is not known here.
 The only module that imports aio_pika.
+
+The watcher's messages travel together: while one is on its way to a queue, what comes for that queue
+waits, and goes in one piece. So there are few when little happens late, and few when much happens.
+They are told apart again before anybody sees them, and each can be buried by itself.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
@@ -31,6 +36,10 @@ from shared.errors import UnreachableError
 from shared.session import Envelope
 
 CONTENT_TYPE = "application/vnd.phjob.v1+json"
+BATCH = "Batch"
+"""The kind of what holds several messages: each a line, its kind before its body, numbered from the first."""
+BATCH_LIMIT = 200
+"""Messages in one piece; about 100 kB."""
 HEARTBEAT = 5
 """Seconds between AMQP heartbeats: RabbitMQ gives a silent consumer up after two."""
 PREFETCH = 1000
@@ -99,37 +108,74 @@ class Connection(Bus, Protocol):
         ...
 
 
-class _RabbitDelivery:
-    """A delivery of RabbitMQ."""
+@dataclass(frozen=True)
+class _Written:
+    """A message as it is written, alone or as a line of a batch."""
 
-    def __init__(self, bus: "RabbitBus", queue: str, message: DeliveredMessage) -> None:
+    kind: str | None
+    body: bytes
+    number: int
+    redelivered: bool
+    properties: Basic.Properties
+    """Of what it came in."""
+
+    @property
+    def session(self) -> str:
+        return _place(self.properties)[0]
+
+
+def _place(properties: Basic.Properties) -> tuple[str, int]:
+    """The session and number that RabbitMQ's `message_id` holds."""
+    session, _, number = (properties.message_id or "").rpartition(" ")
+    return session, int(number) if number.isdecimal() else 0
+
+
+def _written(message: DeliveredMessage) -> Iterator[_Written]:
+    """What was delivered, each by itself."""
+    properties = message.header.properties
+    redelivered, (_, first) = bool(message.redelivered), _place(properties)
+    if properties.message_type != BATCH:
+        yield _Written(properties.message_type, message.body, first, redelivered, properties)
+        return
+    for number, line in enumerate(message.body.split(b"\n"), first):
+        kind, _, body = line.partition(b" ")
+        yield _Written(kind.decode(errors="replace"), body, number, redelivered, properties)
+
+
+class _RabbitDelivery:
+    """A message of a delivery of RabbitMQ."""
+
+    def __init__(self, bus: "RabbitBus", queue: str, tag: int, written: _Written) -> None:
         self._bus = bus
         self._queue = queue
-        self._message = message
-        self._tag = message.delivery_tag or 0
-        properties = message.header.properties
-        session, _, number = (properties.message_id or "").rpartition(" ")
+        self._tag = tag
+        self._written = written
+        self._owed = True
         decoded: messages.Message | None = None
         try:
-            decoded = messages.decode(properties.message_type, message.body)
+            decoded = messages.decode(written.kind, written.body)
         except messages.UndecodableError as error:
             self.bury(str(error))
         except Exception as error:
             _log.exception("decoding_failed", queue=queue)
             self.bury(f"{type(error).__name__}: {error}")
         self.envelope = Envelope(
-            publisher=properties.app_id or "",
-            session=session,
-            number=int(number) if number.isdecimal() else 0,
+            publisher=written.properties.app_id or "",
+            session=written.session,
+            number=written.number,
             message=decoded,
-            redelivered=bool(message.redelivered),
+            redelivered=written.redelivered,
         )
 
     def ack(self) -> None:
-        self._bus.ack(self._tag)
+        if self._owed:
+            self._owed = False
+            self._bus.ack(self._tag)
 
     def bury(self, reason: str) -> None:
-        self._bus.bury(self._queue, self._message, reason)
+        if self._owed:
+            self._owed = False  # It is acknowledged when it is there.
+            self._bus.bury(self._queue, self._tag, self._written, reason)
 
 
 class RabbitBus:
@@ -138,7 +184,9 @@ class RabbitBus:
     def __init__(self, sending: RawChannel, consuming: RawChannel) -> None:
         self._sending = sending
         self._consuming = consuming
-        self._outbox: deque[tuple[int, str, Envelope]] = deque()
+        self._outbox: defaultdict[str, deque[tuple[int, Envelope]]] = defaultdict(deque)
+        self._on_its_way: set[str] = set()
+        """The queues to which a batch is, so that the next waits."""
         self._wake = asyncio.Event()
         self._window = asyncio.Semaphore(UNCONFIRMED)
         self._sent = 0
@@ -148,8 +196,8 @@ class RabbitBus:
         self._refused_said: dict[str, float] = {}
         """When it was last said that a queue is full."""
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._unacked: dict[int, bool] = {}
-        self._burying: set[int] = set()
+        self._unacked: dict[int, int] = {}
+        """How many messages of a delivery are not done, by its tag."""
         self._ack_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -165,14 +213,14 @@ class RabbitBus:
 
     def send(self, queue: str, envelope: Envelope) -> None:
         """Send behind everything sent before; the broker's confirmation comes later."""
-        if len(self._outbox) >= OUTBOX_LIMIT:
+        if len(self._unconfirmed) >= OUTBOX_LIMIT:
             self.fail(UnreachableError(f"RabbitMQ takes no messages: {OUTBOX_LIMIT} wait"))
             return
         if not self._unconfirmed:
             self._progress = self._loop.time()
         self._sent += 1
         self._unconfirmed[self._sent] = None
-        self._outbox.append((self._sent, queue, envelope))
+        self._outbox[queue].append((self._sent, envelope))
         self._wake.set()
 
     def when_sent(self, done: Callable[[], None]) -> None:
@@ -187,8 +235,10 @@ class RabbitBus:
 
         async def on_message(message: DeliveredMessage) -> None:
             try:
-                self._unacked[message.delivery_tag or 0] = False
-                receive(_RabbitDelivery(self, queue, message))
+                tag, written = message.delivery_tag or 0, list(_written(message))
+                self._unacked[tag] = len(written)
+                for one in written:
+                    receive(_RabbitDelivery(self, queue, tag, one))
             except Exception as error:
                 _log.exception("delivery_failed", queue=queue)
                 self.fail(error)
@@ -199,12 +249,19 @@ class RabbitBus:
     async def write(self) -> None:
         """Send what is in the outbox, for ever."""
         while True:
-            while self._outbox:
-                await self._window.acquire()
-                number, queue, envelope = self._outbox.popleft()
-                self._spawn(self._publish(number, queue, envelope))
             self._wake.clear()
+            for queue, waiting in list(self._outbox.items()):
+                while waiting and queue not in self._on_its_way:
+                    await self._window.acquire()
+                    self._spawn(self._publish(queue, self._next(queue, waiting)))
             await self._wake.wait()
+
+    def _next(self, queue: str, waiting: deque[tuple[int, Envelope]]) -> list[tuple[int, Envelope]]:
+        """Take what goes in one piece."""
+        if waiting[0][1].publisher != topology.WATCHER:
+            return [waiting.popleft()]
+        self._on_its_way.add(queue)
+        return [waiting.popleft() for _ in range(min(len(waiting), BATCH_LIMIT))]
 
     def fail(self, error: BaseException) -> None:
         """Give the connection up: whoever runs on it starts over."""
@@ -217,14 +274,14 @@ class RabbitBus:
         for task in self._tasks:
             task.cancel()
 
-    async def _publish(self, number: int, queue: str, envelope: Envelope) -> None:
-        assert envelope.message is not None  # noqa: S101 - only what was received can be undecodable
-        kind, body = messages.encode(envelope.message)
+    async def _publish(self, queue: str, sent: Sequence[tuple[int, Envelope]]) -> None:
+        first = sent[0][1]
+        kind, body = _encoded([envelope for _, envelope in sent])
         properties = Basic.Properties(
-            app_id=envelope.publisher,
+            app_id=first.publisher,
             content_type=CONTENT_TYPE,
             delivery_mode=2,
-            message_id=f"{envelope.session} {envelope.number}",
+            message_id=f"{first.session} {first.number}",
             message_type=kind,
         )
         try:
@@ -238,75 +295,69 @@ class RabbitBus:
             )
         except (AMQPError, ChannelInvalidStateError, DeliveryError, ConnectionError) as error:
             if isinstance(error, DeliveryError) and isinstance(error.frame, Basic.Nack):
-                self._not_taken(queue)
-                self._confirmed(number)
+                self._not_taken(queue, len(sent))
+                self._confirmed(sent)
             else:
                 self.fail(UnreachableError(f"RabbitMQ did not take a message for {queue}: {error}"))
         else:
-            self._confirmed(number)
+            self._confirmed(sent)
         finally:
             self._window.release()
+            self._on_its_way.discard(queue)
+            self._wake.set()
 
-    def _not_taken(self, queue: str) -> None:
-        """The queue is full: its reader will miss this number, and ask for what it needs."""
-        metrics.not_taken(queue)
+    def _not_taken(self, queue: str, count: int) -> None:
+        """The queue is full: its reader will miss these numbers, and ask for what it needs."""
+        metrics.not_taken(queue, count)
         now = self._loop.time()
         if now - self._refused_said.get(queue, -REFUSED_AGAIN) >= REFUSED_AGAIN:
             self._refused_said[queue] = now
             _log.warning("queue_full", queue=queue, limit=topology.QUEUE_LIMIT)
 
-    def _confirmed(self, number: int) -> None:
-        del self._unconfirmed[number]
+    def _confirmed(self, sent: Sequence[tuple[int, Envelope]]) -> None:
+        for number, _ in sent:
+            del self._unconfirmed[number]
         self._progress = self._loop.time()
         lowest = next(iter(self._unconfirmed), self._sent + 1)
         while self._waiting and self._waiting[0][0] < lowest:
             self._waiting.popleft()[1]()
 
-    def bury(self, queue: str, message: DeliveredMessage, reason: str) -> None:
-        """Move a message that nobody can handle to `phjob.dead`, with the reason.
-
-        It is acknowledged when it is there, and by nobody else.
-        """
-        tag = message.delivery_tag or 0
-        if tag in self._burying or tag not in self._unacked:
-            return
-        self._burying.add(tag)
+    def bury(self, queue: str, tag: int, written: _Written, reason: str) -> None:
+        """Move a message that nobody can handle to `phjob.dead`, with the reason; then acknowledge it."""
         _log.error("message_buried", queue=queue, reason=reason)
         metrics.buried(queue)
-        self._spawn(self._bury(tag, queue, message, reason[:LONGEST_REASON]))
+        self._spawn(self._bury(tag, queue, written, reason[:LONGEST_REASON]))
 
-    async def _bury(self, tag: int, queue: str, message: DeliveredMessage, reason: str) -> None:
-        written = message.header.properties
+    async def _bury(self, tag: int, queue: str, written: _Written, reason: str) -> None:
+        came_in = written.properties
+        alone = came_in.message_type != BATCH
         properties = Basic.Properties(  # Nothing else: an expiration or a user would have consequences.
-            app_id=written.app_id,
-            content_type=written.content_type,
+            app_id=came_in.app_id,
+            content_type=came_in.content_type,
             delivery_mode=2,
-            message_id=written.message_id,
-            message_type=written.message_type,
+            message_id=came_in.message_id if alone else f"{written.session} {written.number}",
+            message_type=written.kind,
             headers={"queue": queue, "reason": reason, "time": datetime.now(UTC)},
         )
         await self._sending.basic_publish(
-            message.body, exchange=topology.DEAD, routing_key=queue, properties=properties, mandatory=True
+            written.body, exchange=topology.DEAD, routing_key=queue, properties=properties, mandatory=True
         )
-        self._burying.discard(tag)
         self.ack(tag)
 
     def ack(self, tag: int) -> None:
-        """Acknowledge a delivery, together with others that are done by then."""
-        if tag not in self._unacked or tag in self._burying:
-            return
-        self._unacked[tag] = True
-        if not self._ack_planned:
+        """A message of the delivery is done; acknowledge it when all are, with others that are by then."""
+        self._unacked[tag] -= 1
+        if not self._unacked[tag] and not self._ack_planned:
             self._ack_planned = True
             self._spawn(self._flush_acks())
 
     async def _flush_acks(self) -> None:
         """Acknowledge what is done: one frame for the oldest in a row, one for each other."""
         self._ack_planned = False
-        done = [tag for tag, acked in self._unacked.items() if acked]
+        done = [tag for tag, owed in self._unacked.items() if not owed]
         in_row = 0
-        for tag, acked in self._unacked.items():
-            if not acked:
+        for tag, owed in self._unacked.items():
+            if owed:
                 break
             in_row = tag
         for tag in done:
@@ -329,6 +380,14 @@ class RabbitBus:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.fail(error)
+
+
+def _encoded(envelopes: Sequence[Envelope]) -> tuple[str, bytes]:
+    """One message, or a batch of several, as kind and body."""
+    written = [messages.encode(envelope.message) for envelope in envelopes if envelope.message]
+    if len(written) == 1:
+        return written[0]
+    return BATCH, b"\n".join(kind.encode() + b" " + body for kind, body in written)
 
 
 @asynccontextmanager

@@ -83,9 +83,9 @@ def buried(queue: str) -> None:
     _BURIED.labels(queue).inc()
 
 
-def not_taken(queue: str) -> None:
-    """RabbitMQ refused a message: its queue is full."""
-    _NOT_TAKEN.labels(queue).inc()
+def not_taken(queue: str, count: int) -> None:
+    """RabbitMQ refused so many messages: their queue is full."""
+    _NOT_TAKEN.labels(queue).inc(count)
 
 
 def outbox(count: Callable[[], int]) -> None:

@@ -43,11 +43,13 @@ DEAD_ARGUMENTS: dict[str, Any] = {
 DELIVERY_LIMIT = 20
 """How often a message is delivered before it goes to `phjob.dead`; each crash of a consumer is one."""
 QUEUE_LIMIT = 250_000
-"""Messages in a queue that nobody reads, about 125 MB on disk; past that RabbitMQ refuses more.
+"""Messages in a queue that nobody reads; past that RabbitMQ refuses more.
 
 A refused message is a gap in its stream, and whoever reads the queue asks for a snapshot when he comes to
 it. Greater than the largest snapshot, which has to fit in; small enough to be read through in a minute.
 """
+QUEUE_BYTES = 128 * 2**20
+"""The same in bytes: several messages may travel as one (`bus`)."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def queues(shards: int) -> Iterator[Queue]:
         "x-dead-letter-exchange": DEAD,
         "x-dead-letter-strategy": "at-least-once",
         "x-max-length": QUEUE_LIMIT,
+        "x-max-length-bytes": QUEUE_BYTES,
         "x-overflow": "reject-publish",
     }
     names = [WATCHER]
