@@ -4,7 +4,8 @@ Orders and facts change what is `known` and touch the job; its lane then takes o
 other until nothing is left to do. What it writes is made by `status`; pods are made by `pods`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -63,6 +64,7 @@ class Jobs:
         self._known = Known()
         self._cancels: dict[str, datetime] = {}
         """When a cancel was seen that is not written yet."""
+        self._being_admitted: set[str] = set()
         self._whole = False
         self._lanes = Lanes(self._work)
 
@@ -104,10 +106,22 @@ class Jobs:
             case _:
                 self._pods.catalog.fact(fact, listed=listed)
 
+    @contextmanager
+    def being_admitted(self, uid: str) -> Iterator[None]:
+        """Inside, a job's admission is written, and nothing else is done about it.
+
+        The watch may tell of that write before its answer comes: it would look like somebody else's.
+        """
+        self._being_admitted.add(uid)
+        try:
+            yield
+        finally:
+            self._being_admitted.discard(uid)
+            self._lanes.touch(uid)
+
     def admitted(self, job: Object, at: datetime) -> None:
         """A job's admission was written at that time: its pod is next."""
-        if uid := self._known.confirmed(Confirmation(job, at, inherited_at=None)):
-            self._lanes.touch(uid)
+        self._known.confirmed(Confirmation(job, at, inherited_at=None))
 
     def refused(self, uid: str) -> None:
         """A job's refusal was written: nothing is left to do."""
@@ -149,7 +163,7 @@ class Jobs:
 
     async def _work(self, uid: str) -> None:
         """Take one step after the other until nothing is left to do, or somebody else must act."""
-        while self._whole:
+        while self._whole and uid not in self._being_admitted:
             job = self._known.jobs.get(uid)
             if job is None:
                 await self._without_job(uid)

@@ -97,13 +97,12 @@ class Known:
         if self._nodes.drop(gone.uid, gone.resource_version):
             self._lost.discard(gone.name)
 
-    def confirmed(self, written: Confirmation) -> str | None:
-        """We wrote a job's admission; its uid, if that is news."""
+    def confirmed(self, written: Confirmation) -> None:
+        """We wrote a job's admission."""
         seen = job_seen(written.job)
-        news = self.job(seen)
+        self.job(seen)
         if self.jobs.get(seen.uid):
             self._confirmed[seen.uid] = written
-        return seen.uid if news else None
 
     def unconfirmed(self, uid: str) -> None:
         """What we wrote of the job's admission is so no more."""

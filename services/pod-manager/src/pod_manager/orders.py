@@ -179,8 +179,9 @@ class Orders:
                 await self._patch(order.name, status.settle(order, token), "settle")
                 _log.info("admission_settled", job=order.name, uid=order.uid)
             case Admit():
-                job = await self._patch(order.name, status.admit(order, now), "admit")
-                self._jobs.admitted(job, now)
+                with self._jobs.being_admitted(order.uid):
+                    job = await self._patch(order.name, status.admit(order, now), "admit")
+                    self._jobs.admitted(job, now)
                 metrics.transition(order.group, Phase.PREPARING, Reason.ADMITTED)
                 metrics.waited(
                     order.group, now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])

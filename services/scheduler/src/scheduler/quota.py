@@ -80,8 +80,12 @@ def shortages(used: Amounts, request: Amounts, quota: Amounts) -> Iterator[Short
 
 
 def fits(used: Amounts, request: Amounts, quota: Amounts) -> bool:
-    """Whether the request fits beside what is used."""
-    return next(shortages(used, request, quota), None) is None
+    """Whether the request fits beside what is used: asked for each decision, so in the plainest way."""
+    for resource, needs in request.items():
+        limit = quota.get(resource)
+        if limit is not None and used.get(resource, 0) + needs > limit:
+            return False
+    return True
 
 
 def why_waiting(scope: str, short: Iterator[Shortage]) -> str:
