@@ -1,0 +1,91 @@
+"""What a run says, in numbers. Pure: records in, figures out; how they came about is `bench`'s.
+
+Times are nanoseconds since the epoch, as the load client and the services' logs give them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from tests.benchmarks.usage import Usage
+from tests.support import promises
+from tests.support.history import Event
+
+MS = 1_000_000
+"""Nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number."""
+
+    name: str
+    """`scenario.what`, as bounds and readers call it."""
+    value: float
+    unit: str
+
+
+@dataclass
+class Result:
+    """What one scenario has measured."""
+
+    scenario: str
+    figures: list[Figure]
+    usage: Usage = field(default_factory=Usage)
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The smallest value that so many percent are not greater than (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
+
+
+def percentiles(name: str, milliseconds: Sequence[float]) -> list[Figure]:
+    """p50, p90 and p99."""
+    return [Figure(f"{name}.p{p}", percentile(milliseconds, p), "ms") for p in (50, 90, 99)]
+
+
+def raw_limit(create: float, patch: float, pod: float) -> float:
+    """Jobs a second if nothing but these three writes were to be done, each at its own rate."""
+    return 1 / (1 / create + 1 / patch + 1 / pod)
+
+
+def against_raw(figure: Figure, raw: Mapping[str, float]) -> float | None:
+    """The figure as a multiple of the API server's own; None where there is no such thing."""
+    if figure.unit == "jobs/s":
+        return figure.value / raw["raw.limit"]
+    if figure.unit == "ms":
+        return figure.value / raw["raw.create-and-patch"]
+    return None
+
+
+def first_seen(events: Iterable[Event], kind: str, phase: str = "") -> dict[str, int]:
+    """When each job or pod was first seen in the phase, or at all."""
+    seen: dict[str, int] = {}
+    for event in events:
+        if event.kind == kind and phase in ("", event.phase):
+            seen.setdefault(event.name, round(event.seen.timestamp() * 1e9))
+    return seen
+
+
+def inversions(events: Sequence[Event]) -> int:
+    """How many jobs entered Preparing after one of their group that was created later."""
+    groups = {event.group for event in events if event.kind == "PhJob"}
+    jobs = [event for event in events if event.kind == "PhJob"]
+    return sum(len(promises.out_of_order([e for e in jobs if e.group == group], group)) for group in groups)
+
+
+def decisions(ends: Iterable[int], admissions: Iterable[int], room: int) -> list[float]:
+    """Milliseconds from each pod's end to the admission that it made room for.
+
+    The first `room` jobs found room; after them, each end lets one more go.
+    """
+    later = sorted(admissions)[room:]
+    return [(admitted - ended) / MS for ended, admitted in zip(sorted(ends), later, strict=False)]
+
+
+def hops(moments: Sequence[Mapping[str, int]]) -> list[list[float]]:
+    """Milliseconds between each two of the moments, of every job that has them all."""
+    names = set(moments[0]).intersection(*moments[1:])
+    return [[(after[name] - before[name]) / MS for name in names] for before, after in pairwise(moments)]
