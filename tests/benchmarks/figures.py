@@ -6,6 +6,7 @@ Times are nanoseconds since the epoch, as the load client and the services' logs
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from tests.benchmarks.usage import Usage
@@ -14,6 +15,7 @@ from tests.support.history import Event
 
 MS = 1_000_000
 """Nanoseconds."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,17 @@ def against_raw(figure: Figure, raw: Mapping[str, float]) -> float | None:
     return None
 
 
+def nanoseconds(moment: datetime) -> int:
+    """Since the epoch, to the microsecond."""
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def first_seen(events: Iterable[Event], kind: str, phase: str = "") -> dict[str, int]:
     """When each job or pod was first seen in the phase, or at all."""
     seen: dict[str, int] = {}
     for event in events:
         if event.kind == kind and phase in ("", event.phase):
-            seen.setdefault(event.name, round(event.seen.timestamp() * 1e9))
+            seen.setdefault(event.name, nanoseconds(event.seen))
     return seen
 
 

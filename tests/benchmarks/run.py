@@ -66,7 +66,7 @@ def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
             raw = scenarios.raw(bench, load.raw)
             yield raw
             if "burst" in chosen:
-                yield scenarios.burst(bench, load.burst)
+                yield scenarios.burst(bench, load.burst, by_name([raw])["raw.limit"])
     before = list[Result]()
     if chosen & {"latency", "lives"}:
         with stack(state) as bench:

@@ -36,6 +36,7 @@ from tests.benchmarks.figures import (
     first_seen,
     hops,
     inversions,
+    nanoseconds,
     percentile,
     percentiles,
     raw_limit,
@@ -117,10 +118,17 @@ def _three_writes(
     ]
 
 
-def burst(bench: Bench, load: Batch) -> Result:
-    """All are submitted at once and fit: until all are Preparing and have pods, which nobody runs."""
+def burst(bench: Bench, load: Batch, limit: float) -> Result:
+    """All are submitted at once and fit: until all are Preparing and have pods, which nobody runs.
+
+    `limit`: what the API server alone can do, in jobs a second.
+    """
     run = bench.run(bench.batch("burst", load.groups, load.jobs), "Preparing")
-    return Result("burst", [Figure("burst.rate", run.rate, "jobs/s"), *_of_any("burst", run)], run.usage)
+    rates = [
+        Figure("burst.rate", run.rate, "jobs/s"),
+        Figure("burst.of-raw", run.rate / limit, "of raw.limit"),
+    ]
+    return Result("burst", [*rates, *_of_any("burst", run)], run.usage)
 
 
 def lives(bench: Bench, load: Batch, name: str = "lives") -> Result:
@@ -174,7 +182,7 @@ def latency(bench: Bench, load: Steady, name: str = "latency") -> Result:
 def _logged(bench: Bench, service: str, event: str, since: int) -> dict[str, int]:
     """When the service has logged the event about each job."""
     told = (line for line in bench.log(service, since) if line["event"] == event)
-    return {line["job"]: round(datetime.fromisoformat(line["timestamp"]).timestamp() * 1e9) for line in told}
+    return {line["job"]: nanoseconds(datetime.fromisoformat(line["timestamp"])) for line in told}
 
 
 @dataclass(frozen=True)
