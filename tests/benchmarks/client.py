@@ -84,9 +84,13 @@ class Client:
                 f"--connections={connections}",
                 f"--rate={rate}",
             ]
-            said = subprocess.run(command, env=self._env, stdin=given, capture_output=True, check=True).stdout
+            done = subprocess.run(
+                command, env=self._env, stdin=given, capture_output=True, text=True, check=False
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"the load client ended: {done.stderr}")
         answers = {}
-        for line in map(json.loads, said.splitlines()):
+        for line in map(json.loads, done.stdout.splitlines()):
             key = line.pop("key")
             answers[key] = Answer(uid=line.pop("uid", ""), said=line.pop("said", ""), **line)
         failed = [answer for answer in answers.values() if not 200 <= answer.status < 300]
