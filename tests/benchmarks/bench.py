@@ -25,7 +25,7 @@ from dev.component import Record
 from dev.stack import PARTS, Part, Stack
 
 IMAGE, TYPE = "bench-notebook", "bench-half-core"
-CORES = 0.5
+MILLICORES = 500
 """What each job asks for."""
 USERS = 5
 """Of each group, in turns."""
@@ -88,7 +88,7 @@ class Bench:
         self.stack.up()
         self.api = Api(self.stack.kubeconfig, NAMESPACE)
         self.client = Client.of(self.stack.kubeconfig)
-        limits = {"limits.cpu": CORES, "limits.memory": "64M"}
+        limits = {"limits.cpu": cores(1), "limits.memory": "64M"}
         for manifest in (an_image(IMAGE), an_instance_type(TYPE, limits)):
             with suppress(ApiError):  # It is there.
                 self.api.create(manifest)
@@ -155,6 +155,11 @@ class Bench:
     def log_size(self, service: str) -> int:
         """Where its log ends now."""
         return self.stack.component(service).log.stat().st_size
+
+
+def cores(jobs: int) -> str:
+    """What so many jobs ask for."""
+    return f"{jobs * MILLICORES}m"
 
 
 def job_of(group: str, number: int, **fields: Any) -> dict[str, Any]:

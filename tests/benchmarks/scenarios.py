@@ -16,12 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 from tests.benchmarks.bench import (
-    CORES,
     IMAGE,
     TYPE,
     WITHIN,
     Bench,
     Run,
+    cores,
     group_of,
     job_of,
     path,
@@ -98,7 +98,7 @@ def _three_writes(
     """The answers to each of them."""
     jobs = [job_of(group, number, run_for="1s") for number in range(count)]
     ingredients = Ingredients(an_image(IMAGE), an_instance_type(TYPE))
-    resources = {"cpu": parse("cpu", CORES), "memory": parse("memory", "64Mi")}
+    resources = {"cpu": parse("cpu", cores(1)), "memory": parse("memory", "64Mi")}
     created = client.send((submission(job, namespace) for job in jobs), connections=connections)
     patches, pods = [], []
     for number, job in enumerate(jobs):
@@ -110,7 +110,7 @@ def _three_writes(
         patch = status.admit(order, datetime.now(UTC))
         where = f"{path('PhJob', namespace)}/{name}/status"
         patches.append(Request(name, where, patch, "PATCH", "application/json-patch+json"))
-        job["status"] = {"fence": order.token, "resources": {"cpu": "500m", "memory": "64Mi"}}
+        job["status"] = {"fence": order.token, "resources": {"cpu": cores(1), "memory": "64Mi"}}
         pods.append(Request(name, path("Pod", namespace), build(job, ingredients, JobSubmission())))
     patched = client.send(patches, connections=connections)
     return [
@@ -161,7 +161,7 @@ def latency(bench: Bench, load: Steady, name: str = "latency") -> Result:
     """Jobs come evenly, with room for all: from the request to Preparing, and where that time goes."""
     requests = bench.batch(name, 1, ceil(load.rate * load.seconds))
     logs = {service: bench.log_size(service) for service in ("scheduler", "pod-manager")}
-    run = bench.run(requests, "Preparing", rate=load.rate)
+    run = bench.run(requests, "Succeeded", rate=load.rate)
     sent = {job: answer.sent for job, answer in run.answers.items()}
     preparing = run.seen("PhJob", "Preparing")
     steps = [
@@ -225,9 +225,9 @@ def contended(bench: Bench, load: Contended) -> Result:
 
 def _round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
     """A notebook holds all room until all jobs wait; then it goes."""
-    requests = bench.batch("contended", 1, pending, groupQuota={"cpu": room * CORES})
+    requests = bench.batch("contended", 1, pending, groupQuota={"cpu": cores(room)})
     group = group_of(requests[0])
-    notebook = a_notebook(f"{group}-notebook", group=group, user="user-0", cpu=str(room * CORES))
+    notebook = a_notebook(f"{group}-notebook", group=group, user="user-0", cpu=cores(room))
     bench.api.create(notebook)
     _until_group_says(bench, group, lambda told: bool(told.get("used")), "the notebook is counted")
     with bench.client.watching(f"{group}-0", "Preparing", jobs=admissions) as watching:
