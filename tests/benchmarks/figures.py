@@ -4,6 +4,7 @@ Times are nanoseconds since the epoch, as the load client and the services' logs
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,11 +77,33 @@ def first_seen(events: Iterable[Event], kind: str, phase: str = "") -> dict[str,
     return seen
 
 
-def inversions(events: Sequence[Event]) -> int:
-    """How many jobs entered Preparing after one of their group that was created later."""
-    groups = {event.group for event in events if event.kind == "PhJob"}
+def inversions(events: Sequence[Event], *, all_waited: bool = False) -> int:
+    """How many jobs entered Preparing after one of their group that goes behind them.
+
+    The API server gives a job its creation time before it stores it. Of jobs that are submitted side by
+    side, one may be stored after another that has a later time: then its place is before a job that is known
+    already, and may have gone. Such late ones are left out, unless all jobs waited until all were known.
+    """
     jobs = [event for event in events if event.kind == "PhJob"]
-    return sum(len(promises.out_of_order([e for e in jobs if e.group == group], group)) for group in groups)
+    late = set() if all_waited else late_ones(jobs)
+    judged = defaultdict[str, list[Event]](list)
+    for event in jobs:
+        if event.uid not in late:
+            judged[event.group].append(event)
+    return sum(len(promises.out_of_order(of_group, group)) for group, of_group in judged.items())
+
+
+def late_ones(jobs: Iterable[Event]) -> set[str]:
+    """The uids of jobs that were stored after one of their group that was created in a later second."""
+    newest, seen, late = dict[str, str](), set[str](), set[str]()
+    for job in jobs:
+        if job.uid not in seen:
+            seen.add(job.uid)
+            created = job.object["metadata"]["creationTimestamp"]
+            if created < newest.get(job.group, ""):
+                late.add(job.uid)
+            newest[job.group] = max(created, newest.get(job.group, ""))
+    return late
 
 
 def decisions(ends: Iterable[int], admissions: Iterable[int], room: int) -> list[float]:

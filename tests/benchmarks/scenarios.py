@@ -240,7 +240,7 @@ def _round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
         events = watching.events()
     ends = first_seen(events, "Pod", "Succeeded").values()
     admitted = first_seen(events, "PhJob", "Preparing").values()
-    return Round(decisions(ends, admitted, room), usage, inversions(events))
+    return Round(decisions(ends, admitted, room), usage, inversions(events, all_waited=True))
 
 
 def _until_group_says(bench: Bench, group: str, what: Callable[[dict[str, Any]], bool], hoped: str) -> None:

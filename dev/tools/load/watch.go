@@ -53,12 +53,11 @@ func watch(server *server, namespace string, wanted wanted) error {
 		"Pod":   "/api/v1/namespaces/" + namespace + "/pods?labelSelector=primehub.io/group&",
 	}
 	for kind, path := range paths {
-		stream, err := server.follow(path)
+		revision, err := server.revision(path)
 		if err != nil {
 			return err
 		}
-		defer stream.Close()
-		go record(kind, stream, told)
+		go func() { told <- news{err: server.record(kind, path, revision, told)} }()
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -94,20 +93,18 @@ func watch(server *server, namespace string, wanted wanted) error {
 	return out.buffer.Flush()
 }
 
-// follow is the stream of all that happens to a collection from now on.
-func (s *server) follow(path string) (io.ReadCloser, error) {
+// revision is that of a collection now.
+func (s *server) revision(path string) (string, error) {
 	listing, err := s.get(path + "limit=1")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer listing.Close()
 	var list struct {
 		Metadata struct{ ResourceVersion string }
 	}
-	if err := json.NewDecoder(listing).Decode(&list); err != nil {
-		return nil, err
-	}
-	return s.get(path + "watch=true&resourceVersion=" + list.Metadata.ResourceVersion)
+	err = json.NewDecoder(listing).Decode(&list)
+	return list.Metadata.ResourceVersion, err
 }
 
 func (s *server) get(path string) (io.ReadCloser, error) {
@@ -128,21 +125,29 @@ func (s *server) get(path string) (io.ReadCloser, error) {
 	return response.Body, nil
 }
 
-func record(kind string, stream io.Reader, told chan<- news) {
-	decoder := json.NewDecoder(stream)
+// record tells everything that happens to a collection after the revision. The API server cuts off a watch that it
+// takes for slow, as any is on a busy machine: it goes on where that ended.
+func (s *server) record(kind, path, revision string, told chan<- news) error {
 	for {
-		var change struct {
-			Type   string
-			Object object
+		stream, err := s.get(path + "watch=true&resourceVersion=" + revision)
+		if err != nil {
+			return err
 		}
-		if err := decoder.Decode(&change); err != nil {
-			told <- news{err: fmt.Errorf("the watch of %s broke off: %w", kind, err)}
-			return
+		decoder := json.NewDecoder(stream)
+		for {
+			var change struct {
+				Type   string
+				Object object
+			}
+			if err := decoder.Decode(&change); err != nil {
+				break
+			}
+			if change.Type == "ERROR" {
+				return fmt.Errorf("the watch of %s has failed", kind)
+			}
+			revision = change.Object.Metadata.ResourceVersion
+			told <- news{event: event{now(), kind, change.Type == "DELETED", change.Object}}
 		}
-		if change.Type == "ERROR" {
-			told <- news{err: fmt.Errorf("the watch of %s has failed", kind)}
-			return
-		}
-		told <- news{event: event{now(), kind, change.Type == "DELETED", change.Object}}
+		stream.Close()
 	}
 }

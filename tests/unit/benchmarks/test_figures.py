@@ -20,9 +20,9 @@ from tests.support.history import Event
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def an_event(name: str, phase: str, revision: int) -> Event:
-    """A job of one group, created at its first revision."""
-    metadata = {"name": name, "uid": f"uid-{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}
+def an_event(name: str, phase: str, revision: int, second: int = 0) -> Event:
+    """A job of one group, stored at its first revision."""
+    metadata = {"name": name, "uid": f"uid-{name}", "creationTimestamp": f"2026-01-01T00:00:0{second}Z"}
     item = {"metadata": metadata, "spec": {"groupName": "group"}, "status": {"phase": phase}}
     return Event(revision, "PhJob", gone=False, object=item, seen=BEGAN.replace(microsecond=revision))
 
@@ -61,6 +61,18 @@ def test_a_job_that_overtakes_is_an_inversion() -> None:
     pending = [an_event("b", "Pending", 1), an_event("a", "Pending", 2)]
     assert inversions([*pending, an_event("b", "Preparing", 3), an_event("a", "Preparing", 4)]) == 0
     assert inversions([*pending, an_event("a", "Preparing", 3), an_event("b", "Preparing", 4)]) == 1
+
+
+def test_a_job_that_came_too_late_for_its_place_was_not_overtaken() -> None:
+    """Created in an earlier second, stored behind: unless the other one waited until it was there."""
+    events = [
+        an_event("b", "Pending", 1, second=1),
+        an_event("a", "Pending", 2),
+        an_event("b", "Preparing", 3, second=1),
+        an_event("a", "Preparing", 4),
+    ]
+    assert inversions(events) == 0
+    assert inversions(events, all_waited=True) == 1
 
 
 def test_each_end_of_a_pod_lets_the_next_job_go() -> None:
