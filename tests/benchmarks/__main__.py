@@ -7,18 +7,29 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from tests.benchmarks.report import number
+from tests.benchmarks.report import number as rounded
 from tests.benchmarks.run import SCENARIOS, run
 
 from dev.errors import DevError
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _end(*_: object) -> NoReturn:
+    """End in order, also where a shell has let Ctrl-C be ignored; a second one does not break that off.
+
+    It may well come: uv and timeout pass on what the terminal sends to all.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the arguments say."""
-    # Ctrl-C also where a shell has let it be ignored: the stack must not stay.
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--scale", default="full", choices=("full", "small", "tiny"))
     parser.add_argument("--only", nargs="*", default=[], choices=SCENARIOS)
@@ -36,10 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     print((given.folder / "results.md").read_text())
     for verdict in judged:
         said = "pass" if verdict.passed else "FAIL"
-        print(f"{said}  {verdict.figure} {number(verdict.value)}, {verdict.bound.words()}")
+        print(f"{said}  {verdict.figure} {rounded(verdict.value)}, {verdict.bound.words()}")
     print(f"Results: {given.folder}/results.json, results.md")
     return 0 if all(verdict.passed for verdict in judged) else 1
 
 
 if __name__ == "__main__":
+    for number in ENDING:
+        signal.signal(number, _end)
     sys.exit(main())

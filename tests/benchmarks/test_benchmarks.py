@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from tests.benchmarks.figures import Result
 from tests.benchmarks.load import Load
 from tests.benchmarks.report import by_name
 from tests.support.stacks import LocalStack
+from tests.support.waiting import eventually
 
+from dev.process import marked
 from dev.stack import Stack
 
 LOAD = Load.of("tiny")
@@ -78,3 +83,17 @@ def test_the_command_measures_what_it_is_asked_for_and_leaves_nothing_running(
     assert "pass  burst.inversions 0, at most 0" in capsys.readouterr().out
     assert not list((tmp_path / "stack").glob("*.pid"))
     shutil.rmtree(tmp_path / "stack")
+
+
+def test_ctrl_c_leaves_nothing_running_even_if_it_comes_twice(tmp_path: Path) -> None:
+    """As it does where a wrapper passes it on."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--scale=tiny", "--only=burst"]
+    state = tmp_path / "stack"
+    with subprocess.Popen([*command, f"--folder={tmp_path}"], stderr=subprocess.PIPE, text=True) as bench:
+        eventually((state / "kube-apiserver.pid").exists, "the stack is being brought up")
+        bench.send_signal(signal.SIGINT)
+        bench.send_signal(signal.SIGINT)
+        _, said = bench.communicate()
+    assert bench.returncode == 130, said
+    assert "nothing is left running" in said
+    assert not marked(f"PHJOB_STATE={state}")
