@@ -14,7 +14,6 @@ from tests.benchmarks.run import SCENARIOS, run
 
 from dev.errors import DevError
 
-
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
