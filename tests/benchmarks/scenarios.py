@@ -306,6 +306,9 @@ def _fill(bench: Bench, records: int) -> None:
     copies = _copies(_stored(etcd_url, f"{key}{request.key}"), key, records)
     while part := list(islice(copies, AT_ONCE // OF_A_TRANSACTION)):
         etcd.send(part)
+    # By then the API server knows them, as it knows what is old.
+    bench.api.list("PhJob", fieldSelector="status.reclaimed!=true")
+    time.sleep(SETTLE_SECONDS)
 
 
 def _stored(etcd: str, key: str) -> bytes:
