@@ -1,7 +1,7 @@
 # The targets that people and CI call. What they do is in dev/ (the local stack) and tests/.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check docs pictures simulate faults soak
+.PHONY: help up down demo test check docs pictures simulate faults soak bench
 
 # An option counts only if it is given on this command line: a KUBECONFIG that the shell has exported,
 # maybe from `make up`, doesn't mean a cluster of one's own.
@@ -25,6 +25,7 @@ help:
 	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
 	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (an hour)'
 	@echo 'make soak MINUTES=30 SEED=1   break a real stack every few seconds while jobs come and go'
+	@echo 'make bench SCALE=full|small ONLY=scenario   measure on a stack of its own, and hold it against the bounds'
 	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
 	@echo 'make pictures  draw dashboards and screens of a run into docs/pictures'
 	@echo
@@ -77,3 +78,7 @@ SEED ?= 1
 soak:
 	$(run) python -m dev install
 	$(run) env PHJOB_SOAK_MINUTES=$(MINUTES) PHJOB_SOAK_SEED=$(SEED) pytest --log-cli-level=INFO tests/faults/test_soak.py
+
+SCALE ?= full
+bench:
+	$(run) python -m tests.benchmarks --scale $(SCALE) $(if $(ONLY),--only $(ONLY))

@@ -20,7 +20,7 @@ from dev.options import Options, default_node
 from dev.progress import say
 from dev.site import Site
 from dev.stack import PARTS, Stack, down, install
-from dev.tools import COMPOSE, HELM, tools
+from dev.tools import COMPOSE, HELM, LOAD, tools
 
 DEFAULT_STATE = Path(".local")
 
@@ -85,6 +85,7 @@ def install_all(_: argparse.Namespace) -> None:
     """Install what any stack on this machine may need, so that tests don't have to wait for it."""
     install((*PARTS, "prometheus"), "kwok")
     tools(HELM)
+    tools(LOAD)
     if default_node() == "real":
         install(PARTS, "real")
         require(DOCKER_PACKAGES)

@@ -120,15 +120,18 @@ def _collect(pid: int) -> None:
 
 def _start_of(pid: int) -> str | None:
     """When it started, in clock ticks since the boot, and which boot; None if it is gone altogether."""
-    fields = _stat(pid)
+    fields = stat(pid)
     if fields is None:
         return None
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{fields[19]}@{boot}"
 
 
-def _stat(pid: int) -> list[str] | None:
-    """Fields of proc(5)'s `stat` from the third on: the second may hold spaces and brackets."""
+def stat(pid: int) -> list[str] | None:
+    """Fields of proc(5)'s `stat` from the third on; None if there is no such process.
+
+    The second may hold spaces and brackets.
+    """
     try:
         return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -23,6 +23,8 @@ KWOK = "kwok"
 CONTAINERD = "containerd"
 HELM = "helm"
 COMPOSE = "compose"
+LOAD = "load"
+"""The benchmarks' client: the one program whose source is ours."""
 
 VERSION_SYMBOL = "k8s.io/component-base/version.gitVersion"
 BUILD_TAGS = "no_btrfs,no_devmapper,no_zfs"
@@ -53,7 +55,8 @@ def _flags(module: Path) -> list[str]:
 
 def _key(module: Path, flags: list[str]) -> str:
     """Of all that goes into the build."""
-    content = (module / "go.mod").read_bytes() + (module / "go.sum").read_bytes() + repr(flags).encode()
+    files = (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go")))
+    content = b"".join(file.read_bytes() for file in files) + repr(flags).encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// wanted is what is recorded, and when that is enough.
+type wanted struct {
+	prefix, phase string
+	jobs, pods    int
+}
+
+// object is the part of a job or a pod that is recorded.
+type object struct {
+	Metadata struct {
+		Name              string            `json:"name"`
+		UID               string            `json:"uid"`
+		ResourceVersion   string            `json:"resourceVersion"`
+		CreationTimestamp string            `json:"creationTimestamp"`
+		Labels            map[string]string `json:"labels,omitempty"`
+	} `json:"metadata"`
+	Spec struct {
+		GroupName string `json:"groupName,omitempty"`
+	} `json:"spec"`
+	Status struct {
+		Phase string `json:"phase"`
+	} `json:"status"`
+}
+
+type event struct {
+	At     int64  `json:"at"`
+	Kind   string `json:"kind"`
+	Gone   bool   `json:"gone"`
+	Object object `json:"object"`
+}
+
+type news struct {
+	event event
+	err   error
+}
+
+// watch records what happens to jobs and their pods until it is what is wanted. It says on standard error when
+// it has begun, and ends when standard input does.
+func watch(server *server, namespace string, wanted wanted) error {
+	told := make(chan news, 1000)
+	paths := map[string]string{
+		"PhJob": "/apis/primehub.io/v1alpha1/namespaces/" + namespace + "/phjobs?",
+		"Pod":   "/api/v1/namespaces/" + namespace + "/pods?labelSelector=primehub.io/group&",
+	}
+	for kind, path := range paths {
+		revision, err := server.revision(path)
+		if err != nil {
+			return err
+		}
+		go func() { told <- news{err: server.record(kind, path, revision, told)} }()
+	}
+	ended := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		close(ended)
+	}()
+	fmt.Fprintln(os.Stderr, "watching")
+
+	out := newLines()
+	jobs, pods := map[string]bool{}, map[string]bool{}
+	for len(jobs) < wanted.jobs || len(pods) < wanted.pods {
+		select {
+		case <-ended:
+			return out.buffer.Flush()
+		case next := <-told:
+			if next.err != nil {
+				return next.err
+			}
+			item := next.event.Object
+			if !strings.HasPrefix(item.Metadata.Name, wanted.prefix) {
+				continue
+			}
+			if err := out.encoder.Encode(next.event); err != nil {
+				return err
+			}
+			if next.event.Kind == "Pod" {
+				pods[item.Metadata.Name] = true
+			} else if item.Status.Phase == wanted.phase {
+				jobs[item.Metadata.Name] = true
+			}
+		}
+	}
+	return out.buffer.Flush()
+}
+
+// revision is that of a collection now.
+func (s *server) revision(path string) (string, error) {
+	listing, err := s.get(path + "limit=1")
+	if err != nil {
+		return "", err
+	}
+	defer listing.Close()
+	var list struct {
+		Metadata struct{ ResourceVersion string }
+	}
+	err = json.NewDecoder(listing).Decode(&list)
+	return list.Metadata.ResourceVersion, err
+}
+
+func (s *server) get(path string) (io.ReadCloser, error) {
+	request, err := http.NewRequest(http.MethodGet, s.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.authorize(request)
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
+		said, _ := io.ReadAll(response.Body)
+		return nil, fmt.Errorf("%s: %s", response.Status, said)
+	}
+	return response.Body, nil
+}
+
+// record tells everything that happens to a collection after the revision. The API server cuts off a watch that it
+// takes for slow, as any is on a busy machine: it goes on where that ended.
+func (s *server) record(kind, path, revision string, told chan<- news) error {
+	for {
+		stream, err := s.get(path + "watch=true&resourceVersion=" + revision)
+		if err != nil {
+			return err
+		}
+		decoder := json.NewDecoder(stream)
+		for {
+			var change struct {
+				Type   string
+				Object object
+			}
+			if err := decoder.Decode(&change); err != nil {
+				break
+			}
+			if change.Type == "ERROR" {
+				return fmt.Errorf("the watch of %s has failed", kind)
+			}
+			revision = change.Object.Metadata.ResourceVersion
+			told <- news{event: event{now(), kind, change.Type == "DELETED", change.Object}}
+		}
+		stream.Close()
+	}
+}
