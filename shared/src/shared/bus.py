@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import aio_pika
 import structlog
@@ -108,6 +108,16 @@ class Connection(Bus, Protocol):
         ...
 
 
+class _Outgoing(NamedTuple):
+    """A message that waits to be sent, or for its confirmation."""
+
+    nth: int
+    """How many were sent up to it."""
+    envelope: Envelope
+    kind: str
+    body: bytes
+
+
 @dataclass(frozen=True)
 class _Written:
     """A message as it is written, alone or as a line of a batch."""
@@ -184,7 +194,9 @@ class RabbitBus:
     def __init__(self, sending: RawChannel, consuming: RawChannel) -> None:
         self._sending = sending
         self._consuming = consuming
-        self._outbox: defaultdict[str, deque[tuple[int, Envelope]]] = defaultdict(deque)
+        self._outbox: defaultdict[str, deque[_Outgoing]] = defaultdict(deque)
+        self._encoded: tuple[messages.Message | None, str, bytes] = (None, "", b"")
+        """The last message: often the same goes to several queues."""
         self._on_its_way: set[str] = set()
         """The queues to which a batch is, so that the next waits."""
         self._wake = asyncio.Event()
@@ -220,8 +232,14 @@ class RabbitBus:
             self._progress = self._loop.time()
         self._sent += 1
         self._unconfirmed[self._sent] = None
-        self._outbox[queue].append((self._sent, envelope))
+        self._outbox[queue].append(_Outgoing(self._sent, envelope, *self._encode(envelope.message)))
         self._wake.set()
+
+    def _encode(self, message: messages.Message | None) -> tuple[str, bytes]:
+        assert message is not None  # noqa: S101 - only what was received can be undecodable
+        if self._encoded[0] is not message:
+            self._encoded = (message, *messages.encode(message))
+        return self._encoded[1:]
 
     def when_sent(self, done: Callable[[], None]) -> None:
         """Call `done` once everything sent up to now is confirmed."""
@@ -256,9 +274,9 @@ class RabbitBus:
                     self._spawn(self._publish(queue, self._next(queue, waiting)))
             await self._wake.wait()
 
-    def _next(self, queue: str, waiting: deque[tuple[int, Envelope]]) -> list[tuple[int, Envelope]]:
+    def _next(self, queue: str, waiting: deque[_Outgoing]) -> list[_Outgoing]:
         """Take what goes in one piece."""
-        if waiting[0][1].publisher != topology.WATCHER:
+        if waiting[0].envelope.publisher != topology.WATCHER:
             return [waiting.popleft()]
         self._on_its_way.add(queue)
         return [waiting.popleft() for _ in range(min(len(waiting), BATCH_LIMIT))]
@@ -274,9 +292,10 @@ class RabbitBus:
         for task in self._tasks:
             task.cancel()
 
-    async def _publish(self, queue: str, sent: Sequence[tuple[int, Envelope]]) -> None:
-        first = sent[0][1]
-        kind, body = _encoded([envelope for _, envelope in sent])
+    async def _publish(self, queue: str, sent: Sequence[_Outgoing]) -> None:
+        _, first, kind, body = sent[0]
+        if len(sent) > 1:
+            kind, body = BATCH, b"\n".join(one.kind.encode() + b" " + one.body for one in sent)
         properties = Basic.Properties(
             app_id=first.publisher,
             content_type=CONTENT_TYPE,
@@ -314,9 +333,9 @@ class RabbitBus:
             self._refused_said[queue] = now
             _log.warning("queue_full", queue=queue, limit=topology.QUEUE_LIMIT)
 
-    def _confirmed(self, sent: Sequence[tuple[int, Envelope]]) -> None:
-        for number, _ in sent:
-            del self._unconfirmed[number]
+    def _confirmed(self, sent: Sequence[_Outgoing]) -> None:
+        for one in sent:
+            del self._unconfirmed[one.nth]
         self._progress = self._loop.time()
         lowest = next(iter(self._unconfirmed), self._sent + 1)
         while self._waiting and self._waiting[0][0] < lowest:
@@ -380,14 +399,6 @@ class RabbitBus:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.fail(error)
-
-
-def _encoded(envelopes: Sequence[Envelope]) -> tuple[str, bytes]:
-    """One message, or a batch of several, as kind and body."""
-    written = [messages.encode(envelope.message) for envelope in envelopes if envelope.message]
-    if len(written) == 1:
-        return written[0]
-    return BATCH, b"\n".join(kind.encode() + b" " + body for kind, body in written)
 
 
 @asynccontextmanager
