@@ -6,6 +6,7 @@ deletions in its own time; some pods never start.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -131,14 +132,15 @@ class Cluster:
 
     async def _thinks(self, name: str) -> None:
         """Wait for some time, or until the job has just been admitted."""
-        patience = asyncio.get_running_loop().time() + self._random.expovariate(1 / 8)
-        eager = self._random.random() < 0.5
-        while (now := self._now()) < patience + (60 if eager else 0):
-            job = self._store.get("phjobs", name)
-            if eager and (job is None or job["status"]["phase"] != "Pending"):
-                await asyncio.sleep(self._random.uniform(0, 0.3))
-                return
-            await asyncio.sleep(0.1 if eager else patience - now)
+        patience = self._random.expovariate(1 / 8)
+        if self._random.random() < 0.5:
+            await asyncio.sleep(patience)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience + 60):
+                while (job := self._store.get("phjobs", name)) and job["status"]["phase"] == "Pending":
+                    await self._store.changed("phjobs")
+            await asyncio.sleep(self._random.uniform(0, 0.3))
 
     # --- Kubernetes ---
 
