@@ -1,6 +1,7 @@
 """One run of the simulation: a seed in, what went wrong out. The same seed is always the same run."""
 
 import asyncio
+import gc
 import logging
 import random
 from contextlib import nullcontext
@@ -57,12 +58,14 @@ def _simulate(seed: int, *, told: bool) -> Outcome:
         processors=[structlog.contextvars.merge_contextvars, run.told],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+    gc.disable()  # It would take a fifth of the time; what a run leaves goes after it.
     try:
         loop.run_until_complete(run.run())
     except NothingToDoError:
         outcome.violations.append("everybody waits for something that will never come")
     finally:
         _close(loop)
+        gc.enable()
     return outcome
 
 
