@@ -20,6 +20,8 @@ from tests.simulation.scenario import Cluster, draw
 from tests.simulation.store import Store
 from tests.support.history import Event
 
+gc.freeze()  # What is imported stays: no need to look at it after each run.
+
 RECOVERY = 10.0
 """Seconds after the last fault's end from which on nothing may wait that could go."""
 LOOK = 5.0
