@@ -18,6 +18,7 @@ from scheduler.queue import GroupQueue, Waiting
 from shared.messages import Admit, Order
 from shared.phjob import Phase, PodPhase
 from shared.resources import Amounts
+from shared.runtime import collect_garbage_seldom
 
 ROOM = 20
 ONE: Amounts = {"gpu": 1}
@@ -30,6 +31,7 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def core(load: Core) -> Result:
     """Events a second: jobs that come and jobs that end, each followed by the decision who goes."""
+    collect_garbage_seldom()  # As the services do.
     figures = list[Figure]()
     for users in load.users:
         for pending in load.pending:

@@ -29,7 +29,7 @@ SEED = int(os.environ.get("PHJOB_SOAK_SEED", "1"))
 JOBS = max(100, round(SECONDS * 10_000 / 1800))
 EVERY = (5, 15)
 """Seconds from one fault's beginning to the next one's."""
-LONG = ("30 s", "25 s", "20 s", "half-open", "two replicas")
+LONG = ("30 s", "20 s", "15 s", "half-open", "two replicas")
 """What the names of those faults hold that outlast the next one's beginning."""
 AT_A_TIME = 300
 """The most jobs that are unfinished."""
