@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-HEADER = """\
+from shared.bus import HEARTBEAT
+
+HEADER = f"""\
 # What faults do
 
 Each line is a run of jobs over six groups, in the middle of which something real broke. `make faults` made
@@ -19,7 +21,7 @@ quota with a Jupyter server.
 - *Vain wait*: the longest that a job waited, after the fault's end, which the rule would have let go.
 
 A connection that is half-open stays so when the fault is over, until somebody misses something: RabbitMQ's
-heartbeats, for 20 s; the answer to a request, for 30 s; to the renewal of the watcher's Lease, for 5 s.
+heartbeats, for {2 * HEARTBEAT} s; the answer to a request, for 30 s; to the renewal of the watcher's Lease, for 5 s.
 
 These were checked in every run, from etcd's own record of every revision:
 
