@@ -21,7 +21,8 @@ quota with a Jupyter server.
 - *Vain wait*: the longest that a job waited, after the fault's end, which the rule would have let go.
 
 A connection that is half-open stays so when the fault is over, until somebody misses something: RabbitMQ's
-heartbeats, for {2 * HEARTBEAT} s; the answer to a request, for 30 s; to the renewal of the watcher's Lease, for 5 s.
+heartbeats, for {2 * HEARTBEAT} s; the answer to a request, for 30 s; to the renewal of the watcher's Lease,
+for 5 s.
 
 These were checked in every run, from etcd's own record of every revision:
 
