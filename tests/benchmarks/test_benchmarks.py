@@ -47,8 +47,7 @@ def test_every_scenario_runs_and_keeps_what_is_no_matter_of_time(bench: Bench) -
     """Order, and the number of writes."""
     lives = keeps_its_promises(scenarios.lives(bench, LOAD.lives))
     assert lives["lives.writes.pod"] == 1
-    # One that is too quick is never seen Running; on a busy machine an admission may be confirmed once more.
-    assert 2 <= lives["lives.writes.status"] <= 4
+    assert 2 <= lives["lives.writes.status"] <= 3, "a job that is too quick is never seen Running"
     latency = keeps_its_promises(scenarios.latency(bench, LOAD.latency))
     hops = sum(latency[f"latency.{hop}.p50"] for hop in scenarios.HOPS)
     assert hops > 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from tests.faults.catalogue import FAULTS, of_service
+from tests.faults.catalogue import FAULTS, LONGER_THAN_HEARTBEAT, of_service
 from tests.faults.plant import Plant, plant
 from tests.faults.remains import nothing_is_held
 from tests.faults.workload import Workload
@@ -29,7 +29,7 @@ SEED = int(os.environ.get("PHJOB_SOAK_SEED", "1"))
 JOBS = max(100, round(SECONDS * 10_000 / 1800))
 EVERY = (5, 15)
 """Seconds from one fault's beginning to the next one's."""
-LONG = ("30 s", "20 s", "15 s", "half-open", "two replicas")
+LONG = ("30 s", "20 s", f"{LONGER_THAN_HEARTBEAT} s", "half-open", "two replicas")
 """What the names of those faults hold that outlast the next one's beginning."""
 AT_A_TIME = 300
 """The most jobs that are unfinished."""

@@ -1,7 +1,6 @@
 """One run of the simulation: a seed in, what went wrong out. The same seed is always the same run."""
 
 import asyncio
-import gc
 import logging
 import random
 from contextlib import nullcontext
@@ -19,8 +18,6 @@ from tests.simulation.loop import EPOCH, NothingToDoError, SimulatedLoop
 from tests.simulation.scenario import Cluster, draw
 from tests.simulation.store import Store
 from tests.support.history import Event
-
-gc.freeze()  # What is imported stays: no need to look at it after each run.
 
 RECOVERY = 10.0
 """Seconds after the last fault's end from which on nothing may wait that could go."""
@@ -60,14 +57,12 @@ def _simulate(seed: int, *, told: bool) -> Outcome:
         processors=[structlog.contextvars.merge_contextvars, run.told],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    gc.disable()  # It would take a fifth of the time; what a run leaves goes after it.
     try:
         loop.run_until_complete(run.run())
     except NothingToDoError:
         outcome.violations.append("everybody waits for something that will never come")
     finally:
         _close(loop)
-        gc.enable()
     return outcome
 
 

@@ -47,7 +47,7 @@ PREFETCH = 1000
 UNCONFIRMED = 1000
 """Messages that may be sent and not yet confirmed at a time."""
 OUTBOX_LIMIT = 200_000
-"""Messages that may wait to be sent (about 100 MB); past that the connection is given up."""
+"""Messages that may wait to be sent or confirmed (about 100 MB); past that the connection is given up."""
 STALLED_AFTER = 10.0
 """Seconds without a confirmation, while messages wait for theirs, before that is told."""
 LONGEST_REASON = 2000
@@ -124,32 +124,25 @@ class _Written:
 
     kind: str | None
     body: bytes
+    session: str
     number: int
     redelivered: bool
     properties: Basic.Properties
     """Of what it came in."""
 
-    @property
-    def session(self) -> str:
-        return _place(self.properties)[0]
-
-
-def _place(properties: Basic.Properties) -> tuple[str, int]:
-    """The session and number that RabbitMQ's `message_id` holds."""
-    session, _, number = (properties.message_id or "").rpartition(" ")
-    return session, int(number) if number.isdecimal() else 0
-
 
 def _written(message: DeliveredMessage) -> Iterator[_Written]:
     """What was delivered, each by itself."""
     properties = message.header.properties
-    redelivered, (_, first) = bool(message.redelivered), _place(properties)
+    session, _, number = (properties.message_id or "").rpartition(" ")
+    first = int(number) if number.isdecimal() else 0
+    rest = bool(message.redelivered), properties
     if properties.message_type != BATCH:
-        yield _Written(properties.message_type, message.body, first, redelivered, properties)
+        yield _Written(properties.message_type, message.body, session, first, *rest)
         return
-    for number, line in enumerate(message.body.split(b"\n"), first):
+    for place, line in enumerate(message.body.split(b"\n"), first):
         kind, _, body = line.partition(b" ")
-        yield _Written(kind.decode(errors="replace"), body, number, redelivered, properties)
+        yield _Written(kind.decode(errors="replace"), body, session, place, *rest)
 
 
 class _RabbitDelivery:

@@ -80,7 +80,7 @@ def shortages(used: Amounts, request: Amounts, quota: Amounts) -> Iterator[Short
 
 
 def fits(used: Amounts, request: Amounts, quota: Amounts) -> bool:
-    """Whether the request fits beside what is used: asked for each decision, so in the plainest way."""
+    """Whether there is no shortage: asked for each decision, so without making one."""
     for resource, needs in request.items():
         limit = quota.get(resource)
         if limit is not None and used.get(resource, 0) + needs > limit:

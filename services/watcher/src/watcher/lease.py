@@ -94,7 +94,7 @@ class Lease:
                 async with asyncio.timeout(PATIENCE.total_seconds()):
                     await self._write(self._held, "")
             except (RefusedError, UnreachableError, TimeoutError) as error:
-                _log.info("lease_not_released", why=str(error))
+                _log.info("lease_not_released", why=str(error) or "no answer in time")
 
     def _free(self, lease: Object | None) -> bool:
         """Whether nobody holds the Lease, or its holder has been silent for too long."""
