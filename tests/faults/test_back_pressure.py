@@ -77,12 +77,13 @@ def test_a_service_that_is_away_while_its_queue_runs_full(
             if name != service:
                 held = samples(local_stack.state, name, "phjob_outbox_messages")
                 assert sum(held.values()) < 1000, name
-                assert hub.service(name).spec.ready(), name
+                eventually(hub.service(name).spec.ready, f"{name} is ready")
     finally:
         if back:
             reader.kill(back)
         else:
             reader.start()
+            reader.wait_ready()
     for scene in scenes:
         eventually(
             lambda scene=scene: len(hub.in_phase(scene.group, "Succeeded")) == JOBS,  # type: ignore[misc]

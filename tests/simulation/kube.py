@@ -119,11 +119,14 @@ class SimulatedKube:
             raise RefusedError(404, "NotFound", f"pod {pod!r}, container {container!r}")
         yield b""
 
-    async def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
+    async def watch(
+        self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[tuple[str, Object]]:
         """(event type, object) for everything after the revision, until the server ends it."""
         weather, loop = self._weather, asyncio.get_running_loop()
         generation = weather.generation
         await self._request(lambda: self._store.since(resource.plural, revision))
+        opened()
         changes = self._store.of[resource.plural]
         seen = next((n for n, change in enumerate(changes) if change.revision > revision), len(changes))
         ends = loop.time() + WATCH_SECONDS

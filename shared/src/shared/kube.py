@@ -96,8 +96,12 @@ class Kube(Protocol):
         """
         ...
 
-    def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
+    def watch(
+        self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[tuple[str, Object]]:
         """(event type, object) for everything after the revision, until the server ends it.
+
+        `opened` is called when the server has begun; of a quiet kind nothing else may come for a minute.
 
         Raises:
             GoneError: the revision is too old; list again.
@@ -214,7 +218,9 @@ class HttpKube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
-    async def watch(self, resource: Resource, revision: int) -> AsyncIterator[tuple[str, Object]]:
+    async def watch(
+        self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[tuple[str, Object]]:
         """(event type, object) for everything after the revision, until the server ends it."""
         query = self._selectors(resource) | {
             "watch": "true",
@@ -229,6 +235,7 @@ class HttpKube:
             ) as response:
                 if response.status != 200:
                     _raise(response.status, await response.read())
+                opened()
                 async for line in response.content:
                     event = from_json(line)
                     if event["type"] == "ERROR":

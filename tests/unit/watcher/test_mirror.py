@@ -31,7 +31,10 @@ class Script:
         revision, items = self._lists.pop(0)
         return Listing([project(item) for item in items], revision)
 
-    async def watch(self, _: Resource, __: int) -> AsyncIterator[tuple[str, Object]]:
+    async def watch(
+        self, _: Resource, __: int, opened: Callable[[], None]
+    ) -> AsyncIterator[tuple[str, Object]]:
+        opened()
         for event in self._events:
             yield event
 
@@ -76,6 +79,16 @@ async def test_a_list_that_is_newer_than_the_watch_is_the_snapshot() -> None:
     await told.mirror.start()
     newest = told.mirror.newest(await told.mirror.list())
     assert (newest.revision, [fact.name for fact in newest.items]) == (20, ["a"])
+
+
+async def test_a_kind_of_which_nothing_comes_is_reachable_as_soon_as_its_watch_is_open() -> None:
+    """Else one watch that broke would keep the watcher unready until the next bookmark, a minute."""
+    told = Told([(10, [])])
+    await told.mirror.start()
+    told.mirror.unreachable = "the connection was lost"
+    await told.mirror._watch()
+    assert told.mirror.unreachable == ""
+    assert told.facts == []
 
 
 async def test_only_what_changes_the_projection_is_told() -> None:

@@ -5,6 +5,8 @@ wait. Pure: no clock, no messages; jobs that may not go yet (backoff) are simply
 """
 
 import heapq
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,10 +31,34 @@ class Waiting:
 
 @dataclass(slots=True)
 class _User:
-    """A user's FIFO, oldest first; what has left `jobs` is skipped."""
+    """A user's FIFO; what has left `jobs` is skipped."""
 
-    heap: list[tuple[Place, str]] = field(default_factory=list)
+    fifo: deque[Waiting] = field(default_factory=deque)
+    """Those that came in their order, oldest first."""
+    returned: list[tuple[Place, str]] = field(default_factory=list)
+    """A heap of those that came when a later one was there: sent back, or told of anew after a restart."""
     parked: bool = False
+
+    def put(self, job: Waiting) -> None:
+        """Put the job at its place."""
+        if not self.fifo or self.fifo[-1].place < job.place:
+            self.fifo.append(job)
+        else:
+            heapq.heappush(self.returned, (job.place, job.uid))
+
+    def head(self, jobs: Mapping[str, Waiting]) -> Waiting | None:
+        """The first that is still one of `jobs`."""
+        fifo, returned = self.fifo, self.returned
+        while fifo and jobs.get(fifo[0].uid) is not fifo[0]:
+            fifo.popleft()
+        first = fifo[0] if fifo else None
+        while returned:
+            place, uid = returned[0]
+            job = jobs.get(uid)
+            if job is not None and job.place == place:
+                return job if first is None or place < first.place else first
+            heapq.heappop(returned)
+        return first
 
 
 class GroupQueue:
@@ -54,9 +80,11 @@ class GroupQueue:
         """Put the job at its place; one that is there already is replaced."""
         self.remove(job.uid)
         self.jobs[job.uid] = job
-        user = self._users.setdefault(job.user, _User())
-        heapq.heappush(user.heap, (job.place, job.uid))
-        if self._head(user) is job:
+        user = self._users.get(job.user)
+        if user is None:
+            user = self._users[job.user] = _User()
+        user.put(job)
+        if user.head(self.jobs) is job:
             self._offer(user)
 
     def remove(self, uid: str) -> None:
@@ -65,9 +93,9 @@ class GroupQueue:
         if job is None:
             return
         user = self._users[job.user]
-        was_head = self._head(user) is job
+        was_head = user.head(self.jobs) is job
         del self.jobs[uid]
-        if self._head(user) is None:
+        if user.head(self.jobs) is None:
             del self._users[job.user]
         elif was_head:
             self._offer(user)
@@ -103,7 +131,7 @@ class GroupQueue:
             job = self.jobs.get(uid)
             # 1. Skip what was only true when it was offered.
             current = job is not None and job.place == place
-            if user is None or job is None or user.parked or not current or self._head(user) is not job:
+            if user is None or job is None or user.parked or not current or user.head(self.jobs) is not job:
                 heapq.heappop(self._heads)
                 continue
             # 2. Too little user quota parks this user; the others go on.
@@ -126,14 +154,14 @@ class GroupQueue:
         """The job that goes next: the one that all wait behind, else the first of those that are parked."""
         if self.blocked in self.jobs:
             return self.blocked
-        heads = (self._head(user) for user in self._users.values())
+        heads = (user.head(self.jobs) for user in self._users.values())
         return min((head.place, head.uid) for head in heads if head)[1] if self.jobs else None
 
     def why(self, uid: str) -> tuple[Reason, str]:
         """Why a waiting job waits, as reason and message (contract.md, Queueing 6)."""
         job = self.jobs[uid]
         user = self._users[job.user]
-        if user.parked and self._head(user) is job:
+        if user.parked and user.head(self.jobs) is job:
             short = shortages(self.ledger.used_by(job.user), job.request, self.user_quota)
             return Reason.USER_QUOTA, why_waiting("user", short)
         if self.blocked == uid:
@@ -158,18 +186,9 @@ class GroupQueue:
                 return why_impossible(scope, shortages({}, request, quota))
         return ""
 
-    def _head(self, user: _User) -> Waiting | None:
-        while user.heap:
-            place, uid = user.heap[0]
-            job = self.jobs.get(uid)
-            if job is not None and job.place == place:
-                return job
-            heapq.heappop(user.heap)
-        return None
-
     def _offer(self, user: _User) -> None:
         """Let the user's head be looked at by the next decision."""
         user.parked = False
-        job = self._head(user)
+        job = user.head(self.jobs)
         if job:
             heapq.heappush(self._heads, (job.place, job.uid, job.user))

@@ -56,6 +56,9 @@ class Mirror(Generic[F]):
         self._known: dict[str, F] = {}
         self.revision = 0
         self.unreachable = ""
+        """Why the API server tells nothing of this kind now; empty if it does."""
+        self._failures = 0
+        """Watches that broke one after the other, and told nothing."""
 
     async def start(self) -> None:
         """List for the first time; nobody is told, for a snapshot tells it all."""
@@ -70,19 +73,18 @@ class Mirror(Generic[F]):
             HistoryLostError: changes were missed.
 
         """
-        failures = 0
         while True:
             try:
                 await self._watch()
-                self.unreachable, failures = "", 0
+                self._failures = 0
             except GoneError as error:
                 _log.warning("watch_expired", resource=self.resource.plural)
                 metrics.expired(self.resource.plural)
                 raise HistoryLostError(f"the watch of {self.resource.plural} has expired") from error
             except UnreachableError as error:
                 self.unreachable = str(error)
-                failures += 1
-                pause = min(0.1 * 2**failures, LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                self._failures += 1
+                pause = min(0.1 * 2**self._failures, LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
                 _log.warning("watch_broken", resource=self.resource.plural, why=str(error))
                 await self._clock.sleep(pause)
 
@@ -126,8 +128,8 @@ class Mirror(Generic[F]):
         return Listing(list(self._known.values()), self.revision)
 
     async def _watch(self) -> None:
-        async for kind, item in self._kube.watch(self.resource, self.revision):
-            self.unreachable = ""
+        async for kind, item in self._kube.watch(self.resource, self.revision, self._reached):
+            self._failures = 0
             revision = int(item["metadata"]["resourceVersion"])
             if kind != "BOOKMARK" and revision > self.revision:
                 fact = self._fact(item)
@@ -138,6 +140,9 @@ class Mirror(Generic[F]):
                     self._put(fact)
             self.revision = max(self.revision, revision)
         await asyncio.sleep(0)
+
+    def _reached(self) -> None:
+        self.unreachable = ""
 
     def _fact(self, item: Object) -> F | None:
         known = self._known.get(item.get("metadata", {}).get("uid", ""))
