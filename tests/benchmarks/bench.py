@@ -19,9 +19,11 @@ from tests.benchmarks.usage import Usage, used
 from tests.support.api import PLURALS, Api, ApiError
 from tests.support.builders import a_group, a_job, an_image, an_instance_type
 from tests.support.history import Event
-from tests.support.hub import NAMESPACE
+from tests.support.hub import NAMESPACE, SERVICES
+from tests.support.metrics import samples, samples_of
 
 from dev.component import Record
+from dev.site import Site
 from dev.stack import PARTS, Part, Stack
 
 IMAGE, TYPE = "bench-notebook", "bench-half-core"
@@ -49,6 +51,23 @@ class Writes:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What went through RabbitMQ; heartbeats are part of it."""
+
+    messages: float
+    """That services were told, each by itself."""
+    deliveries: float
+    """In which they came: the watcher's messages travel together."""
+    kib: float
+    """That RabbitMQ has received."""
+
+    def __sub__(self, earlier: "Traffic") -> "Traffic":
+        return Traffic(
+            self.messages - earlier.messages, self.deliveries - earlier.deliveries, self.kib - earlier.kib
+        )
+
+
+@dataclass(frozen=True)
 class Run:
     """All that is known of some jobs from their submission on."""
 
@@ -57,6 +76,7 @@ class Run:
     events: Sequence[Event]
     usage: Usage
     writes: Writes
+    traffic: Traffic
 
     @property
     def seconds(self) -> float:
@@ -122,13 +142,14 @@ class Bench:
 
     def run(self, requests: Sequence[Request], phase: str, *, rate: float = 0) -> Run:
         """Submit the jobs, so many a second or all at once, until all are in the phase and have pods."""
-        before, count = self.writes(), len(requests)
+        writes, traffic, count = self.writes(), self.traffic(), len(requests)
         prefix = group_of(requests[0]).rpartition("-")[0]
         with self.client.watching(prefix, phase, jobs=count, pods=count) as watching:
             with used(self.pids()) as usage:
                 answers = self.client.send(requests, rate=rate)
                 watching.wait(WITHIN)
-            return Run(answers, watching.events(), usage, self.writes() - before)
+            events = watching.events()
+            return Run(answers, events, usage, self.writes() - writes, self.traffic() - traffic)
 
     def writes(self) -> Writes:
         """What was written of jobs and their pods up to now."""
@@ -145,6 +166,18 @@ class Bench:
                 else:
                     refused += int(sample.value)
         return Writes(done, refused)
+
+    def traffic(self) -> Traffic:
+        """What has gone through RabbitMQ up to now."""
+        received = (
+            samples(self.state, name, "phjob_messages_received_total") for name in self.pids(*SERVICES)
+        )
+        broker = f"{Site(self.state).url('rabbitmq-prometheus', 'http')}/metrics"
+        return Traffic(
+            messages=sum(count for told in received for count in told.values()),
+            deliveries=sum(samples_of(broker, "rabbitmq_global_messages_delivered_total").values()),
+            kib=sum(samples_of(broker, "erlang_vm_statistics_bytes_received_total").values()) / 1024,
+        )
 
     def log(self, service: str, since: int = 0) -> Iterator[dict[str, Any]]:
         """What the service has logged from this byte on."""

@@ -41,6 +41,8 @@ class Answer:
     sent: int
     answered: int
     uid: str
+    version: str
+    """The object's resourceVersion."""
     said: str
 
     @property
@@ -92,7 +94,8 @@ class Client:
         answers = {}
         for line in map(json.loads, done.stdout.splitlines()):
             key = line.pop("key")
-            answers[key] = Answer(uid=line.pop("uid", ""), said=line.pop("said", ""), **line)
+            texts = {field: line.pop(field, "") for field in ("uid", "version", "said")}
+            answers[key] = Answer(**texts, **line)
         failed = [answer for answer in answers.values() if not 200 <= answer.status < 300]
         if failed:
             raise RuntimeError(f"{len(failed)} requests failed; one of them: {failed[0]}")

@@ -21,8 +21,6 @@ from dev.stack import PARTS, Part, down
 from dev.tools import LOAD, tools
 
 SCENARIOS = ("burst", "latency", "lives", "contended", "history", "scale-out", "core")
-NEEDS = {"history": ("latency", "lives")}
-"""What a scenario is compared with."""
 WITHOUT_NODES: tuple[Part, ...] = ("control-plane", "rabbitmq", "services")
 PAGE = Path("docs/performance.md")
 
@@ -58,7 +56,7 @@ def run(scale: str, only: Sequence[str], folder: Path) -> list[Verdict]:
 
 def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
     """Each scenario's result; those that need a stack get a new one, or share it with small ones."""
-    chosen = {*only, *(needed for name in only for needed in NEEDS.get(name, ()))}
+    chosen = {*only}
     if chosen != {"core"}:
         with stack(state, WITHOUT_NODES) as bench:
             # Else kube-scheduler would try each pod, and find no node.
@@ -67,20 +65,15 @@ def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
             yield raw
             if "burst" in chosen:
                 yield scenarios.burst(bench, load.burst, by_name([raw])["raw.limit"])
-    before = list[Result]()
     if chosen & {"latency", "lives"}:
         with stack(state) as bench:
             if "latency" in chosen:
-                before.append(scenarios.latency(bench, load.latency))
-                yield before[-1]
+                yield scenarios.latency(bench, load.latency)
             if "lives" in chosen:
-                before.append(scenarios.lives(bench, load.lives))
-                yield before[-1]
+                yield scenarios.lives(bench, load.lives)
     on_their_own: dict[str, Callable[[Bench], Result]] = {
         "contended": lambda bench: scenarios.contended(bench, load.contended),
-        "history": lambda bench: scenarios.history(
-            bench, load.history, load.lives, load.latency, by_name(before)
-        ),
+        "history": lambda bench: scenarios.history(bench, load.history, load.lives, load.latency),
         "scale-out": lambda bench: scenarios.scale_out(bench, load.scale_out),
     }
     for name, scenario in on_their_own.items():

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -59,6 +59,8 @@ from shared.settings import JobSubmission
 PER_JOB = "ms of CPU a job"
 HOPS = ("submit", "decide", "admit", "tell")
 """From the request to its answer, to the scheduler's order, to the answer to its write, to the watch."""
+JSON_PATCH, MERGE_PATCH, PUT = "json-patch", "merge-patch", "put"
+"""Ways to write a status."""
 OF_A_TRANSACTION = 100
 """Records that are written to etcd at once; it takes 128."""
 AT_ONCE = 10_000
@@ -89,6 +91,8 @@ def raw(bench: Bench, load: Raw) -> Result:
         figures += [Figure(f"raw.{name}", rate, "/s"), Figure(f"raw.{name}.p50", one, "ms alone")]
     figures.append(Figure("raw.create-and-patch", took[0] + took[1], "ms alone"))
     figures.append(Figure("raw.limit", raw_limit(create, patch, pod), "/s"))
+    for way in (JSON_PATCH, MERGE_PATCH, PUT):
+        figures += _status_writes(bench, namespace, load, way)
     return Result("raw", figures, usage)
 
 
@@ -98,24 +102,60 @@ def _three_writes(
     """The answers to each of them."""
     jobs = [job_of(group, number, run_for="1s") for number in range(count)]
     ingredients = Ingredients(an_image(IMAGE), an_instance_type(TYPE))
-    resources = {"cpu": parse("cpu", cores(1)), "memory": parse("memory", "64Mi")}
     created = client.send((submission(job, namespace) for job in jobs), connections=connections)
     patches, pods = [], []
-    for number, job in enumerate(jobs):
+    for job in jobs:
         name = job["metadata"]["name"]
-        uid = job["metadata"]["uid"] = created[name].uid
-        order = Admit(
-            uid=uid, name=name, group=group, fence="", token=f"raw#{number}", resources=resources, revision=1
-        )
-        patch = status.admit(order, datetime.now(UTC))
-        where = f"{path('PhJob', namespace)}/{name}/status"
-        patches.append(Request(name, where, patch, "PATCH", "application/json-patch+json"))
-        job["status"] = {"fence": order.token, "resources": {"cpu": cores(1), "memory": "64Mi"}}
+        job["metadata"]["uid"] = created[name].uid
+        patches.append(_status_write(JSON_PATCH, job, created[name], namespace))
+        job["status"] = {"fence": _order(job).token, "resources": {"cpu": cores(1), "memory": "64Mi"}}
         pods.append(Request(name, path("Pod", namespace), build(job, ingredients, JobSubmission())))
     patched = client.send(patches, connections=connections)
     return [
         list(answers.values()) for answers in (created, patched, client.send(pods, connections=connections))
     ]
+
+
+def _status_writes(bench: Bench, namespace: str, load: Raw, way: str) -> list[Figure]:
+    """What the status write of an admission costs the API server if it is asked for in this way."""
+    jobs = [job_of(way, number, run_for="1s") for number in range(load.objects)]
+    created = bench.client.send((submission(job, namespace) for job in jobs), connections=load.connections)
+    writes = [_status_write(way, job, created[job["metadata"]["name"]], namespace) for job in jobs]
+    with used(bench.pids("kube-apiserver", "etcd")) as usage:
+        answers = bench.client.send(writes, connections=load.connections)
+    spent = 1000 * usage.of("kube-apiserver", "etcd") / len(writes)
+    return [
+        Figure(f"raw.by-{way}", per_second(answers.values()), "/s"),
+        Figure(f"raw.by-{way}.cpu", spent, "ms of CPU a write"),
+    ]
+
+
+def _status_write(way: str, job: dict[str, Any], created: Answer, namespace: str) -> Request:
+    """That the job is Preparing, on the condition that nobody has changed it.
+
+    JSON Patch, which PhJob uses, tests what was decided on; the other two name the object's version.
+    """
+    name, where = job["metadata"]["name"], f"{path('PhJob', namespace)}/{job['metadata']['name']}/status"
+    metadata = {**job["metadata"], "uid": created.uid, "resourceVersion": created.version}
+    patch = status.admit(_order({**job, "metadata": metadata}), datetime.now(UTC))
+    if way == JSON_PATCH:
+        return Request(name, where, patch, "PATCH", "application/json-patch+json")
+    fields = {op["path"].removeprefix("/status/"): op["value"] for op in patch if op["op"] != "test"}
+    if way == MERGE_PATCH:
+        body = {"metadata": {"resourceVersion": created.version}, "status": fields}
+        return Request(name, where, body, "PATCH", "application/merge-patch+json")
+    fields = {"phase": "Preparing", "requeued": 0, **fields}
+    return Request(name, where, {**job, "metadata": metadata, "status": fields}, "PUT")
+
+
+def _order(job: dict[str, Any]) -> Admit:
+    """As the scheduler would order the job's admission."""
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+    resources = {"cpu": parse("cpu", cores(1)), "memory": parse("memory", "64Mi")}
+    group = job["spec"]["groupName"]
+    return Admit(
+        uid=uid, name=name, group=group, fence="", token=f"raw#{name}", resources=resources, revision=1
+    )
 
 
 def burst(bench: Bench, load: Batch, limit: float) -> Result:
@@ -144,6 +184,9 @@ def lives(bench: Bench, load: Batch, name: str = "lives") -> Result:
         Figure(f"{name}.writes.pod", writes.done["pods"] / jobs, "a job"),
         Figure(f"{name}.writes.status", writes.done["phjobs"] / jobs, "a job"),
         Figure(f"{name}.retries", 100 * writes.refused / (written + writes.refused), "%"),
+        Figure(f"{name}.messages", run.traffic.messages / jobs, "a job"),
+        Figure(f"{name}.deliveries", run.traffic.deliveries / jobs, "a job"),
+        Figure(f"{name}.broker", run.traffic.kib / jobs, "KiB into RabbitMQ a job"),
     ]
     return Result(name, figures, cpu)
 
@@ -192,6 +235,7 @@ class Round:
     decisions: list[float]
     """Milliseconds that each took."""
     usage: Usage
+    """From the moment when all room was taken, so that each admission is one for one pod that has ended."""
     inversions: int
 
 
@@ -205,7 +249,7 @@ def contended(bench: Bench, load: Contended) -> Result:
         ]
         usage = rounds[-1].usage
         spent = sum(one.usage.of(*SERVICES) for one in rounds)
-        cost[pending] = 1000 * spent / (len(rounds) * admissions)
+        cost[pending] = 1000 * spent / (len(rounds) * (admissions - load.room))
         figures += [
             *percentiles(f"contended.{pending}", [ms for one in rounds for ms in one.decisions]),
             Figure(f"contended.{pending}.cpu.services", cost[pending], "ms of CPU an admission"),
@@ -230,12 +274,16 @@ def _round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
     notebook = a_notebook(f"{group}-notebook", group=group, user="user-0", cpu=cores(room))
     bench.api.create(notebook)
     _until_group_says(bench, group, lambda told: bool(told.get("used")), "the notebook is counted")
-    with bench.client.watching(f"{group}-0", "Preparing", jobs=admissions) as watching:
+    with (
+        bench.client.watching(f"{group}-0", "Preparing", jobs=room) as first,
+        bench.client.watching(f"{group}-0", "Preparing", jobs=admissions) as watching,
+    ):
         bench.client.send(requests)
         _until_group_says(bench, group, lambda told: told["pending"] == pending, "all wait")
         time.sleep(SETTLE_SECONDS)
+        bench.api.delete("Pod", notebook["metadata"]["name"], gracePeriodSeconds="0")
+        first.wait(WITHIN)
         with used(bench.pids()) as usage:
-            bench.api.delete("Pod", notebook["metadata"]["name"], gracePeriodSeconds="0")
             watching.wait(WITHIN)
         events = watching.events()
     ends = first_seen(events, "Pod", "Succeeded").values()
@@ -251,14 +299,43 @@ def _until_group_says(bench: Bench, group: str, what: Callable[[dict[str, Any]],
     eventually(said, hoped, within=WITHIN)
 
 
-def history(
-    bench: Bench, load: History, lives_of: Batch, latency_of: Steady, before: Mapping[str, float]
-) -> Result:
-    """The same among many records of the past: what they cost in speed, start, memory and at rest.
+def history(bench: Bench, load: History, lives_of: Batch, latency_of: Steady) -> Result:
+    """`lives` and `latency` among many records of the past: the cost in speed, start, memory and at rest.
 
-    `before`: figures of `lives` and `latency` without them.
+    They are compared with the same on the same stack just before, for both depend by a tenth on what an API
+    server has done since its start.
     """
+    _restarted(bench)
+    before = [
+        lives(bench, lives_of, "no-history-lives"),
+        latency(bench, latency_of, "no-history-latency"),
+    ]
     _fill(bench, load.records)
+    ready = _restarted(bench)
+    with used(bench.pids(*SERVICES)) as idle:
+        time.sleep(load.idle_seconds)
+    after = [lives(bench, lives_of, "history-lives"), latency(bench, latency_of, "history-latency")]
+    memory = {name: most_memory(pid) for name, pid in bench.pids(*SERVICES).items()}
+    measured = [figure for result in (*before, *after) for figure in result.figures]
+    by_name = {figure.name: figure.value for figure in measured}
+
+    def ratio(of: str) -> float:
+        return by_name[f"history-{of}"] / by_name[f"no-history-{of}"]
+
+    figures = [
+        Figure("history.ready", ready, "s"),
+        Figure("history.idle", 100 * idle.of(*SERVICES) / idle.seconds, "% of a core"),
+        Figure("history.lives-ratio", ratio("lives.rate"), "x of none"),
+        Figure("history.latency-ratio", ratio("latency.p50"), "x of none"),
+        Figure("history.memory", max(memory.values()), "MiB"),
+        *(Figure(f"history.memory.{name}", mib, "MiB") for name, mib in memory.items()),
+        *measured,
+    ]
+    return Result("history", figures, after[0].usage)
+
+
+def _restarted(bench: Bench) -> float:
+    """Start all services anew; the seconds until they were ready."""
     services = [bench.stack.component(name) for name in SERVICES]
     for service in services:
         service.stop()
@@ -269,25 +346,7 @@ def history(
         service.wait_ready()
     ready = time.monotonic() - began
     time.sleep(SETTLE_SECONDS)
-    with used(bench.pids(*SERVICES)) as idle:
-        time.sleep(load.idle_seconds)
-    figures = [
-        Figure("history.ready", ready, "s"),
-        Figure("history.idle", 100 * idle.of(*SERVICES) / idle.seconds, "% of a core"),
-    ]
-    quick = latency(bench, latency_of, "history-latency")
-    whole = lives(bench, lives_of, "history-lives")
-    memory = {name: most_memory(pid) for name, pid in bench.pids(*SERVICES).items()}
-    after = {figure.name: figure.value for figure in (*quick.figures, *whole.figures)}
-    figures += [
-        Figure("history.lives-ratio", after["history-lives.rate"] / before["lives.rate"], "x of none"),
-        Figure("history.latency-ratio", after["history-latency.p50"] / before["latency.p50"], "x of none"),
-        Figure("history.memory", max(memory.values()), "MiB"),
-        *(Figure(f"history.memory.{name}", mib, "MiB") for name, mib in memory.items()),
-        *quick.figures,
-        *whole.figures,
-    ]
-    return Result("history", figures, whole.usage)
+    return ready
 
 
 def _fill(bench: Bench, records: int) -> None:

@@ -10,7 +10,11 @@ from dev.site import Site
 
 def samples(state: Path, service: str, name: str) -> dict[tuple[str, ...], float]:
     """The samples of this name, by the values of their labels in alphabetical order of the labels."""
-    url = f"{Site(state).url(service, 'http')}/metrics"
+    return samples_of(f"{Site(state).url(service, 'http')}/metrics", name)
+
+
+def samples_of(url: str, name: str) -> dict[tuple[str, ...], float]:
+    """The same of what is exposed at the URL."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {

@@ -28,6 +28,7 @@ type answer struct {
 	Sent     int64  `json:"sent"`
 	Answered int64  `json:"answered"`
 	UID      string `json:"uid,omitempty"`
+	Version  string `json:"version,omitempty"`
 	Said     string `json:"said,omitempty"` // Of an answer that is no success.
 }
 
@@ -92,9 +93,11 @@ func (s *server) do(made request) answer {
 		result.Said = string(said)
 		return result
 	}
-	var object struct{ Metadata struct{ UID string } }
+	var object struct {
+		Metadata struct{ UID, ResourceVersion string }
+	}
 	if json.Unmarshal(said, &object) == nil {
-		result.UID = object.Metadata.UID
+		result.UID, result.Version = object.Metadata.UID, object.Metadata.ResourceVersion
 	}
 	return result
 }
