@@ -65,15 +65,20 @@ def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
             yield raw
             if "burst" in chosen:
                 yield scenarios.burst(bench, load.burst, by_name([raw])["raw.limit"])
-    if chosen & {"latency", "lives"}:
+    without_history = list[Result]()
+    if chosen & {"latency", "lives", "history"}:
         with stack(state) as bench:
-            if "latency" in chosen:
-                yield scenarios.latency(bench, load.latency)
-            if "lives" in chosen:
-                yield scenarios.lives(bench, load.lives)
+            if chosen & {"latency", "history"}:
+                without_history.append(scenarios.latency(bench, load.latency))
+                yield without_history[-1]
+            if chosen & {"lives", "history"}:
+                without_history.append(scenarios.lives(bench, load.lives))
+                yield without_history[-1]
     on_their_own: dict[str, Callable[[Bench], Result]] = {
         "contended": lambda bench: scenarios.contended(bench, load.contended),
-        "history": lambda bench: scenarios.history(bench, load.history, load.lives, load.latency),
+        "history": lambda bench: scenarios.history(
+            bench, load.history, load.latency, load.lives, by_name(without_history)
+        ),
         "scale-out": lambda bench: scenarios.scale_out(bench, load.scale_out),
     }
     for name, scenario in on_their_own.items():

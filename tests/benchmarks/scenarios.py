@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -299,28 +299,24 @@ def _until_group_says(bench: Bench, group: str, what: Callable[[dict[str, Any]],
     eventually(said, hoped, within=WITHIN)
 
 
-def history(bench: Bench, load: History, lives_of: Batch, latency_of: Steady) -> Result:
-    """`lives` and `latency` among many records of the past: the cost in speed, start, memory and at rest.
+def history(
+    bench: Bench, load: History, latency_of: Steady, lives_of: Batch, without: Mapping[str, float]
+) -> Result:
+    """`latency` and `lives` among many records of the past: the cost in speed, start, memory and at rest.
 
-    They are compared with the same on the same stack just before, for both depend by a tenth on what an API
-    server has done since its start.
+    They are held against `without`, the same on a new stack that has no records.
     """
-    _restarted(bench)
-    before = [
-        lives(bench, lives_of, "no-history-lives"),
-        latency(bench, latency_of, "no-history-latency"),
-    ]
     _fill(bench, load.records)
     ready = _restarted(bench)
     with used(bench.pids(*SERVICES)) as idle:
         time.sleep(load.idle_seconds)
-    after = [lives(bench, lives_of, "history-lives"), latency(bench, latency_of, "history-latency")]
+    results = [latency(bench, latency_of, "history-latency"), lives(bench, lives_of, "history-lives")]
     memory = {name: most_memory(pid) for name, pid in bench.pids(*SERVICES).items()}
-    measured = [figure for result in (*before, *after) for figure in result.figures]
+    measured = [figure for result in results for figure in result.figures]
     by_name = {figure.name: figure.value for figure in measured}
 
     def ratio(of: str) -> float:
-        return by_name[f"history-{of}"] / by_name[f"no-history-{of}"]
+        return by_name[f"history-{of}"] / without[of]
 
     figures = [
         Figure("history.ready", ready, "s"),
@@ -331,7 +327,7 @@ def history(bench: Bench, load: History, lives_of: Batch, latency_of: Steady) ->
         *(Figure(f"history.memory.{name}", mib, "MiB") for name, mib in memory.items()),
         *measured,
     ]
-    return Result("history", figures, after[0].usage)
+    return Result("history", figures, results[-1].usage)
 
 
 def _restarted(bench: Bench) -> float:

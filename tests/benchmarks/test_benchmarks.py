@@ -55,7 +55,7 @@ def test_every_scenario_runs_and_keeps_what_is_no_matter_of_time(bench: Bench) -
     keeps_its_promises(scenarios.contended(bench, LOAD.contended))
     keeps_its_promises(scenarios.scale_out(bench, LOAD.scale_out))
     bench.up()
-    history = scenarios.history(bench, LOAD.history, LOAD.lives, LOAD.latency)
+    history = scenarios.history(bench, LOAD.history, LOAD.latency, LOAD.lives, {**latency, **lives})
     assert keeps_its_promises(history)["history.ready"] > 0
 
     raw = by_name([scenarios.raw(bench, LOAD.raw)])

@@ -5,7 +5,7 @@ import asyncio
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
-from tests.support.bus import QUEUE, broken, confirmed, delete_queue, given_up, send, waiting
+from tests.support.bus import QUEUE, broken, confirmed, delete_queue, given_up, send, until_waiting, waiting
 from tests.support.inbox import SECONDS, Inbox
 
 from shared import topology
@@ -50,7 +50,7 @@ async def test_thousands_of_messages_arrive_once_each_and_in_order(broker: str) 
     assert inbox.numbers == list(range(MANY))
     assert envelopes[0] == Envelope("test", "session", 0, Heartbeat())
     assert not any(envelope.redelivered for envelope in envelopes)
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_what_is_confirmed_survives_its_sender(broker: str) -> None:
@@ -151,7 +151,7 @@ async def test_what_cannot_be_decoded_goes_to_the_dead_letters_and_holds_nobody_
     assert [message.headers["queue"] for message in dead] == [QUEUE, QUEUE]
     assert dead[0].headers["reason"] == "unknown message kind 'Nonsense'"
     assert str(dead[1].headers["reason"]).startswith("CatalogListed: 2 fields do not fit")
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_what_nobody_can_handle_is_buried_with_its_reason(broker: str) -> None:
@@ -165,7 +165,7 @@ async def test_what_nobody_can_handle_is_buried_with_its_reason(broker: str) -> 
         (dead,) = await dead_letters(broker, 1)
     assert dead.type == "Heartbeat"
     assert dead.headers["reason"] == "ValueError: so it is"
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_what_the_watcher_says_travels_together_and_arrives_one_by_one(broker: str) -> None:
@@ -180,7 +180,7 @@ async def test_what_the_watcher_says_travels_together_and_arrives_one_by_one(bro
         await acknowledged(receiver)
     assert inbox.numbers == list(range(MANY))
     assert {(envelope.publisher, envelope.session) for envelope in envelopes} == {("watcher", "session")}
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_what_travels_together_is_acknowledged_together(broker: str) -> None:
@@ -202,7 +202,7 @@ async def test_what_travels_together_is_acknowledged_together(broker: str) -> No
             await acknowledged(second)
     assert later.numbers == [0, 1, 2]
     assert all(envelope.redelivered for envelope in envelopes)
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_one_of_several_that_cannot_be_read_is_buried_alone(broker: str) -> None:
@@ -220,14 +220,14 @@ async def test_one_of_several_that_cannot_be_read_is_buried_alone(broker: str) -
     assert [envelope.message for envelope in envelopes] == [Heartbeat(), None, Heartbeat()]
     assert inbox.numbers == [5, 6, 7]
     assert (dead.type, dead.body, dead.message_id) == ("Nonsense", b'{"a": 1}', "session 6")
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_a_message_that_always_kills_its_consumer_ends_with_the_dead_letters(broker: str) -> None:
     """After the delivery limit, so that those behind it have their turn."""
     await given_up(broker, 2)
     assert [message.message_id for message in await dead_letters(broker, 2)] == ["session 0", "session 1"]
-    assert await waiting(broker) == 0
+    await until_waiting(broker, 0)
 
 
 async def test_a_broker_that_is_not_there_is_unreachable() -> None:

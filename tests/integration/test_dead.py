@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
-from tests.support.bus import QUEUE, delete_queue, given_up, waiting
+from tests.support.bus import QUEUE, delete_queue, given_up, until_waiting, waiting
 from tests.support.inbox import SECONDS, Inbox
 
 from shared import dead, topology
@@ -39,15 +39,14 @@ async def buried(broker: str, count: int, queue: str = QUEUE) -> None:
     """So many messages of the queue, numbered, that nobody could handle."""
     inbox = Inbox(acks=False)
     async with connect(broker, "both", 1) as bus:
+        before = await waiting(broker, topology.DEAD)
         await bus.consume(queue, inbox.receive)
         for number in range(count):
             bus.send(queue, Envelope("test", "session", number, Heartbeat()))
         await inbox.count(count)
         for delivery in inbox.deliveries:
             delivery.bury("ValueError: so it is")
-        async with asyncio.timeout(SECONDS):
-            while await waiting(broker, topology.DEAD) < count:  # noqa: ASYNC110 - the broker tells nobody
-                await asyncio.sleep(0.05)
+        await until_waiting(broker, before + count, topology.DEAD)
 
 
 async def test_what_was_buried_is_shown_with_all_that_is_known_of_it(broker: str) -> None:
@@ -64,15 +63,13 @@ async def test_what_was_buried_is_shown_with_all_that_is_known_of_it(broker: str
     assert first[3] == QUEUE
     assert said.count("    reason: ValueError: so it is\n    body:   {} (2 bytes)\n") == 3
     assert said.endswith(f"3 message(s) in {topology.DEAD}\n")
-    assert await waiting(broker, topology.DEAD) == 3
+    await until_waiting(broker, 3, topology.DEAD)
 
 
 async def test_what_rabbitmq_gave_up_is_shown_and_replayed_too(broker: str) -> None:
     """Its consumers died with it: then the reason is in RabbitMQ's own headers."""
     await given_up(broker, 1)
-    async with asyncio.timeout(SECONDS):
-        while not await waiting(broker, topology.DEAD):  # noqa: ASYNC110 - the broker tells nobody
-            await asyncio.sleep(0.05)
+    await until_waiting(broker, 1, topology.DEAD)
     _, said = await command(broker, "show")
     assert f"  {QUEUE}  Heartbeat from test\n    reason: its consumers died" in said
 
@@ -93,7 +90,7 @@ async def test_replay_sends_each_back_to_where_it_died_as_it_was_first_sent(brok
     await buried(broker, 1, OTHER)
     code, said = await command(broker, "replay", "--queue", QUEUE)
     assert (code, said.splitlines()[-1]) == (0, "2 of 2 message(s) replayed")
-    assert await waiting(broker, topology.DEAD) == 1
+    await until_waiting(broker, 1, topology.DEAD)
     async with await aio_pika.connect(broker) as connection:
         channel = await connection.channel()
         queue = await channel.get_queue(QUEUE)
@@ -166,7 +163,7 @@ async def test_an_interrupted_replay_loses_nothing(broker: str) -> None:
         code, _ = await command(broker, "replay")
         assert code == 0
         await inbox.until(lambda envelopes: {envelope.number for envelope in envelopes} == set(range(many)))
-    assert await waiting(broker, topology.DEAD) == 0
+    await until_waiting(broker, 0, topology.DEAD)
 
 
 async def test_the_url_may_come_from_standard_input(broker: str) -> None:
@@ -237,9 +234,7 @@ async def test_what_a_service_could_not_handle_is_handled_after_its_fault_is_men
             bus.send(
                 QUEUE, Envelope("scheduler", "session", number, SnapshotBegin(request="r", revisions={}))
             )
-        async with asyncio.timeout(SECONDS):
-            while await waiting(broker, topology.DEAD) < 3:  # noqa: ASYNC110 - the broker tells nobody
-                await asyncio.sleep(0.05)
+        await until_waiting(broker, 3, topology.DEAD)
         handler.broken = False
         _, said = await command(broker, "show")
         assert said.count("reason: ZeroDivisionError: the fault\n") == 3
@@ -250,4 +245,4 @@ async def test_what_a_service_could_not_handle_is_handled_after_its_fault_is_men
                 await asyncio.sleep(0.05)
         running.cancel()
     assert [envelope.number for envelope in handler.handled] == [0, 1, 2]
-    assert await waiting(broker, topology.DEAD) == 0
+    await until_waiting(broker, 0, topology.DEAD)

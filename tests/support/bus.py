@@ -28,11 +28,18 @@ async def confirmed(bus: RabbitBus) -> None:
 
 
 async def waiting(broker: str, queue: str = QUEUE) -> int:
-    """How many messages are in the queue, once nobody reads it."""
+    """How many messages are in the queue now: acknowledged ones, too, until RabbitMQ gets round to them."""
     async with await aio_pika.connect(broker) as connection:
         channel = await connection.channel()
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+
+async def until_waiting(broker: str, count: int, queue: str = QUEUE) -> None:
+    """Return when there are so many."""
+    async with asyncio.timeout(SECONDS):
+        while await waiting(broker, queue) != count:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
 
 
 async def broken(bus: RabbitBus) -> None:

@@ -1,7 +1,7 @@
 """The watcher's work while it holds the Lease: mirror, tell, and answer requests."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from shared.messages import (
     ImageGone,
     InstanceTypeGone,
     JobGone,
-    Message,
     NodeGone,
     PodGone,
     RecordsWanted,
@@ -29,10 +28,10 @@ from shared.messages import (
 )
 from shared.phjob import GROUP, VERSION
 from shared.resources import Amounts
-from shared.session import asked_by
 from watcher import records, translate
 from watcher.mirror import Mirror
 from watcher.publish import AUDIENCE, Publisher
+from watcher.requests import Requests, Wanted
 
 HEARTBEAT = 1.0
 """Seconds between two heartbeats to every queue: how long a replica that has to take over may not know it."""
@@ -104,8 +103,8 @@ class Watcher:
         }
         self._queues = {queue.name for queue in topology.queues(shards)} - {topology.WATCHER}
         self._started = False
-        self._answering: dict[str, str] = {}
-        """The request that is being answered, by queue."""
+        self._answering: Mapping[str, str] = {}
+        """The request that is being answered, or will be, by queue."""
 
     def held(self) -> Mapping[str, Amounts]:
         """What the unfinished pods of each group hold, counted anew: by the group's name where it has one."""
@@ -163,21 +162,25 @@ class Watcher:
             self._bus.when_sent(delivery.ack)
 
     async def _answer(self) -> None:
+        """One after the other; what came meanwhile may have made another needless."""
+        requests = Requests()
         while True:
-            deliveries = [await self._requests.get()]
-            while not self._requests.empty():
-                deliveries.append(self._requests.get_nowait())
-            wanted = latest(delivery.envelope.message for delivery in deliveries)
-            self._answering = {m.queue: m.request for m in wanted if isinstance(m, SnapshotWanted)}
-            for message in wanted:
-                if isinstance(message, SnapshotWanted):
-                    await self._snapshot_until_told(message)
-                elif isinstance(message, CatalogWanted):
+            while not requests or not self._requests.empty():
+                delivery = await self._requests.get()
+                if isinstance(delivery.envelope.message, Wanted):
+                    requests.add(delivery.envelope.message, delivery)
+                else:
+                    self._bus.when_sent(delivery.ack)
+            self._answering = requests.snapshots()
+            match requests.first():
+                case SnapshotWanted() as wanted:
+                    await self._snapshot_until_told(wanted)
+                case CatalogWanted() as wanted:
                     revisions = [await self._mirrors[kind].refresh() for kind in CATALOG]
-                    self._publisher.catalog_listed(message.queue, message.request, min(revisions))
-            self._answering = {}
-            for delivery in deliveries:
+                    self._publisher.catalog_listed(wanted.queue, wanted.request, min(revisions))
+            for delivery in requests.answered():
                 self._bus.when_sent(delivery.ack)
+            self._answering = requests.snapshots()
 
     async def _snapshot(self, wanted: SnapshotWanted) -> None:
         """LIST now, for what was written before the request must be in it, then tell."""
@@ -212,23 +215,3 @@ class Watcher:
                 await self._clock.sleep(1.0)
             else:
                 return
-
-
-def latest(messages: Iterable[Message | None]) -> list[SnapshotWanted | CatalogWanted]:
-    """Of each asker's requests that have piled up, the one that it still waits for: its latest.
-
-    They need not come in order: RabbitMQ delivers again what was not acknowledged, after what is newer.
-    """
-    wanted: dict[tuple[type, str, str], tuple[int, SnapshotWanted | CatalogWanted]] = {}
-    for message in messages:
-        match message:
-            case SnapshotWanted():
-                asker, number = asked_by(message.request)
-            case CatalogWanted():
-                asker, number = "", message.request
-            case _:
-                continue
-        key = type(message), message.queue, asker
-        if key not in wanted or number >= wanted[key][0]:
-            wanted[key] = number, message
-    return [message for _, message in wanted.values()]
