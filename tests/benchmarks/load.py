@@ -55,6 +55,10 @@ class History(_Load):
 
     records: int
     idle_seconds: float
+    rounds: int
+    """In which the two that follow are measured with and without them."""
+    latency: Steady
+    lives: Batch
 
 
 class Core(_Load):

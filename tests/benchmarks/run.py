@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,27 +64,22 @@ def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
             raw = scenarios.raw(bench, load.raw)
             yield raw
             if "burst" in chosen:
-                yield scenarios.burst(bench, load.burst, by_name([raw])["raw.limit"])
-    without_history = list[Result]()
-    if chosen & {"latency", "lives", "history"}:
+                yield scenarios.burst(bench, load.burst, load.raw, by_name([raw])["raw.limit"])
+    if chosen & {"latency", "lives"}:
         with stack(state) as bench:
-            if chosen & {"latency", "history"}:
-                without_history.append(scenarios.latency(bench, load.latency))
-                yield without_history[-1]
-            if chosen & {"lives", "history"}:
-                without_history.append(scenarios.lives(bench, load.lives))
-                yield without_history[-1]
-    on_their_own: dict[str, Callable[[Bench], Result]] = {
-        "contended": lambda bench: scenarios.contended(bench, load.contended),
-        "history": lambda bench: scenarios.history(
-            bench, load.history, load.latency, load.lives, by_name(without_history)
-        ),
-        "scale-out": lambda bench: scenarios.scale_out(bench, load.scale_out),
-    }
-    for name, scenario in on_their_own.items():
-        if name in chosen:
-            with stack(state) as bench:
-                yield scenario(bench)
+            if "latency" in chosen:
+                yield scenarios.latency(bench, load.latency)
+            if "lives" in chosen:
+                yield scenarios.lives(bench, load.lives)
+    if "contended" in chosen:
+        with stack(state) as bench:
+            yield scenarios.contended(bench, load.contended)
+    if "history" in chosen:
+        with stack(state) as bench, stack(state.with_name(f"{state.name}-without")) as without:
+            yield scenarios.history(without, bench, load.history)
+    if "scale-out" in chosen:
+        with stack(state) as bench:
+            yield scenarios.scale_out(bench, load.scale_out)
     if "core" in chosen:
         yield core(load.core)
 

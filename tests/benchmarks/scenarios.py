@@ -7,11 +7,12 @@ import json
 import time
 import urllib.request
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from math import ceil
+from statistics import fmean, harmonic_mean
 from typing import Any
 from uuid import uuid4
 
@@ -42,6 +43,7 @@ from tests.benchmarks.figures import (
     raw_limit,
 )
 from tests.benchmarks.load import Batch, Contended, History, Raw, ScaleOut, Steady
+from tests.benchmarks.report import by_name
 from tests.benchmarks.usage import Usage, most_memory, used
 from tests.support.api import Api
 from tests.support.builders import a_notebook, an_image, an_instance_type
@@ -65,6 +67,10 @@ OF_A_TRANSACTION = 100
 """Records that are written to etcd at once; it takes 128."""
 AT_ONCE = 10_000
 """Records that are made before they are written."""
+RUN_SECONDS = 1.0
+"""How long a pod runs."""
+WITHOUT = "without"
+"""The stack that has no records of the past."""
 SETTLE_SECONDS = 3.0
 """For reports and explanations of what was submitted before a measurement."""
 
@@ -74,11 +80,7 @@ def raw(bench: Bench, load: Raw) -> Result:
 
     In a namespace that no service looks at, on the stack of the scenario that comes next.
     """
-    namespace = f"raw-{uuid4().hex[:6]}"
-    api = Api(bench.stack.kubeconfig, namespace)
-    api.create_namespace()
-    account = ("get", "serviceaccount", "default", f"--namespace={namespace}", "--ignore-not-found")
-    eventually(lambda: bench.stack.kubectl(*account), "pods can be created")
+    namespace = _namespace(bench)
     figures = []
     with used(bench.pids()) as usage:
         at_once = _three_writes(bench.client, namespace, "many", load.objects, load.connections)
@@ -96,11 +98,21 @@ def raw(bench: Bench, load: Raw) -> Result:
     return Result("raw", figures, usage)
 
 
+def _namespace(bench: Bench) -> str:
+    """A new one, in which pods can be created."""
+    namespace = f"raw-{uuid4().hex[:6]}"
+    api = Api(bench.stack.kubeconfig, namespace)
+    api.create_namespace()
+    account = ("get", "serviceaccount", "default", f"--namespace={namespace}", "--ignore-not-found")
+    eventually(lambda: bench.stack.kubectl(*account), "pods can be created")
+    return namespace
+
+
 def _three_writes(
     client: Client, namespace: str, group: str, count: int, connections: int
 ) -> list[list[Answer]]:
     """The answers to each of them."""
-    jobs = [job_of(group, number, run_for="1s") for number in range(count)]
+    jobs = [job_of(group, number, run_for=f"{RUN_SECONDS:g}s") for number in range(count)]
     ingredients = Ingredients(an_image(IMAGE), an_instance_type(TYPE))
     created = client.send((submission(job, namespace) for job in jobs), connections=connections)
     patches, pods = [], []
@@ -118,7 +130,7 @@ def _three_writes(
 
 def _status_writes(bench: Bench, namespace: str, load: Raw, way: str) -> list[Figure]:
     """What the status write of an admission costs the API server if it is asked for in this way."""
-    jobs = [job_of(way, number, run_for="1s") for number in range(load.objects)]
+    jobs = [job_of(way, number, run_for=f"{RUN_SECONDS:g}s") for number in range(load.objects)]
     created = bench.client.send((submission(job, namespace) for job in jobs), connections=load.connections)
     writes = [_status_write(way, job, created[job["metadata"]["name"]], namespace) for job in jobs]
     with used(bench.pids("kube-apiserver", "etcd")) as usage:
@@ -158,15 +170,19 @@ def _order(job: dict[str, Any]) -> Admit:
     )
 
 
-def burst(bench: Bench, load: Batch, limit: float) -> Result:
+def burst(bench: Bench, load: Batch, alone: Raw, limit: float) -> Result:
     """All are submitted at once and fit: until all are Preparing and have pods, which nobody runs.
 
-    `limit`: what the API server alone can do, in jobs a second.
+    `limit`: what the API server `alone` could do just before, in jobs a second. It is measured again just
+    after, for a machine may get slower or faster meanwhile.
     """
     run = bench.run(bench.batch("burst", load.groups, load.jobs), "Preparing")
+    writes = _three_writes(bench.client, _namespace(bench), "after", alone.objects, alone.connections)
+    after = raw_limit(*(per_second(answers) for answers in writes))
     rates = [
         Figure("burst.rate", run.rate, "jobs/s"),
-        Figure("burst.of-raw", run.rate / limit, "of raw.limit"),
+        Figure("burst.of-raw", 2 * run.rate / (limit + after), "of raw.limit"),
+        Figure("burst.limit-after", after, "/s"),
     ]
     return Result("burst", [*rates, *_of_any("burst", run)], run.usage)
 
@@ -242,38 +258,52 @@ class Round:
 def contended(bench: Bench, load: Contended) -> Result:
     """One group with little room and many that wait: how long a decision takes, and what it costs."""
     figures, usage, cost = list[Figure](), Usage(), dict[int, float]()
-    for pending in load.pending:
-        admissions = min(load.admissions, pending * 4 // 5)
-        rounds = [
-            _round(bench, load.room, pending, admissions) for _ in range(ceil(load.admissions / admissions))
-        ]
+    for pending, rounds in _rounds(bench, load).items():
         usage = rounds[-1].usage
-        spent = sum(one.usage.of(*SERVICES) for one in rounds)
-        cost[pending] = 1000 * spent / (len(rounds) * (admissions - load.room))
+        admissions = sum(len(one.decisions) for one in rounds)
+        cost[pending] = 1000 * sum(one.usage.of(*SERVICES) for one in rounds) / admissions
         figures += [
             *percentiles(f"contended.{pending}", [ms for one in rounds for ms in one.decisions]),
             Figure(f"contended.{pending}.cpu.services", cost[pending], "ms of CPU an admission"),
             Figure(f"contended.{pending}.inversions", sum(one.inversions for one in rounds), "jobs"),
         ]
     most, fewest = max(load.pending), min(load.pending)
-    by_name = {figure.name: figure.value for figure in figures}
+    told = {figure.name: figure.value for figure in figures}
     summary = [
-        Figure("contended.p50", by_name[f"contended.{most}.p50"], "ms"),
+        Figure("contended.p50", told[f"contended.{most}.p50"], "ms"),
         Figure("contended.cpu-ratio", cost[most] / cost[fewest], f"x of {fewest} pending"),
-        Figure(
-            "contended.inversions", sum(by_name[f"contended.{n}.inversions"] for n in load.pending), "jobs"
-        ),
+        Figure("contended.inversions", sum(told[f"contended.{n}.inversions"] for n in load.pending), "jobs"),
     ]
     return Result("contended", [*summary, *figures], usage)
 
 
+def _rounds(bench: Bench, load: Contended) -> dict[int, list[Round]]:
+    """Of each number that waits, spread over the same time: a machine that gets slower does it to all."""
+    admissions = {pending: min(load.admissions, pending * 4 // 5) for pending in load.pending}
+    turns = {pending: ceil(load.admissions / admissions[pending]) for pending in load.pending}
+    order = sorted(
+        ((turn + 0.5) / turns[pending], pending) for pending in turns for turn in range(turns[pending])
+    )
+    rounds: dict[int, list[Round]] = {pending: [] for pending in load.pending}
+    for _, pending in order:
+        rounds[pending].append(_round(bench, load.room, pending, admissions[pending]))
+    return rounds
+
+
 def _round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
-    """A notebook holds all room until all jobs wait; then it goes."""
+    """Notebooks hold all room until all jobs wait; then they go within a second, as the jobs' pods will."""
     requests = bench.batch("contended", 1, pending, groupQuota={"cpu": cores(room)})
     group = group_of(requests[0])
-    notebook = a_notebook(f"{group}-notebook", group=group, user="user-0", cpu=cores(room))
-    bench.api.create(notebook)
-    _until_group_says(bench, group, lambda told: bool(told.get("used")), "the notebook is counted")
+    notebooks = [f"{group}-notebook-{number}" for number in range(room)]
+    for name in notebooks:
+        bench.api.create(a_notebook(name, group=group, user="user-0", cpu=cores(1)))
+    taken = parse("cpu", cores(room))
+    _until_group_says(
+        bench,
+        group,
+        lambda told: parse("cpu", told.get("used", {}).get("cpu", "0")) == taken,
+        "the notebooks are counted",
+    )
     with (
         bench.client.watching(f"{group}-0", "Preparing", jobs=room) as first,
         bench.client.watching(f"{group}-0", "Preparing", jobs=admissions) as watching,
@@ -281,7 +311,9 @@ def _round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
         bench.client.send(requests)
         _until_group_says(bench, group, lambda told: told["pending"] == pending, "all wait")
         time.sleep(SETTLE_SECONDS)
-        bench.api.delete("Pod", notebook["metadata"]["name"], gracePeriodSeconds="0")
+        for name in notebooks:
+            bench.api.delete("Pod", name, gracePeriodSeconds="0")
+            time.sleep(RUN_SECONDS / room)
         first.wait(WITHIN)
         with used(bench.pids()) as usage:
             watching.wait(WITHIN)
@@ -299,35 +331,63 @@ def _until_group_says(bench: Bench, group: str, what: Callable[[dict[str, Any]],
     eventually(said, hoped, within=WITHIN)
 
 
-def history(
-    bench: Bench, load: History, latency_of: Steady, lives_of: Batch, without: Mapping[str, float]
-) -> Result:
-    """`latency` and `lives` among many records of the past: the cost in speed, start, memory and at rest.
+def history(without: Bench, bench: Bench, load: History) -> Result:
+    """Among many records of the past: the cost in speed, start, memory and at rest.
 
-    They are held against `without`, the same on a new stack that has no records.
+    The speed is held against a stack `without` any. They take turns, and in who is first, too: a machine that
+    gets slower or faster meanwhile does it to both.
     """
     _fill(bench, load.records)
+    _restarted(without)
     ready = _restarted(bench)
     with used(bench.pids(*SERVICES)) as idle:
         time.sleep(load.idle_seconds)
-    results = [latency(bench, latency_of, "history-latency"), lives(bench, lives_of, "history-lives")]
+    pids = {**bench.pids(), **{f"{name}-{WITHOUT}": pid for name, pid in without.pids().items()}}
+    speeds = {"with": Speed(), WITHOUT: Speed()}
+    with used(pids) as usage:
+        for turn in range(load.rounds):
+            sides = [("with", bench), (WITHOUT, without)]
+            for name, of in sides if turn % 2 else reversed(sides):
+                speeds[name].measure(of, load)
     memory = {name: most_memory(pid) for name, pid in bench.pids(*SERVICES).items()}
-    measured = [figure for result in results for figure in result.figures]
-    by_name = {figure.name: figure.value for figure in measured}
-
-    def ratio(of: str) -> float:
-        return by_name[f"history-{of}"] / without[of]
-
     figures = [
         Figure("history.ready", ready, "s"),
         Figure("history.idle", 100 * idle.of(*SERVICES) / idle.seconds, "% of a core"),
-        Figure("history.lives-ratio", ratio("lives.rate"), "x of none"),
-        Figure("history.latency-ratio", ratio("latency.p50"), "x of none"),
+        Figure("history.lives-ratio", speeds["with"].lives / speeds[WITHOUT].lives, "x of none"),
+        Figure("history.latency-ratio", speeds["with"].latency / speeds[WITHOUT].latency, "x of none"),
+        Figure("history.inversions", sum(speed.inversions for speed in speeds.values()), "jobs"),
         Figure("history.memory", max(memory.values()), "MiB"),
         *(Figure(f"history.memory.{name}", mib, "MiB") for name, mib in memory.items()),
-        *measured,
+        *(Figure(f"history.{name}.lives", speed.lives, "jobs/s") for name, speed in speeds.items()),
+        *(Figure(f"history.{name}.latency", speed.latency, "ms") for name, speed in speeds.items()),
     ]
-    return Result("history", figures, results[-1].usage)
+    return Result("history", figures, usage)
+
+
+class Speed:
+    """Of one of two stacks that are measured in turns."""
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+        self._milliseconds: list[float] = []
+        self.inversions = 0.0
+
+    def measure(self, bench: Bench, load: History) -> None:
+        """One turn."""
+        steady = by_name([latency(bench, load.latency), lives(bench, load.lives)])
+        self._milliseconds.append(steady["latency.p50"])
+        self._rates.append(steady["lives.rate"])
+        self.inversions += steady["latency.inversions"] + steady["lives.inversions"]
+
+    @property
+    def lives(self) -> float:
+        """Jobs a second, over all turns."""
+        return harmonic_mean(self._rates)
+
+    @property
+    def latency(self) -> float:
+        """Milliseconds: the mean of the turns' medians."""
+        return fmean(self._milliseconds)
 
 
 def _restarted(bench: Bench) -> float:
