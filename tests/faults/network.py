@@ -282,14 +282,14 @@ class ApiFront:
         return address[1]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        fails = self._error and self._meets(request)
-        if not fails or (self._error >= 500 and self._chance.random() < 0.5):
-            answer = await self._forward(request, quiet=bool(fails))
-            if not fails:
+        error = self._error if self._error and self._meets(request) else 0
+        if not error or (error >= 500 and self._chance.random() < 0.5):
+            answer = await self._forward(request, quiet=bool(error))
+            if not error:
                 return answer
-        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": self._error}
-        status |= {"message": "an error on purpose", "reason": REASONS[self._error]}
-        return web.json_response(status, status=self._error, headers={"Retry-After": "1"})
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": error}
+        status |= {"message": "an error on purpose", "reason": REASONS[error]}
+        return web.json_response(status, status=error, headers={"Retry-After": "1"})
 
     def _meets(self, request: web.BaseRequest) -> bool:
         return "watch" in request.query if self._watches else self._chance.random() < REFUSED

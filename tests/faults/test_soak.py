@@ -62,7 +62,9 @@ def test_faults_without_end_cost_nothing(breakable: Plant, measured: Measured) -
             while time.monotonic() < begun + SECONDS:
                 next_one = time.monotonic() + chance.uniform(*EVERY)
                 fault = chance.choice(faults)
-                _log.info("%.0f s, %d jobs: %s", time.monotonic() - begun, work.submitted(), fault.name)
+                held = ", ".join(f"{name} {of[-1] / 2**20:.0f}" for name, of in memory.items() if of)
+                at, jobs = time.monotonic() - begun, work.submitted()
+                _log.info("%.0f s, %d jobs, MiB: %s; now %s", at, jobs, held, fault.name)
                 with fault.happens(breakable):
                     pass
                 happened += 1

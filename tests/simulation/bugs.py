@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from pod_manager import jobs, orders, pods, status, writes
+from pod_manager import jobs, orders, plan, pods, status, writes
 from scheduler import admission
 from shared import runtime, session, view
 from shared.consumer import Done
 from shared.errors import RefusedError, UnreachableError
+from shared.lifecycle import Event
 from shared.messages import Admit, PodSeen
 from shared.resources import rendered
 from watcher import mirror
@@ -124,6 +125,11 @@ async def _believed(*_: object) -> bool:
     return False
 
 
+def _but_not_if_refused(step: plan.Step) -> bool:
+    of_creation = isinstance(step, plan.Transit) and step.event in (Event.POD_REFUSED, Event.POD_INVALID)
+    return plan.relies_on_absence(step) and not of_creation
+
+
 _DELETE = jobs.Jobs._delete
 
 
@@ -202,6 +208,7 @@ BUGS: dict[str, Bug] = {
     "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
     "stale facts are believed": _instead(view.View, "put", _put_anything),
     "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),
+    "a creation that failed is taken for not done": _instead(jobs, "relies_on_absence", _but_not_if_refused),
     "a pod that has started meanwhile is deleted": _instead(jobs.Jobs, "_delete", _deleted_however_it_is),
     "gaps in the stream are ignored": _instead(session.Follower, "receive", _gaps_ignored),
     "sessions are not renamed on reconnect": _instead(

@@ -319,7 +319,7 @@ class Adversary:
         api.unreached = random.choice((0, random.uniform(0, 0.3)))
         api.lost = random.choice((0, random.uniform(0, 0.3)))
         api.late = random.choice((0, random.uniform(0, 0.2)))
-        api.error = random.choice((0, random.uniform(0, 0.3)))
+        api.error = random.choice((0, random.uniform(0, 0.3), 0.8))
         api.breaks = random.choice((0, 0.1))
         await asyncio.sleep(random.uniform(2, 15))
         api.unreached = api.lost = api.late = api.error = api.breaks = 0

@@ -214,14 +214,15 @@ class SimulatedKube:
         def arrive() -> None:
             """Be done, whether its sender still waits or not."""
             if weather.down or weather.generation != generation or undone:
-                _settle(answer, UnreachableError("the API server answered 500"))
+                _settle(answer, UnreachableError("the API server answered 500", 500))
                 return
             try:
                 done: T | Exception = work()
             except Exception as failure:
                 done = failure
             if error:
-                done = UnreachableError("the API server answered 504 Timeout", 504)
+                status = weather.random.choice((500, 504))
+                done = UnreachableError(f"the API server answered {status}", status)
             if not lost:
                 loop.call_later(weather.delay(), come_back, done)
 

@@ -23,6 +23,8 @@ RECOVERY = 10.0
 """Seconds after the last fault's end from which on nothing may wait that could go."""
 LOOK = 5.0
 """Seconds between two looks at what waits."""
+IN_VAIN = 5
+"""Seconds that it must be able to go, at each look, to wait in vain: another may have been before it."""
 LONGEST = 1500.0
 """Seconds in which every job must have come to its end; a backoff may take ten minutes."""
 
@@ -111,20 +113,25 @@ class _Run:
         """All is well: everything that waits gets on, and comes to its end."""
         outcome, began = self._outcome, self._now()
         await asyncio.sleep(RECOVERY)
-        waited = self._could_go()
         while judge.unfinished(self.store) and self._now() < began + LONGEST:
-            await asyncio.sleep(LOOK)
-            could = self._could_go()
-            if waited & could:
+            if stuck := await self._in_vain():
                 at = self._now() - began
                 outcome.violations += [
-                    f"{name} waits, and could go, {at:.0f} s after the last fault"
-                    for name, _ in waited & could
+                    f"{name} waits, and could go, {at:.0f} s after the last fault" for name, _ in stuck
                 ]
                 return
-            waited = could
+            await asyncio.sleep(LOOK)
         outcome.violations += [f"{name} never came to its end" for name in judge.unfinished(self.store)]
         await asyncio.sleep(30)
+
+    async def _in_vain(self) -> set[tuple[str, str]]:
+        """What could go now and all the time, and does not."""
+        could = self._could_go()
+        for _ in range(IN_VAIN):
+            if could:
+                await asyncio.sleep(1)
+                could &= self._could_go()
+        return could
 
     def _could_go(self) -> set[tuple[str, str]]:
         return judge.could_go(self.store, self._history(), self.scenario, self._now())

@@ -32,7 +32,7 @@ from pod_manager.plan import (
     relies_on_absence,
     step_without_job,
 )
-from pod_manager.pods import PODS, AdmissionOverError, PodProblem, Pods
+from pod_manager.pods import ON_ITS_WAY, PODS, AdmissionOverError, PodProblem, Pods
 from pod_manager.writes import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError
@@ -43,9 +43,6 @@ from shared.phjob import GROUP, VERSION, Phase
 from shared.projection import job_seen, owner, pod_seen
 
 PHJOBS = Resource("phjobs", GROUP, VERSION)
-ON_ITS_WAY = timedelta(seconds=1)
-"""How long the creation of a pod may be on its way to the API server, as a rule."""
-
 _log = structlog.get_logger()
 
 
@@ -194,7 +191,7 @@ class Jobs:
             case Transit():
                 return await self._transit(job, step, pod)
             case CreatePod():
-                return await self._create_pod(job)
+                return await self._create_pod(now)
             case StoreLog():
                 return await self._store_log(job, step.pod)
             case DeletePod():
@@ -290,7 +287,8 @@ class Jobs:
         found = await self._writer.definite(lambda: self._kube.get(PHJOBS, name), "get phjob")
         return found is not None and found["metadata"]["uid"] == uid
 
-    async def _create_pod(self, job: JobSeen) -> bool:
+    async def _create_pod(self, now: Situation) -> bool:
+        job = now.job
         confirmation = self._known.confirmation(job)
         if confirmation is None:
             return await self._confirm(job)
@@ -302,7 +300,8 @@ class Jobs:
             await self._look(job)
             return True
         except PodProblem as problem:
-            return await self._transit(job, Transit(problem.event, str(problem)), None)
+            # An earlier try may be done all the same: as any step, it is made sure that there is no pod.
+            return await self._take(Transit(problem.event, str(problem)), now)
         if pod is not None:
             self._known.pod(pod_seen(pod))
         return True

@@ -109,10 +109,7 @@ def wish_is_pointless(job: JobSeen, wish: Wish, *, node_lost: bool) -> bool:
 
 def relies_on_absence(step: Step) -> bool:
     """Whether the step is right only if the job, for which no pod is known, really has none."""
-    refused = (Event.POD_REFUSED, Event.POD_INVALID)
-    if isinstance(step, Transit):
-        return step.event not in refused
-    return isinstance(step, MarkReclaimed | DeleteRecord)
+    return isinstance(step, Transit | MarkReclaimed | DeleteRecord)
 
 
 def next_step(now: Situation) -> Step | None:

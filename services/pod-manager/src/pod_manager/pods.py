@@ -26,6 +26,8 @@ SERVER_ERROR_TRIES = 5
 """How often a pod's creation may end in a server error before the job is requeued."""
 SURE_FOR = timedelta(seconds=1.5 * HEARTBEAT)
 """How long nobody takes over from a process that was only stopped: RabbitMQ misses two heartbeats first."""
+ON_ITS_WAY = timedelta(seconds=1)
+"""How long the creation of a pod may be on its way to the API server, or to etcd, as a rule."""
 PREDECESSOR_PAUSE = 1.0
 """Seconds between two tries while the pod of a deleted job of the same name still stands."""
 
@@ -33,7 +35,7 @@ _log = structlog.get_logger()
 
 
 class PodProblem(PermanentError):  # noqa: N818 - it is an event of the job
-    """There is no pod for this admission; `event` is what that means for the job."""
+    """A pod can't be created; `event` is what that means for the job, if it has none."""
 
     def __init__(self, event: Event, why: str) -> None:
         super().__init__(why)
@@ -91,6 +93,7 @@ class Pods:
         except UnreachableError as error:
             if error.status != 500:
                 return None
+            await self._clock.sleep(ON_ITS_WAY.total_seconds())  # It may be done all the same.
             raise PodProblem(Event.POD_REFUSED, str(error)) from error
         metadata = phjob["metadata"]
         _log.info("pod_created", job=metadata["name"], uid=metadata["uid"], pod=pod["metadata"]["uid"])
