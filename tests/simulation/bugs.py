@@ -15,7 +15,7 @@ from shared import runtime, session, view
 from shared.consumer import Done
 from shared.errors import RefusedError, UnreachableError
 from shared.lifecycle import Event
-from shared.messages import Admit, PodSeen
+from shared.messages import Admit
 from shared.resources import rendered
 from watcher import mirror
 
@@ -166,18 +166,14 @@ _FOLLOW = mirror.Mirror.follow
 # --- the scheduler ---
 
 _GONE = admission.Admission.job_gone
-_SEEN = admission.Admission.pod_seen
 
 
 def _gone_is_gone(self: admission.Admission, uid: str, group: str, now: Any, *, has_pod: bool = True) -> Any:
     return _GONE(self, uid, group, now, has_pod=False)
 
 
-def _ended_by_any(self: admission.Admission, seen: PodSeen, now: Any) -> Any:
-    job = self.jobs.get(seen.job_uid)
-    if job and seen.phase.finished:
-        seen = seen.model_copy(update={"fence": job.admission})
-    return _SEEN(self, seen, now)
+def _always_the_last(*_: object) -> bool:
+    return True
 
 
 _DECIDE = admission.Admission._decide
@@ -217,7 +213,7 @@ BUGS: dict[str, Bug] = {
     "a snapshot lacks what was told while it was listed": _instead(mirror.Mirror, "newest", _listed_only),
     "an expired watch lists again and goes on": _instead(mirror.Mirror, "follow", _relists),
     "a job that is gone is taken to have no pod": _instead(admission.Admission, "job_gone", _gone_is_gone),
-    "any pod's end counts for the latest admission": _instead(admission.Admission, "pod_seen", _ended_by_any),
+    "an admission is over with its first pod": _instead(admission, "_is_last", _always_the_last),
     "an admission holds nothing until it is seen": _instead(
         admission.Admission, "_decide", _reservation_forgotten
     ),

@@ -178,10 +178,12 @@ class Adversary:
         struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
         if kind[0] == "create":
             await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
-        elif random.random() < 0.5:
+        elif (then := random.choice(("later", "amid changes", "when there is a pod"))) == "later":
             await asyncio.sleep(random.choice((random.uniform(0, 0.1), random.uniform(0, 15))))
-        else:
+        elif then == "amid changes":
             await self._some_changes()
+        else:
+            await self._something_happens("pods", at_once=True)
         self._note(f"what {held.process.identity} has written arrives")
         held.let_go()
         await struck
