@@ -86,10 +86,10 @@ _WRITE = orders.Orders._write
 
 
 async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
-    job = await self._kube.get(jobs.PHJOBS, order.name)
-    if isinstance(order, Admit) and not settle and job:
-        admitted = {"fence": order.token, "resources": rendered(order.resources)}
-        with suppress(pods.PodProblem):
+    with suppress(pods.PodProblem, UnreachableError):
+        job = await self._kube.get(jobs.PHJOBS, order.name)
+        if isinstance(order, Admit) and not settle and job:
+            admitted = {"fence": order.token, "resources": rendered(order.resources)}
             await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, _at_once)
     await _WRITE(self, order, settle=settle)
 
