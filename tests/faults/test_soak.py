@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    """A stack of its own, with links in between; pods and records go after a while, so that its state is flat."""
+    """A stack of its own, with links in between, that forgets pods and records after a while."""
     with plant(tmp_path_factory.mktemp("soak"), historyLimit=1000, defaultTTLSecondsAfterFinished=60) as of:
         of.stacks[2].up()
         yield of
