@@ -6,6 +6,7 @@ stopped goes on, and the weather is fine.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 
 from tests.simulation.broker import IN_FLIGHT, SLOWEST, Broker, Moment
@@ -175,15 +176,23 @@ class Adversary:
         held = await self._api.writes.next(kind, PATIENCE)
         if held is None:
             return
+        # At once, or when what it has acknowledged before is acknowledged.
+        await asyncio.sleep(random.choice((0, random.uniform(0, 4 * self._broker.weather.latency))))
         struck = asyncio.ensure_future(self._strike(held.process, f"while it makes a {kind[0]} of {kind[1]}"))
         if kind[0] == "create":
             await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
-        elif (then := random.choice(("later", "amid changes", "when there is a pod"))) == "later":
+        elif (
+            then := random.choice(("later", "amid changes", "when there is a pod", "at a fence"))
+        ) == "later":
             await asyncio.sleep(random.choice((random.uniform(0, 0.1), random.uniform(0, 15))))
         elif then == "amid changes":
             await self._some_changes()
-        else:
+        elif then == "when there is a pod":
             await self._something_happens("pods", at_once=True)
+        elif await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE) and held.name:
+            self._note(f"the user of {held.name} cancels it")
+            self._store.edit("phjobs", held.name, cancel=True)
+            await self._another_is_admitted(held.name)
         self._note(f"what {held.process.identity} has written arrives")
         held.let_go()
         await struck
@@ -226,6 +235,15 @@ class Adversary:
         """Let what lost connections have sent come when nobody expects it any more: after some changes."""
         await self._some_changes()
         self._broker.hurry()
+
+    async def _another_is_admitted(self, name: str) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    await self._store.changed("phjobs")
+                    job = self._store.of["phjobs"][-1].object
+                    if job["status"].get("reason") == "Admitted" and job["metadata"]["name"] != name:
+                        return
 
     async def _some_changes(self) -> None:
         for _ in range(self._random.choice((1, 1, 1, 2, 3, 6))):

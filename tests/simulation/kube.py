@@ -39,8 +39,10 @@ BOOKMARK_SECONDS = 10.0
 class Held:
     """A write on its way, which is done when it is let go, whatever has become of its sender."""
 
-    def __init__(self, process: Process, arrive: Callable[[], None]) -> None:
+    def __init__(self, process: Process, name: str, arrive: Callable[[], None]) -> None:
+        """`name`: of the object, if it is there already."""
         self.process = process
+        self.name = name
         self._arrive: Callable[[], None] | None = arrive
 
     def let_go(self) -> None:
@@ -168,7 +170,9 @@ class SimulatedKube:
         """Apply a JSON Patch."""
         assert (subresource == "status") is (resource.plural != "events")
         return await self._request(
-            lambda: self._store.patch(resource.plural, name, operations), ("patch", resource.plural)
+            lambda: self._store.patch(resource.plural, name, operations),
+            ("patch", resource.plural),
+            name=name,
         )
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
@@ -188,17 +192,19 @@ class SimulatedKube:
         items = [item for item in self._store.all(resource.plural) if _selects(resource, item)]
         return items, self._store.revision
 
-    async def _request(self, work: Callable[[], T], kind: Kind = ("get", ""), latest: float = LATEST) -> T:
+    async def _request(
+        self, work: Callable[[], T], kind: Kind = ("get", ""), latest: float = LATEST, name: str = ""
+    ) -> T:
         """Send it on its way, and wait for what comes back."""
         await self._process.awake()
         this = object()
         self._weather.under_way[this] = asyncio.get_running_loop().time()
         try:
-            return await self._answered(work, kind, latest)
+            return await self._answered(work, kind, latest, name)
         finally:
             del self._weather.under_way[this]
 
-    async def _answered(self, work: Callable[[], T], kind: Kind, latest: float) -> T:
+    async def _answered(self, work: Callable[[], T], kind: Kind, latest: float, name: str) -> T:
         weather, loop = self._weather, asyncio.get_running_loop()
         if weather.down or weather.happens(weather.unreached):
             await asyncio.sleep(weather.delay())
@@ -231,7 +237,7 @@ class SimulatedKube:
             whole = weather.generation == generation
             _settle(answer, done if whole else UnreachableError("the connection was reset"))
 
-        held = Held(self._process, arrive)
+        held = Held(self._process, name, arrive)
         if weather.writes.comes(kind, held):
             lost = True
             loop.call_later(latest, held.let_go)
