@@ -62,7 +62,7 @@ class Adversary:
             self._flaky_api, self._flaky_api, self._slow_api, self._lagging_watches, self._duplicates,
             self._kill_while_it_writes, self._losses,
             self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
-            self._one_watch_lags, self._expire_unseen,
+            self._one_watch_lags, self._expire_unseen, self._trouble_with_pods,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 8))
@@ -172,7 +172,7 @@ class Adversary:
     async def _strike_a_writer(self) -> None:
         """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
         random, status = self._random, ("patch", "phjobs")
-        kind = random.choice((status, status, ("create", "pods"), ("delete", "pods")))
+        kind = random.choice((status, status, ("requeue", "phjobs"), ("create", "pods"), ("delete", "pods")))
         held = await self._api.writes.next(kind, PATIENCE)
         if held is None:
             return
@@ -188,7 +188,7 @@ class Adversary:
         elif then == "amid changes":
             await self._some_changes()
         elif then == "when there is a pod":
-            await self._something_happens("pods", at_once=True)
+            await self._has_pod(held.name)
         elif await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE) and held.name:
             self._note(f"the user of {held.name} cancels it")
             self._store.edit("phjobs", held.name, cancel=True)
@@ -244,6 +244,14 @@ class Adversary:
                     job = self._store.of["phjobs"][-1].object
                     if job["status"].get("reason") == "Admitted" and job["metadata"]["name"] != name:
                         return
+
+    async def _has_pod(self, name: str) -> None:
+        """Wait until the object has a pod, or if it is not known which, until any pod changes."""
+        await self._something_happens("pods", at_once=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while name and not self._store.get("pods", name):
+                    await self._store.changed("pods")
 
     async def _some_changes(self) -> None:
         for _ in range(self._random.choice((1, 1, 1, 2, 3, 6))):
@@ -343,6 +351,27 @@ class Adversary:
         api.breaks = random.choice((0, 0.1))
         await asyncio.sleep(random.uniform(2, 15))
         api.unreached = api.lost = api.late = api.error = api.breaks = 0
+
+    async def _trouble_with_pods(self) -> None:
+        """Create pods or not, say 500, and tell of them late; strike one who requeues a job for it."""
+        api, random, kind = self._api, self._random, ("create", "pods")
+        held = await api.writes.next(kind, PATIENCE)
+        self._note("API server answers creations of pods with 500")
+        api.trouble.add(kind)
+        api.behind["pods"] = random.choice((0, random.uniform(5, 15)))
+        if held and random.random() < 0.5:
+            held.let_go()
+        if random.random() < 0.5:
+            await asyncio.sleep(random.uniform(5, 15))
+        elif held := await api.writes.next(("requeue", "phjobs"), PATIENCE):
+            api.trouble.discard(kind)
+            struck = asyncio.ensure_future(self._strike(held.process, f"while it requeues {held.name}"))
+            await self._has_pod(held.name)
+            self._note(f"what {held.process.identity} has written arrives")
+            held.let_go()
+            await struck
+        api.trouble.discard(kind)
+        api.behind.pop("pods", None)
 
     async def _slow_api(self) -> None:
         self._note("API server slow")

@@ -67,6 +67,8 @@ class ApiWeather:
     """As `lost`, but it is done long after its sender has given it up."""
     error: float = 0.0
     """It is answered with an error of the server's, and done or not."""
+    trouble: set[Kind] = field(default_factory=set)
+    """Kinds of writes that are all answered with 500, as if a webhook failed; and done or not."""
     lag: float = LAG
     """Seconds that a watch may be behind."""
     behind: dict[str, float] = field(default_factory=dict)
@@ -169,9 +171,10 @@ class SimulatedKube:
     ) -> Object:
         """Apply a JSON Patch."""
         assert (subresource == "status") is (resource.plural != "events")
+        requeues = any(op["path"] == "/status/reason" and op["value"] == "Requeued" for op in operations)
         return await self._request(
             lambda: self._store.patch(resource.plural, name, operations),
-            ("patch", resource.plural),
+            ("requeue" if requeues else "patch", resource.plural),
             name=name,
         )
 
@@ -214,7 +217,8 @@ class SimulatedKube:
         answer: asyncio.Future[T] = loop.create_future()
         late = weather.happens(weather.late)
         lost = late or weather.happens(weather.lost)
-        error = weather.happens(weather.error)
+        trouble = kind in weather.trouble
+        error = trouble or weather.happens(weather.error)
         undone = error and weather.happens(0.5)
 
         def arrive() -> None:
@@ -227,7 +231,7 @@ class SimulatedKube:
             except Exception as failure:
                 done = failure
             if error:
-                status = weather.random.choice((500, 504))
+                status = 500 if trouble else weather.random.choice((500, 504))
                 done = UnreachableError(f"the API server answered {status}", status)
             if not lost:
                 loop.call_later(weather.delay(), come_back, done)
