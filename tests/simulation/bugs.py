@@ -49,6 +49,10 @@ _FENCE = orders.Orders._fence
 _ENQUEUE = orders.Orders._enqueue
 
 
+def _creations_go_on(self: jobs.Jobs) -> None:
+    self._known.doubt()
+
+
 def _no_settling(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
     if settle:
         done()
@@ -190,6 +194,9 @@ def _reservation_forgotten(self: admission.Admission, label: str, now: Any) -> A
 BUGS: dict[str, Bug] = {
     "any session's orders are obeyed": _instead(orders.Orders, "_obeys", _obeys_anybody),
     "the fence does not wait for older writes": _instead(orders.Orders, "_fence", _fence_at_once),
+    "pods are created while a new session gets its snapshot": _instead(
+        jobs.Jobs, "hold_creations", _creations_go_on
+    ),
     "redelivered orders are not settled": _instead(orders.Orders, "_enqueue", _no_settling),
     "no fence in the compare-and-swap": _instead(status, "_expect", _expect_any_fence),
     "a report is written over any other": _instead(status, "report", _report_over_anything),

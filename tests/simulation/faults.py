@@ -63,6 +63,7 @@ class Adversary:
             self._kill_while_it_writes, self._losses,
             self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
             self._one_watch_lags, self._expire_unseen, self._trouble_with_pods,
+            self._delete_behind_a_fence,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 8))
@@ -283,6 +284,8 @@ class Adversary:
         seconds = self._random.uniform(0.2, 12)
         self._note(f"broker {'wiped' if wiped else 'restarted'}, back after {seconds:.1f} s")
         self._broker.weather.down = True
+        if wiped:
+            self._api.hurry()  # ARCHITECTURE.md, Known limit.
         self._broker.restart(wiped=wiped)
         await asyncio.sleep(seconds)
         self._broker.weather.down = False
@@ -355,23 +358,41 @@ class Adversary:
     async def _trouble_with_pods(self) -> None:
         """Create pods or not, say 500, and tell of them late; strike one who requeues a job for it."""
         api, random, kind = self._api, self._random, ("create", "pods")
-        held = await api.writes.next(kind, PATIENCE)
+        done = random.choice((0, 0.5))
+        held = None
+        if done:
+            held = await api.writes.next(kind, PATIENCE)
+        else:
+            await self._something_happens("phjobs")
         self._note("API server answers creations of pods with 500")
-        api.trouble.add(kind)
+        api.trouble[kind] = done
         api.behind["pods"] = random.choice((0, random.uniform(5, 15)))
-        if held and random.random() < 0.5:
+        if held:
+            await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
             held.let_go()
         if random.random() < 0.5:
             await asyncio.sleep(random.uniform(5, 15))
         elif held := await api.writes.next(("requeue", "phjobs"), PATIENCE):
-            api.trouble.discard(kind)
+            api.trouble.pop(kind, None)
             struck = asyncio.ensure_future(self._strike(held.process, f"while it requeues {held.name}"))
             await self._has_pod(held.name)
             self._note(f"what {held.process.identity} has written arrives")
             held.let_go()
             await struck
-        api.trouble.discard(kind)
+        api.trouble.pop(kind, None)
         api.behind.pop("pods", None)
+
+    async def _delete_behind_a_fence(self) -> None:
+        """Delete a job of which a new session will know nothing, while its pod is on its way."""
+        if await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE) is None:
+            return
+        held = await self._api.writes.next(("create", "pods"), 2)
+        if held and self._store.get("phjobs", held.name):
+            self._note(f"the user of {held.name} deletes it while its pod is on its way")
+            self._store.delete("phjobs", held.name)
+            await self._something_happens("phjobs", at_once=True)
+            await self._another_is_admitted(held.name)
+            held.let_go()
 
     async def _slow_api(self) -> None:
         self._note("API server slow")

@@ -40,7 +40,7 @@ class Held:
     """A write on its way, which is done when it is let go, whatever has become of its sender."""
 
     def __init__(self, process: Process, name: str, arrive: Callable[[], None]) -> None:
-        """`name`: of the object, if it is there already."""
+        """`name`: of the object."""
         self.process = process
         self.name = name
         self._arrive: Callable[[], None] | None = arrive
@@ -67,8 +67,8 @@ class ApiWeather:
     """As `lost`, but it is done long after its sender has given it up."""
     error: float = 0.0
     """It is answered with an error of the server's, and done or not."""
-    trouble: set[Kind] = field(default_factory=set)
-    """Kinds of writes that are all answered with 500, as if a webhook failed; and done or not."""
+    trouble: dict[Kind, float] = field(default_factory=dict)
+    """Kinds of writes that are all answered with 500, as if a webhook failed; the share that is done."""
     lag: float = LAG
     """Seconds that a watch may be behind."""
     behind: dict[str, float] = field(default_factory=dict)
@@ -82,10 +82,17 @@ class ApiWeather:
     """Counts up when every connection is lost."""
     writes: Ambushes[Kind, Held] = field(default_factory=Ambushes)
     """Those on their way that somebody wants to hold."""
+    on_their_way: dict[Held, None] = field(default_factory=dict)
+    """Every request that has not arrived yet."""
 
     def cut(self) -> None:
         """Let every connection be lost."""
         self.generation += 1
+
+    def hurry(self) -> None:
+        """Let everything arrive that is on its way."""
+        for held in list(self.on_their_way):
+            held.let_go()
 
     def delay(self) -> float:
         """Of one way."""
@@ -163,7 +170,10 @@ class SimulatedKube:
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create it and return it as the server has it."""
         return await self._request(
-            lambda: self._store.create(resource.plural, body), ("create", resource.plural), LATEST_CREATION
+            lambda: self._store.create(resource.plural, body),
+            ("create", resource.plural),
+            LATEST_CREATION,
+            name=body["metadata"].get("name", ""),
         )
 
     async def patch(
@@ -217,12 +227,13 @@ class SimulatedKube:
         answer: asyncio.Future[T] = loop.create_future()
         late = weather.happens(weather.late)
         lost = late or weather.happens(weather.lost)
-        trouble = kind in weather.trouble
-        error = trouble or weather.happens(weather.error)
-        undone = error and weather.happens(0.5)
+        trouble = weather.trouble.get(kind)
+        error = trouble is not None or weather.happens(weather.error)
+        undone = error and not weather.happens(0.5 if trouble is None else trouble)
 
         def arrive() -> None:
             """Be done, whether its sender still waits or not."""
+            del weather.on_their_way[held]
             if weather.down or weather.generation != generation or undone:
                 _settle(answer, UnreachableError("the API server answered 500", 500))
                 return
@@ -231,7 +242,7 @@ class SimulatedKube:
             except Exception as failure:
                 done = failure
             if error:
-                status = 500 if trouble else weather.random.choice((500, 504))
+                status = weather.random.choice((500, 504)) if trouble is None else 500
                 done = UnreachableError(f"the API server answered {status}", status)
             if not lost:
                 loop.call_later(weather.delay(), come_back, done)
@@ -242,12 +253,13 @@ class SimulatedKube:
             _settle(answer, done if whole else UnreachableError("the connection was reset"))
 
         held = Held(self._process, name, arrive)
+        weather.on_their_way[held] = None
         if weather.writes.comes(kind, held):
             lost = True
             loop.call_later(latest, held.let_go)
         else:
             in_time = weather.random.choice((weather.random.uniform(0, 1), weather.random.uniform(0, latest)))
-            loop.call_later(in_time if late else weather.delay(), arrive)
+            loop.call_later(in_time if late else weather.delay(), held.let_go)
         if lost:
             await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
             await self._process.awake()

@@ -295,7 +295,10 @@ class SnapshotBegin(Message):
 
 
 class SnapshotEnd(Message):
-    """The answer is complete."""
+    """The answer is complete.
+
+    The watcher tells it to who has asked, and the scheduler tells it to pod-manager in its own session.
+    """
 
     request: str
 

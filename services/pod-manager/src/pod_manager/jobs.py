@@ -63,6 +63,7 @@ class Jobs:
         """When a cancel was seen that is not written yet."""
         self._being_admitted: set[str] = set()
         self._whole = False
+        self._creates = True
         self._lanes = Lanes(self._work)
 
     # --- what is known ---
@@ -144,6 +145,18 @@ class Jobs:
         for uid in self._logs.take():
             self._lanes.touch(uid)
 
+    def hold_creations(self) -> None:
+        """Create no pod until `resume_creations`, and then only of jobs that are admitted still."""
+        self._creates = False
+        self._known.doubt()
+
+    def resume_creations(self) -> None:
+        """The scheduler knows every job that is there, and will hear of each that is deleted."""
+        if not self._creates:
+            self._creates = True
+            for uid in self._known.everything():
+                self._lanes.touch(uid)
+
     async def no_creation_under_way(self) -> None:
         """Return when every pod whose creation has begun is there, or never will be."""
         await self._pods.under_way.none()
@@ -169,7 +182,9 @@ class Jobs:
             log = self._logs.state(job, pod, node_lost=self._known.is_lost(pod))
             now = self._known.situation(job, log)
             step = next_step(now)
-            if step is None or not await self._take(step, now):
+            if step is None or (isinstance(step, CreatePod) and not self._creates):
+                return
+            if not await self._take(step, now):
                 return
 
     async def _without_job(self, uid: str) -> None:

@@ -5,7 +5,7 @@ It is fed with facts and with the answers to pod-manager's own writes, and puts 
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pod_manager.plan import Log, Situation, Wish, wish_is_pointless
@@ -13,6 +13,8 @@ from shared.kube import Object
 from shared.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from shared.projection import job_seen
 from shared.view import View
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Confirmation(NamedTuple):
@@ -54,7 +56,11 @@ class Known:
 
     def job(self, seen: JobSeen, *, listed: bool = False) -> bool:
         """A job is so; whether that is news."""
-        return self.jobs.put(seen, listed=listed)
+        before = self.jobs.get(seen.uid)
+        news = self.jobs.put(seen, listed=listed)
+        if news and before and before.preparing_time != seen.preparing_time:
+            self._had_pod.pop(seen.uid, None)  # Somebody is about to create the next one.
+        return news
 
     def job_gone(self, gone: JobGone) -> bool:
         """A job was deleted, or needs nothing any more; whether that is news."""
@@ -104,14 +110,23 @@ class Known:
         if self.jobs.get(seen.uid):
             self._confirmed[seen.uid] = written
 
+    def doubt(self) -> None:
+        """Any admission may be over by now, also those that we have written."""
+        for uid, written in self._confirmed.items():
+            self._confirmed[uid] = written._replace(at=_LONG_AGO)
+
     def unconfirmed(self, uid: str) -> None:
         """What we wrote of the job's admission is so no more."""
         self._confirmed.pop(uid, None)
 
     def confirmation(self, job: JobSeen) -> Confirmation | None:
-        """How we have written the job's admission; None if only somebody else did."""
-        found = self._confirmed.get(job.uid)
-        return found if found and found.job["status"]["fence"] == job.fence else None
+        """How we have written the job's admission; None if somebody else did, or has since."""
+        found, known = self._confirmed.get(job.uid), self.jobs.get(job.uid)
+        if found is None or known is None:
+            return None
+        written = job_seen(found.job)
+        ours = written.fence == job.fence and written.preparing_time == known.preparing_time
+        return found if ours else None
 
     def wish(self, uid: str, wish: Wish | None) -> None:
         """The janitor wants something of the job; None: not any more."""

@@ -21,7 +21,7 @@ from shared.clock import Clock
 from shared.consumer import Done
 from shared.errors import RefusedError
 from shared.kube import Kube
-from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse, SnapshotWanted
+from shared.messages import Admit, Explain, Fence, FenceWanted, Message, Refuse, SnapshotEnd, SnapshotWanted
 from shared.phjob import Phase, Reason
 from shared.session import Envelope, Stream
 
@@ -76,6 +76,9 @@ class Orders:
                 self._enqueue(message, done, settle=True)
             elif isinstance(message, Admit | Refuse | Explain) and self._obeys(envelope):
                 self._enqueue(message, done, settle=False)
+            elif isinstance(message, SnapshotEnd) and self._obeys(envelope):
+                self._jobs.resume_creations()
+                done()
             else:
                 done()
 
@@ -86,8 +89,10 @@ class Orders:
     async def _fence(self, fence: Fence, number: int) -> None:
         """Reach the fence: every older write has ended. Obey the new session from here on.
 
-        So have the creations of pods: one of a job that was deleted meanwhile would be in no snapshot.
+        So have the creations of pods, and none begins until the scheduler has its snapshot: the pod of a
+        job that was deleted in between would be in no snapshot, nor its job.
         """
+        self._jobs.hold_creations()
         await self._under_way.none()
         await self._jobs.no_creation_under_way()
         self._session, self._expected = fence.session, number + 1

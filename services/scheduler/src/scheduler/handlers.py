@@ -33,6 +33,7 @@ from shared.messages import (
     PodGone,
     PodSeen,
     SnapshotBegin,
+    SnapshotEnd,
 )
 from shared.session import Envelope, Stream
 from shared.view import View
@@ -99,7 +100,8 @@ class Handlers:
         self._admission.catalog_listed(revision, self._clock.now())
 
     def end(self) -> None:
-        """All is known that was ever admitted: decide."""
+        """All is known that was ever admitted: say so, and decide."""
+        self._stream.send(self._pod_manager, SnapshotEnd(request=self._stream.session))
         self._order(self._admission.start(self._clock.now()))
 
     def fact(self, fact: Message, *, listed: bool) -> None:
