@@ -15,7 +15,7 @@ from pod_manager import metrics, status
 from pod_manager.archive import ArchiveError
 from pod_manager.diagnosis import SILENT, why_not_started
 from pod_manager.events import Events
-from pod_manager.known import Confirmation, Known
+from pod_manager.known import Known
 from pod_manager.lanes import Lanes
 from pod_manager.logs import Logs
 from pod_manager.plan import (
@@ -119,7 +119,7 @@ class Jobs:
 
     def admitted(self, job: Object, at: datetime) -> None:
         """A job's admission was written at that time: its pod is next."""
-        self._known.confirmed(Confirmation(job, at, inherited_at=None))
+        self._known.confirmed(job, at, inherited_at=None)
 
     def refused(self, uid: str) -> None:
         """A job's refusal was written: nothing is left to do."""
@@ -336,7 +336,7 @@ class Jobs:
             metrics.refused("confirm")
             _log.info("write_refused", job=job.name, uid=job.uid, what="confirm", why=str(error))
             return await self._look(job)
-        self._known.confirmed(Confirmation(answer, now, inherited_at=now))
+        self._known.confirmed(answer, now, inherited_at=now)
         return True
 
     async def _outlast_others(self, job: JobSeen) -> bool:
@@ -366,13 +366,13 @@ class Jobs:
             now = self._clock.now()
             if now - confirmation.at < self._pods.sure_for:
                 return
-            patch = status.confirm(job_seen(confirmation.job))
+            patch = status.confirm(confirmation.seen)
             try:
                 answer = await self._kube.patch(PHJOBS, job.name, patch, subresource="status")
             except RefusedError as error:
                 self._known.unconfirmed(job.uid)
                 raise AdmissionOverError(str(error)) from error
-            self._known.confirmed(Confirmation(answer, now, confirmation.inherited_at))
+            self._known.confirmed(answer, now, confirmation.inherited_at)
         raise AdmissionOverError("its job is gone, or its pod was there")
 
     async def _delete(

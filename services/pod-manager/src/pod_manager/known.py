@@ -22,6 +22,8 @@ class Confirmation(NamedTuple):
 
     job: Object
     """The whole job, as the API server answered."""
+    seen: JobSeen
+    """What matters of it."""
     at: datetime
     """When we sent that."""
     inherited_at: datetime | None
@@ -103,12 +105,12 @@ class Known:
         if self._nodes.drop(gone.uid, gone.resource_version):
             self._lost.discard(gone.name)
 
-    def confirmed(self, written: Confirmation) -> None:
-        """We wrote a job's admission."""
-        seen = job_seen(written.job)
+    def confirmed(self, job: Object, at: datetime, inherited_at: datetime | None) -> None:
+        """We wrote a job's admission (see `Confirmation`)."""
+        seen = job_seen(job)
         self.job(seen)
         if self.jobs.get(seen.uid):
-            self._confirmed[seen.uid] = written
+            self._confirmed[seen.uid] = Confirmation(job, seen, at, inherited_at)
 
     def doubt(self) -> None:
         """Any admission may be over by now, also those that we have written."""
@@ -124,8 +126,7 @@ class Known:
         found, known = self._confirmed.get(job.uid), self.jobs.get(job.uid)
         if found is None or known is None:
             return None
-        written = job_seen(found.job)
-        ours = written.fence == job.fence and written.preparing_time == known.preparing_time
+        ours = found.seen.fence == job.fence and found.seen.preparing_time == known.preparing_time
         return found if ours else None
 
     def wish(self, uid: str, wish: Wish | None) -> None:
