@@ -308,7 +308,7 @@ class Jobs:
         if confirmation is None:
             return await self._confirm(job)
         try:
-            pod = await self._pods.create(confirmation.job, lambda: self._still_admitted(job))
+            pod = await self._pods.create(confirmation.job, lambda made: self._still_admitted(job, made))
         except AdmissionOverError as error:
             metrics.refused("confirm")
             _log.info("admission_over", job=job.name, uid=job.uid, why=str(error))
@@ -355,17 +355,22 @@ class Jobs:
         await self._clock.sleep(left.total_seconds())
         return True
 
-    async def _still_admitted(self, job: JobSeen) -> None:
-        """Confirm an admission that we wrote too long ago: we may have been asleep, and it be over.
+    async def _still_admitted(self, job: JobSeen, made: int) -> None:
+        """Confirm an admission that may be over.
+
+        We may have been asleep, if we wrote it too long ago; and if a request for the pod was made before, of
+        which the outcome is unknown, pod and job may have come and gone meanwhile.
 
         Raises:
             AdmissionOverError: it is, or its pod was seen meanwhile.
 
         """
+        again = made > 0
         while confirmation := self._known.confirmation(job):
             now = self._clock.now()
-            if now - confirmation.at < self._pods.sure_for:
+            if not again and now - confirmation.at < self._pods.sure_for:
                 return
+            again = False
             patch = status.confirm(confirmation.seen)
             try:
                 answer = await self._kube.patch(PHJOBS, job.name, patch, subresource="status")

@@ -5,6 +5,7 @@ What a pod looks like is `pod_builder`'s part, what becomes of the job is `jobs`
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import count
 
 import structlog
 
@@ -63,10 +64,11 @@ class Pods:
         """How long an admission that was written stands for sure, whether we sleep or not."""
         return min(SURE_FOR, timedelta(seconds=self._settings.preparing_timeout_seconds) / 4)
 
-    async def create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
+    async def create(self, phjob: Object, still_admitted: Callable[[int], Awaitable[None]]) -> Object | None:
         """The job's pod, new or found; None: nothing is certain, look again.
 
-        `still_admitted` is asked right before each request, and raises AdmissionOverError if not.
+        `still_admitted` is asked right before each request, told how many were made, and raises
+        AdmissionOverError if not.
 
         Raises:
             PodProblem: it can't be created, now or ever.
@@ -78,9 +80,11 @@ class Pods:
         finally:
             self.under_way.end()
 
-    async def _create(self, phjob: Object, still_admitted: Callable[[], Awaitable[None]]) -> Object | None:
+    async def _create(self, phjob: Object, still_admitted: Callable[[int], Awaitable[None]]) -> Object | None:
+        made = count()
+
         async def request() -> Object:
-            await still_admitted()
+            await still_admitted(next(made))
             return await self._kube.create(PODS, manifest)
 
         try:
