@@ -1,9 +1,10 @@
 """When the pod of an admitted job is created, on the simulated API server and clock."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from random import Random
+from typing import TypeVar
 
 from tests.simulation.kube import ApiWeather, SimulatedKube
 from tests.simulation.loop import SimulatedLoop
@@ -22,6 +23,7 @@ from shared.messages import PodGone, PodSeen
 from shared.projection import job_seen
 from shared.settings import JobSubmission
 
+T = TypeVar("T")
 LISTED = dict.fromkeys(("phjobs", "pods", "nodes", "images", "instancetypes", "phgroups", "datasets"), 0)
 
 
@@ -43,15 +45,16 @@ def admitted(store: Store) -> Object:
     return store.all("phjobs")[0]
 
 
-def pods_after(meanwhile: Callable[[Store], None] | None) -> tuple[int, int]:
-    """How many pods there are while creations are held, and after they are resumed."""
+def play(scene: Callable[[Jobs, Store, ApiWeather], Awaitable[T]]) -> T:
+    """What the scene comes to, of a pod-manager that has just heard of an admitted job."""
     loop = SimulatedLoop()
     store = Store(loop.time)
 
-    async def play() -> tuple[int, int]:
+    async def played() -> T:
         process = Process("pod-manager", "pod-manager-1")
         clock = ProcessClock(process)
-        api = SimulatedKube(store, ApiWeather(Random(1)), process)  # noqa: S311 - it is to be repeated
+        weather = ApiWeather(Random(1))  # noqa: S311 - it is to be repeated
+        api = SimulatedKube(store, weather, process)
         writer = Writer(clock)
         pods, logs = Pods(api, clock, writer, JobSubmission()), Logs(api, clock, None, 0)
         jobs = Jobs(api, clock, writer, pods, logs, Events(api, clock))
@@ -60,19 +63,30 @@ def pods_after(meanwhile: Callable[[Store], None] | None) -> tuple[int, int]:
         jobs.begin(LISTED)
         jobs.fact(job_seen(job), listed=True)
         jobs.end()
+        try:
+            return await scene(jobs, store, weather)
+        finally:
+            await jobs.close()
+
+    try:
+        return loop.run_until_complete(played())
+    finally:
+        loop.close()
+
+
+def pods_after(meanwhile: Callable[[Store], None] | None) -> tuple[int, int]:
+    """How many pods there are while creations are held, and after they are resumed."""
+
+    async def scene(jobs: Jobs, store: Store, _: ApiWeather) -> tuple[int, int]:
         await asyncio.sleep(10)
         held = len(store.all("pods"))
         if meanwhile:
             meanwhile(store)
         jobs.resume_creations()
         await asyncio.sleep(10)
-        await jobs.close()
         return held, len(store.all("pods"))
 
-    try:
-        return loop.run_until_complete(play())
-    finally:
-        loop.close()
+    return play(scene)
 
 
 def test_no_pod_is_created_while_creations_are_held() -> None:
@@ -83,6 +97,28 @@ def test_no_pod_is_created_while_creations_are_held() -> None:
 def test_no_pod_is_created_of_a_job_that_was_deleted_while_creations_were_held() -> None:
     """Though nobody has told that it is gone: the scheduler does not know of it, and counts it no more."""
     assert pods_after(lambda store: store.delete("phjobs", "job-1")) == (0, 0)
+
+
+def after_server_errors(*, done: float) -> tuple[str, int]:
+    """The reason of a job, and its pods, when the API server has answered every creation with 500."""
+
+    async def scene(jobs: Jobs, store: Store, weather: ApiWeather) -> tuple[str, int]:
+        weather.trouble["create", "pods"] = done
+        jobs.resume_creations()
+        await asyncio.sleep(30)
+        return store.all("phjobs")[0]["status"]["reason"], len(store.all("pods"))
+
+    return play(scene)
+
+
+def test_a_job_whose_pod_the_api_server_can_not_create_is_requeued() -> None:
+    """Though each try but the first has confirmed its admission anew."""
+    assert after_server_errors(done=0) == ("Requeued", 0)
+
+
+def test_a_job_whose_pod_is_there_in_spite_of_server_errors_keeps_it() -> None:
+    """A server may answer with an error and do it all the same."""
+    assert after_server_errors(done=1) == ("Admitted", 1)
 
 
 def with_a_pod_that_is_gone() -> tuple[Known, Object]:

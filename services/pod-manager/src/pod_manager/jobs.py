@@ -315,8 +315,11 @@ class Jobs:
             await self._look(job)
             return True
         except PodProblem as problem:
+            written = self._known.confirmation(job)
+            if written is None:
+                return True  # The job has moved on, or has a pod now.
             # An earlier try may be done all the same: as any step, it is made sure that there is no pod.
-            return await self._take(Transit(problem.event, str(problem)), now)
+            return await self._take(Transit(problem.event, str(problem)), replace(now, job=written.seen))
         if pod is not None:
             self._known.pod(pod_seen(pod))
         return True
