@@ -63,7 +63,7 @@ class Adversary:
             self._kill_while_it_writes, self._losses,
             self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
             self._one_watch_lags, self._expire_unseen, self._trouble_with_pods,
-            self._delete_behind_a_fence,
+            self._delete_behind_a_fence, self._settle_behind_its_back,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 8))
@@ -172,8 +172,16 @@ class Adversary:
 
     async def _strike_a_writer(self) -> None:
         """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
-        random, status = self._random, ("patch", "phjobs")
-        kind = random.choice((status, status, ("requeue", "phjobs"), ("create", "pods"), ("delete", "pods")))
+        random = self._random
+        kind = random.choice(
+            (
+                ("admit", "phjobs"),
+                ("patch", "phjobs"),
+                ("requeue", "phjobs"),
+                ("create", "pods"),
+                ("delete", "pods"),
+            )
+        )
         held = await self._api.writes.next(kind, PATIENCE)
         if held is None:
             return
@@ -197,6 +205,21 @@ class Adversary:
         self._note(f"what {held.process.identity} has written arrives")
         held.let_go()
         await struck
+
+    async def _settle_behind_its_back(self) -> None:
+        """Let a successor settle the order that a pod-manager writes, but not yet the next one."""
+        writes, one = self._api.writes, self._random.choice((0, self._random.uniform(0, 0.2)))
+        if (admission := await writes.next(("admit", "phjobs"), PATIENCE)) is None:
+            return
+        await asyncio.sleep(one)
+        post = self._installation.post_of(admission.process)
+        if post and post not in self._busy:
+            self._note(f"cut {post} from the broker while it admits {admission.name}")
+            self._installation.cut(post, notice=self._random.uniform(5, 20))
+            if settlement := await writes.next(("settle", "phjobs"), 5):
+                self._note(f"{settlement.process.identity} settles {settlement.name}, and does not know")
+                settlement.let_go()
+        admission.let_go()
 
     async def _strike_at_an_order(self) -> None:
         """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""

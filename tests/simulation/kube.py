@@ -19,7 +19,7 @@ from shared.kube import Listing, Object, Resource
 
 T = TypeVar("T")
 Kind = tuple[str, str]
-"""Of a request: its verb and the plural of what it is about."""
+"""Of a request: its verb (of a patch, what it does) and the plural of what it is about."""
 
 TIMEOUT = 30.0
 """Seconds after which a request without an answer is given up, as in `shared.kube`."""
@@ -181,10 +181,9 @@ class SimulatedKube:
     ) -> Object:
         """Apply a JSON Patch."""
         assert (subresource == "status") is (resource.plural != "events")
-        requeues = any(op["path"] == "/status/reason" and op["value"] == "Requeued" for op in operations)
         return await self._request(
             lambda: self._store.patch(resource.plural, name, operations),
-            ("requeue" if requeues else "patch", resource.plural),
+            (_verb(operations), resource.plural),
             name=name,
         )
 
@@ -269,6 +268,14 @@ class SimulatedKube:
         finally:
             await self._process.awake()
         return result
+
+
+def _verb(operations: Sequence[Object]) -> str:
+    """What a patch does, as those who wait for it name it."""
+    written = {op["path"]: op["value"] for op in operations if op["op"] == "add"}
+    if "/status/fence" in written and "/status/phase" not in written:
+        return "settle"
+    return {"Admitted": "admit", "Requeued": "requeue"}.get(written.get("/status/reason", ""), "patch")
 
 
 def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
