@@ -79,7 +79,7 @@ class Adversary:
         await asyncio.gather(*running)
         self._api.latency = self._broker.weather.latency = FINE
         over = loop.time()
-        while any(made < over for made in self._api.under_way.values()):  # noqa: ASYNC110 - time is simulated
+        while any(made <= over for made in self._api.under_way.values()):  # noqa: ASYNC110 - time is simulated
             await asyncio.sleep(0.1)  # Their senders still wait for what was slow or is lost.
         await asyncio.sleep(SLOWEST)
         self._note("no more faults")
@@ -176,6 +176,7 @@ class Adversary:
         kind = random.choice(
             (
                 ("admit", "phjobs"),
+                ("admit", "phjobs"),
                 ("patch", "phjobs"),
                 ("requeue", "phjobs"),
                 ("create", "pods"),
@@ -208,15 +209,15 @@ class Adversary:
 
     async def _settle_behind_its_back(self) -> None:
         """Let a successor settle the order that a pod-manager writes, but not yet the next one."""
-        writes, one = self._api.writes, self._random.choice((0, self._random.uniform(0, 0.2)))
+        writes, random = self._api.writes, self._random
         if (admission := await writes.next(("admit", "phjobs"), PATIENCE)) is None:
             return
-        await asyncio.sleep(one)
+        await asyncio.sleep(random.choice((0, random.uniform(0, 0.2))))
         post = self._installation.post_of(admission.process)
         if post and post not in self._busy:
             self._note(f"cut {post} from the broker while it admits {admission.name}")
-            self._installation.cut(post, notice=self._random.uniform(5, 20))
-            if settlement := await writes.next(("settle", "phjobs"), 5):
+            self._installation.cut(post, notice=random.uniform(5, 20))
+            if settlement := await writes.next(("settle", "phjobs"), random.uniform(1, 20)):
                 self._note(f"{settlement.process.identity} settles {settlement.name}, and does not know")
                 settlement.let_go()
         admission.let_go()
