@@ -17,7 +17,7 @@ from tests.simulation.store import Store
 
 from shared.bus import HEARTBEAT
 from shared.messages import Admit, Fence
-from shared.topology import POD_MANAGER
+from shared.topology import POD_MANAGER, SCHEDULER
 
 UNTIL = 60.0
 """Seconds from the beginning after which no fault begins any more."""
@@ -63,7 +63,7 @@ class Adversary:
             self._kill_while_it_writes, self._losses,
             self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
             self._one_watch_lags, self._expire_unseen, self._trouble_with_pods,
-            self._delete_behind_a_fence, self._settle_behind_its_back,
+            self._delete_behind_a_fence, self._settle_behind_its_back, self._begin_a_session_amid_a_write,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 8))
@@ -221,6 +221,20 @@ class Adversary:
                 self._note(f"{settlement.process.identity} settles {settlement.name}, and does not know")
                 settlement.let_go()
         admission.let_go()
+
+    async def _begin_a_session_amid_a_write(self) -> None:
+        """Cut the scheduler off while its order is being written: the next session's fence comes first."""
+        random = self._random
+        kind = random.choice((("admit", "phjobs"), ("create", "pods")))
+        if (held := await self._api.writes.next(kind, PATIENCE)) is None:
+            return
+        self._note(f"cut the scheduler from the broker amid the {kind[0]} of {held.name}")
+        for post in self._installation.posts:
+            if post.service == SCHEDULER:
+                self._installation.cut(post, notice=0)
+        if await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE):
+            await asyncio.sleep(random.choice((0, random.uniform(0, 5))))
+        held.let_go()
 
     async def _strike_at_an_order(self) -> None:
         """Strike a scheduler that has just ordered, or a pod-manager that was just given an order."""
@@ -408,19 +422,29 @@ class Adversary:
 
     async def _delete_behind_a_fence(self) -> None:
         """Delete a job of which a new session will know nothing, while its pod is on its way."""
+        api, random = self._api, self._random
+        if (admission := await api.writes.next(("admit", "phjobs"), PATIENCE)) is None:
+            return
+        admission.let_go()
+        if post := self._installation.post_of(admission.process):
+            self._note(f"cut {post} from the broker when {admission.name} is admitted")
+            self._installation.cut(post, notice=0)
         if await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE) is None:
             return
-        held = await self._api.writes.next(("create", "pods"), 2)
+        held = await api.writes.next(("create", "pods"), 5)
         if held is None or self._store.get("phjobs", held.name) is None:
             return
         self._note(f"the user of {held.name} deletes it while its pod is on its way")
         self._store.delete("phjobs", held.name)
+        api.behind["pods"] = random.uniform(0.1, 5)
         connections = [one for one in self._broker.connections if one.process is held.process]
-        for _ in range(self._random.randint(2, 20)):
+        for _ in range(random.randint(2, 20)):
             await asyncio.sleep(0.05)
             if not {*connections} & {*self._broker.connections}:
                 break  # Later still: ARCHITECTURE.md, Known limit.
         held.let_go()
+        await asyncio.sleep(random.uniform(0, 5))
+        api.behind.pop("pods", None)
 
     async def _slow_api(self) -> None:
         self._note("API server slow")
