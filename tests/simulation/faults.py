@@ -208,7 +208,10 @@ class Adversary:
         await struck
 
     async def _settle_behind_its_back(self) -> None:
-        """Let a successor settle the order that a pod-manager writes, but not yet the next one."""
+        """Let a successor settle the order that a pod-manager writes, but not yet the next one.
+
+        Or let that be written when the next session has begun.
+        """
         writes, random = self._api.writes, self._random
         if (admission := await writes.next(("admit", "phjobs"), PATIENCE)) is None:
             return
@@ -217,7 +220,10 @@ class Adversary:
         if post and post not in self._busy:
             self._note(f"cut {post} from the broker while it admits {admission.name}")
             self._installation.cut(post, notice=random.uniform(5, 20))
-            if settlement := await writes.next(("settle", "phjobs"), random.uniform(1, 20)):
+            if random.random() < 0.5:
+                await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE)
+                await asyncio.sleep(random.uniform(0, 2))
+            elif settlement := await writes.next(("settle", "phjobs"), random.uniform(1, 20)):
                 self._note(f"{settlement.process.identity} settles {settlement.name}, and does not know")
                 settlement.let_go()
         admission.let_go()
