@@ -206,7 +206,7 @@ BUGS: dict[str, Bug] = {
     "a settled order does not end the orders behind it": _instead(
         orders.Orders, "_is_settled", _never_settled
     ),
-    "a predecessor's admission is not confirmed": _instead(status, "_expect_no_pod_yet", _nothing_expected),
+    "a predecessor's admission is not confirmed": _instead(status, "_expect_no_pod_since", _nothing_expected),
     "a pod is created without asking again": _instead(jobs.Jobs, "_still_admitted", _at_once),
     "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
     "stale facts are believed": _instead(view.View, "put", _put_anything),

@@ -277,9 +277,17 @@ def test_the_pod_of_a_finished_job_on_a_lost_node_is_deleted_by_force(reason: Re
 def test_the_pod_of_a_deleted_job_on_a_lost_node_is_deleted_by_force() -> None:
     """Kubernetes has marked it; its node can't end it."""
     pod = a_pod(a_job(), deleting=True)
-    assert step_without_job(pod, node_lost=True) == DeletePod(pod, force=True)
-    assert step_without_job(pod, node_lost=False) is None
-    assert step_without_job(a_pod(a_job()), node_lost=True) is None
+    assert step_without_job(pod, record=False, node_lost=True) == DeletePod(pod, force=True)
+    assert step_without_job(pod, record=False, node_lost=False) is None
+    assert step_without_job(a_pod(a_job()), record=False, node_lost=True) is None
+
+
+def test_a_pod_that_comes_when_only_its_jobs_record_is_left_is_deleted() -> None:
+    """Its creation was done too late: nobody waits for it, and nobody else would end it."""
+    pod = a_pod(a_job())
+    assert step_without_job(pod, record=True, node_lost=False) == DeletePod(pod)
+    deleting = a_pod(a_job(), deleting=True)
+    assert step_without_job(deleting, record=True, node_lost=False) is None
 
 
 def test_a_job_is_given_up_with_its_node() -> None:

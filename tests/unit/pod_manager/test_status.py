@@ -69,11 +69,19 @@ def test_a_confirmed_admission_voids_what_was_decided_on_its_having_no_pod() -> 
     assert compared(status.confirm(job)) == compared(requeue)
 
 
-def test_what_a_pod_itself_says_is_written_whoever_confirmed_its_admission() -> None:
-    """It is so, whenever it is written."""
+def test_what_an_earlier_pod_said_is_void_with_a_confirmed_admission() -> None:
+    """A pod that ended unstarted may be gone, and its successor run, when its requeue comes."""
     job = a_job(phase=Phase.PREPARING, fence="s#1", preparing_time=START)
-    running = transit(job, Event.POD_RUNNING, a_pod(job))
-    assert "/status/preparingTime" not in compared(running)
+    for event in (Event.POD_REJECTED, Event.POD_RUNNING):
+        told = transit(job, event, a_pod(job))
+        assert compared(told)["/status/preparingTime"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_command_that_came_to_its_end_has_whoever_confirmed_its_admission() -> None:
+    """It is so, whenever it is written: it must not run again."""
+    job = a_job(phase=Phase.PREPARING, fence="s#1", preparing_time=START)
+    for event in (Event.POD_SUCCEEDED, Event.POD_FAILED):
+        assert "/status/preparingTime" not in compared(transit(job, event, a_pod(job)))
 
 
 def test_times_are_the_containers_own() -> None:

@@ -193,9 +193,15 @@ class Jobs:
         if wish and wish.event is Event.HISTORY_OVER:
             await self._delete(PHJOBS, wish.name, uid)
         self._known.wish(uid, None)
-        step = step_without_job(pod, node_lost=self._known.is_lost(pod)) if pod else None
-        if step and not await self._kube_has(uid, step.pod.name):
-            await self._delete(PODS, step.pod.name, step.pod.uid, force=True)
+        lost = self._known.is_lost(pod)
+        if pod is None or (pod.deleting and not lost):
+            return
+        found = await self._writer.definite(lambda: self._kube.get(PHJOBS, pod.name), "get phjob")
+        record = found is not None and found["metadata"]["uid"] == uid
+        if found and record and not found["status"].get("reclaimed"):
+            return  # Its watch is about to tell of it.
+        if step := step_without_job(pod, record=record, node_lost=lost):
+            await self._delete(PODS, step.pod.name, step.pod.uid, force=step.force)
 
     async def _take(self, step: Step, now: Situation) -> bool:
         """Take the step; whether there may be another right after it."""
@@ -296,11 +302,6 @@ class Jobs:
             self._known.forget(job.uid)
             return True
         return self._known.job(job_seen(answer))
-
-    async def _kube_has(self, uid: str, name: str) -> bool:
-        """Whether the job of that uid is there."""
-        found = await self._writer.definite(lambda: self._kube.get(PHJOBS, name), "get phjob")
-        return found is not None and found["metadata"]["uid"] == uid
 
     async def _create_pod(self, now: Situation) -> bool:
         job = now.job

@@ -126,9 +126,14 @@ def next_step(now: Situation) -> Step | None:
     return _final(now)
 
 
-def step_without_job(pod: PodSeen, *, node_lost: bool) -> DeletePod | None:
-    """What becomes of the pod of a job that was deleted: Kubernetes ends it, where it can."""
-    return DeletePod(pod, force=True) if pod.deleting and node_lost else None
+def step_without_job(pod: PodSeen, *, record: bool, node_lost: bool) -> DeletePod | None:
+    """What becomes of the pod of a job that was deleted, or of which only its record is left (`record`).
+
+    The first is ended by Kubernetes, where it can; the second was created too late, and nobody waits for it.
+    """
+    if pod.deleting:
+        return DeletePod(pod, force=True) if node_lost else None
+    return DeletePod(pod) if record else None
 
 
 def _pending(now: Situation) -> Step | None:

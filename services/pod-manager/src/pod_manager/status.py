@@ -55,10 +55,10 @@ def settle(order: Admit, token: str) -> Patch:
 
 
 def confirm(job: JobSeen) -> Patch:
-    """That the job is Preparing still: what was decided before on its having no pod is void."""
+    """That the job is Preparing still, and gets a pod: no earlier one, nor that there is none, counts now."""
     written = job.preparing_time
     later = {"preparingTime": rfc3339(_moved(written))} if written else {}
-    return [*_expect(job.uid, job.phase, job.fence), *_expect_no_pod_yet(job), *_set(**later)]
+    return [*_expect(job.uid, job.phase, job.fence), *_expect_no_pod_since(job), *_set(**later)]
 
 
 def _moved(moment: datetime) -> datetime:
@@ -98,8 +98,8 @@ def transit(
     expect = _expect(job.uid, job.phase, job.fence)
     if generation is not None:
         expect.append({"op": "test", "path": "/metadata/generation", "value": generation})
-    if pod is None and job.phase is Phase.PREPARING:
-        expect += _expect_no_pod_yet(job)
+    if job.phase is Phase.PREPARING and (pod is None or not change.phase.final):
+        expect += _expect_no_pod_since(job)
     node = pod.node if pod else job.node
     message = (change.message or "").format(why=step.why, node=node, pod=job.name)
     if change.reason is Reason.REQUEUED:
@@ -217,8 +217,8 @@ def _expect(uid: str, phase: Phase, fence: str) -> Patch:
     ]
 
 
-def _expect_no_pod_yet(job: JobSeen) -> Patch:
-    """Nobody has confirmed the admission since, to create its pod (`confirm`)."""
+def _expect_no_pod_since(job: JobSeen) -> Patch:
+    """Nobody has confirmed the admission since, to create its next pod (`confirm`)."""
     if job.preparing_time is None:
         return []
     return [{"op": "test", "path": "/status/preparingTime", "value": rfc3339(job.preparing_time)}]
