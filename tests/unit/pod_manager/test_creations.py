@@ -19,7 +19,7 @@ from pod_manager.logs import Logs
 from pod_manager.plan import Log
 from pod_manager.pods import Pods
 from pod_manager.writes import Writer
-from shared.messages import PodGone, PodSeen
+from shared.messages import JobGone, PodGone, PodSeen
 from shared.projection import job_seen
 from shared.settings import JobSubmission
 
@@ -119,6 +119,36 @@ def test_a_job_whose_pod_the_api_server_can_not_create_is_requeued() -> None:
 def test_a_job_whose_pod_is_there_in_spite_of_server_errors_keeps_it() -> None:
     """A server may answer with an error and do it all the same."""
     assert after_server_errors(done=1) == ("Admitted", 1)
+
+
+def pods_when_over(*, recorded: bool) -> int:
+    """The pods of a job that is over in spite of them: only its record is left, or nothing."""
+
+    async def scene(jobs: Jobs, store: Store, _: ApiWeather) -> int:
+        jobs.resume_creations()
+        await asyncio.sleep(10)
+        seen = job_seen(store.all("phjobs")[0])
+        if recorded:
+            over = [{"op": "add", "path": "/status/reclaimed", "value": True}]
+            store.patch("phjobs", "job-1", over)
+        else:
+            store.delete("phjobs", "job-1")
+        gone = JobGone(uid=seen.uid, name="job-1", resource_version=store.revision, group=seen.group)
+        jobs.fact(gone, listed=False)
+        await asyncio.sleep(10)
+        return len(store.all("pods"))
+
+    return play(scene)
+
+
+def test_a_pod_that_came_after_its_jobs_end_is_deleted() -> None:
+    """The API server created it late: nobody waits for it, and it would hold its room for ever."""
+    assert pods_when_over(recorded=True) == 0
+
+
+def test_the_pod_of_a_deleted_job_is_left_to_the_garbage_collector() -> None:
+    """Kubernetes deletes it, in its own time."""
+    assert pods_when_over(recorded=False) == 1
 
 
 def with_a_pod_that_is_gone() -> tuple[Known, Object]:
