@@ -231,10 +231,9 @@ class Adversary:
     async def _begin_a_session_amid_a_write(self) -> None:
         """Cut the scheduler off while its order is being written: the next session's fence comes first."""
         random = self._random
-        kind = random.choice((("admit", "phjobs"), ("create", "pods")))
-        if (held := await self._api.writes.next(kind, PATIENCE)) is None:
+        if (held := await self._api.writes.next(("admit", "phjobs"), PATIENCE)) is None:
             return
-        self._note(f"cut the scheduler from the broker amid the {kind[0]} of {held.name}")
+        self._note(f"cut the scheduler from the broker while {held.name} is admitted")
         for post in self._installation.posts:
             if post.service == SCHEDULER:
                 self._installation.cut(post, notice=0)
