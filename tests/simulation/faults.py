@@ -28,6 +28,9 @@ PATIENCE = 30.0
 HEARTBEATS = 2.0 * HEARTBEAT
 """Seconds after which the broker gives a silent client up, at the earliest."""
 
+ADMIT, REQUEUE, CREATE = ("admit", "phjobs"), ("requeue", "phjobs"), ("create", "pods")
+"""Kinds of writes that faults wait for."""
+
 Note = Callable[[str], None]
 
 
@@ -63,7 +66,8 @@ class Adversary:
             self._kill_while_it_writes, self._losses,
             self._strike_a_writer, self._strike_a_writer, self._strike_at_an_order, self._strike_at_an_order,
             self._one_watch_lags, self._expire_unseen, self._trouble_with_pods,
-            self._delete_behind_a_fence, self._settle_behind_its_back, self._begin_a_session_amid_a_write,
+            self._delete_behind_a_fence, self._settle_behind_its_back,
+            self._begin_a_session_amid_an_admission,
         ]  # fmt: skip
         pace = random.choice((1.0, 3.0, 10.0))
         chosen = random.sample(faults, random.randint(1, 8))
@@ -173,16 +177,7 @@ class Adversary:
     async def _strike_a_writer(self) -> None:
         """Strike a pod-manager whose write is on its way: that is done later, amid others' writes."""
         random = self._random
-        kind = random.choice(
-            (
-                ("admit", "phjobs"),
-                ("admit", "phjobs"),
-                ("patch", "phjobs"),
-                ("requeue", "phjobs"),
-                ("create", "pods"),
-                ("delete", "pods"),
-            )
-        )
+        kind = random.choice((ADMIT, ADMIT, ("patch", "phjobs"), REQUEUE, CREATE, ("delete", "pods")))
         held = await self._api.writes.next(kind, PATIENCE)
         if held is None:
             return
@@ -213,7 +208,7 @@ class Adversary:
         Or let that be written when the next session has begun.
         """
         writes, random = self._api.writes, self._random
-        if (admission := await writes.next(("admit", "phjobs"), PATIENCE)) is None:
+        if (admission := await writes.next(ADMIT, PATIENCE)) is None:
             return
         await asyncio.sleep(random.choice((0, random.uniform(0, 0.2))))
         post = self._installation.post_of(admission.process)
@@ -228,10 +223,10 @@ class Adversary:
                 settlement.let_go()
         admission.let_go()
 
-    async def _begin_a_session_amid_a_write(self) -> None:
+    async def _begin_a_session_amid_an_admission(self) -> None:
         """Cut the scheduler off while its order is being written: the next session's fence comes first."""
         random = self._random
-        if (held := await self._api.writes.next(("admit", "phjobs"), PATIENCE)) is None:
+        if (held := await self._api.writes.next(ADMIT, PATIENCE)) is None:
             return
         self._note(f"cut the scheduler from the broker while {held.name} is admitted")
         for post in self._installation.posts:
@@ -401,35 +396,35 @@ class Adversary:
 
     async def _trouble_with_pods(self) -> None:
         """Create pods or not, say 500, and tell of them late; strike one who requeues a job for it."""
-        api, random, kind = self._api, self._random, ("create", "pods")
+        api, random = self._api, self._random
         done = random.choice((0, 0.5))
         held = None
         if done:
-            held = await api.writes.next(kind, PATIENCE)
+            held = await api.writes.next(CREATE, PATIENCE)
         else:
             await self._something_happens("phjobs")
         self._note("API server answers creations of pods with 500")
-        api.trouble[kind] = done
+        api.trouble[CREATE] = done
         api.behind["pods"] = random.choice((0, random.uniform(5, 15)))
         if held:
             await asyncio.sleep(random.uniform(0, 0.1))  # Later still: ARCHITECTURE.md, Known limit.
             held.let_go()
         if random.random() < 0.5:
             await asyncio.sleep(random.uniform(5, 15))
-        elif held := await api.writes.next(("requeue", "phjobs"), PATIENCE):
-            api.trouble.pop(kind, None)
+        elif held := await api.writes.next(REQUEUE, PATIENCE):
+            api.trouble.pop(CREATE, None)
             struck = asyncio.ensure_future(self._strike(held.process, f"while it requeues {held.name}"))
             await self._has_pod(held.name)
             self._note(f"what {held.process.identity} has written arrives")
             held.let_go()
             await struck
-        api.trouble.pop(kind, None)
+        api.trouble.pop(CREATE, None)
         api.behind.pop("pods", None)
 
     async def _delete_behind_a_fence(self) -> None:
         """Delete a job of which a new session will know nothing, while its pod is on its way."""
         api, random = self._api, self._random
-        if (admission := await api.writes.next(("admit", "phjobs"), PATIENCE)) is None:
+        if (admission := await api.writes.next(ADMIT, PATIENCE)) is None:
             return
         admission.let_go()
         if post := self._installation.post_of(admission.process):
@@ -437,7 +432,7 @@ class Adversary:
             self._installation.cut(post, notice=0)
         if await self._broker.moments.next((Moment.RECEIVED, Fence), PATIENCE) is None:
             return
-        held = await api.writes.next(("create", "pods"), 5)
+        held = await api.writes.next(CREATE, 5)
         if held is None or self._store.get("phjobs", held.name) is None:
             return
         self._note(f"the user of {held.name} deletes it while its pod is on its way")
@@ -470,7 +465,7 @@ class Adversary:
         self._note(f"the watch of {plural} is {seconds:.1f} s behind")
         self._api.behind[plural] = seconds
         for _ in range(self._random.randint(0, 3)):
-            if held := await self._api.writes.next(("create", "pods"), 10):
+            if held := await self._api.writes.next(CREATE, 10):
                 held.let_go()
         await asyncio.sleep(self._random.uniform(5, 20))
         self._api.behind.pop(plural, None)

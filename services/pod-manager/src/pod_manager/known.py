@@ -92,8 +92,6 @@ class Known:
         news = self.pods.drop(gone.uid, gone.resource_version) is not None
         if news and self._pod_of.get(gone.job_uid) == gone.uid:
             del self._pod_of[gone.job_uid]
-        if self.jobs.get(gone.job_uid) is None:
-            self._had_pod.pop(gone.job_uid, None)
         return news
 
     def node(self, seen: NodeSeen, *, listed: bool = False) -> Iterator[str]:
