@@ -1,20 +1,22 @@
-# All four services in one image; the argument says which one runs:
+# One image for all four services. Its argument is the Python module to run:
 #   docker build --tag phjob .
-#   docker run phjob scheduler
-# (watcher, scheduler, janitor, pod_manager; shared.definitions, which writes RabbitMQ's definitions; and
-# shared.dead, which shows and replays what nobody could handle.)
-# The command line of users is built by the same recipe:
-#   docker build --tag kubectl-phjob --build-arg PACKAGES=kubectl-phjob .
-#   docker run --volume ~/.kube:/kube:ro --env KUBECONFIG=/kube/config kubectl-phjob kubectl_phjob list
+#   docker run phjob phjob_scheduler
+# The modules are phjob_watcher, phjob_scheduler, phjob_janitor and phjob_pod_manager,
+# phjob_runtime.amqp.definitions, which writes RabbitMQ's definitions, and
+# phjob_runtime.amqp.dead_letters, which shows and replays dead letters.
 #
-# BASE needs a Python and its venv, and nothing else.
+# This file also builds an image of the users' command line:
+#   docker build --tag kubectl-phjob --build-arg PACKAGES=kubectl-phjob .
+#   docker run --volume ~/.kube:/kube:ro --env KUBECONFIG=/kube/config kubectl-phjob phjob_cli list
+#
+# BASE needs Python 3.11 or newer with venv, and nothing else.
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.9
-# What is installed: distributions of this workspace, at the versions of uv.lock.
-ARG PACKAGES="watcher scheduler janitor pod-manager"
-# pip and uv trust whom the base trusts.
+# The packages of this workspace to install, with the dependencies of uv.lock.
+ARG PACKAGES="phjob-watcher phjob-scheduler phjob-janitor phjob-pod-manager"
+# Let pip and uv trust the certificates of the base image.
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     UV_SYSTEM_CERTS=1 \
     UV_NO_CACHE=1 \
@@ -24,9 +26,11 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     UV_PROJECT_ENVIRONMENT=/opt/phjob
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --disable-pip-version-check "uv==${UV_VERSION}"
 WORKDIR /src
-# The libraries in a layer of their own: they change seldom.
+# The libraries have a layer of their own, because they change rarely.
 COPY pyproject.toml uv.lock ./
-COPY shared/pyproject.toml shared/
+COPY shared/core/pyproject.toml shared/core/
+COPY shared/kubernetes/pyproject.toml shared/kubernetes/
+COPY shared/runtime/pyproject.toml shared/runtime/
 COPY services/watcher/pyproject.toml services/watcher/
 COPY services/scheduler/pyproject.toml services/scheduler/
 COPY services/janitor/pyproject.toml services/janitor/

@@ -1,43 +1,56 @@
-# The targets that people and CI call. What they do is in dev/ (the local stack) and tests/.
+# The targets that people and CI call. dev/ (the local stack) and tests/ implement them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check docs pictures simulate faults soak bench
+.PHONY: help up down demo test unit integration e2e check docs pictures simulate faults soak bench
 
-# An option counts only if it is given on this command line: a KUBECONFIG that the shell has exported,
-# maybe from `make up`, doesn't mean a cluster of one's own.
+# An option counts only if it is given on this command line. Without this, a KUBECONFIG that the shell exports, such as
+# that of `make up`, would be taken for a cluster of the user's own.
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(2) '$(subst ','\'',$($(1)))')
 state = $(call given,STATE,--state)
 options = $(state) $(call given,NODE,--node) $(call given,NODES,--nodes) $(call given,REPLICAS,--replicas) \
 	$(call given,SETTINGS,--settings) \
 	$(call given,BROKER,--broker) $(call given,KUBECONFIG,--kubeconfig)
 
-# uv trusts the certificates that this machine trusts.
+# Let uv trust the certificates that this machine trusts.
 export UV_SYSTEM_CERTS ?= 1
 run = @uv="$$(dev/bootstrap)" && "$$uv" sync --locked --quiet && "$$uv" run --no-sync
 
 help:
-	@echo 'make up      bring up a whole PhJob on this machine; eval "$$(make -s up)" points kubectl at it'
-	@echo '             (again: starts what has died, leaves the rest alone)'
-	@echo 'make down    end it and delete its data; its logs stay'
-	@echo 'make demo    show what PhJob does, on a stack of its own that is gone afterwards'
-	@echo 'make test    run all tests'
-	@echo 'make check   run the linters and type checks'
-	@echo 'make simulate SEEDS=n FIRST=seed   run the services on a simulated cluster that breaks in n ways'
-	@echo 'make faults  break every part of a real stack while jobs run, and write docs/faults.md (an hour)'
-	@echo 'make soak MINUTES=30 SEED=1   break a real stack every few seconds while jobs come and go'
-	@echo 'make bench SCALE=full|small ONLY=scenario   measure on a stack of its own, and hold it against the bounds'
-	@echo 'make docs    make what comes from the code: tables of ARCHITECTURE.md, Grafana dashboards'
-	@echo 'make pictures  draw dashboards and screens of a run into docs/pictures'
+	@echo 'Run PhJob on this machine:'
+	@echo '  make up           start a cluster, RabbitMQ and the services; start again what has ended'
+	@echo '                    eval "$$(make -s up)" also sets KUBECONFIG for kubectl'
+	@echo '  make down         end them and delete their data; the logs stay'
+	@echo '  make demo         show queues, cancel and requeue on a stack of its own, and remove it'
 	@echo
-	@echo 'Options:     STATE=dir         where the stack lives (.local); each STATE is a stack of its own'
-	@echo '             NODE=real|kwok    run containers (default as root on Linux), or only play them'
-	@echo '             NODES=n           how many nodes KWOK plays (1)'
-	@echo '             REPLICAS=n        how many processes of each service (1); the second stands by'
-	@echo "             SETTINGS=file     the services' settings; when changed, 'make up' restarts them"
-	@echo '             BROKER=url        use this RabbitMQ instead of one of our own'
-	@echo '             KUBECONFIG=file   use this cluster instead of one of our own'
-	@echo '             What is not given again stays as it was until make down.'
-	@echo 'Environment: PHJOB_CACHE       where programs are kept that are built once (~/.cache/phjob)'
+	@echo 'Test it:'
+	@echo '  make unit         run the unit tests (seconds; they need no other program)'
+	@echo '  make check        run the linters and type checks, and build the documentation site'
+	@echo '  make integration  test each part with a real API server and RabbitMQ'
+	@echo '  make e2e          test whole installations, and real faults'
+	@echo '  make test         run all tests'
+	@echo '  make simulate     run the services on a simulated cluster with random faults'
+	@echo '                    SEEDS=n      number of runs (2000)      FIRST=n  first seed (1)'
+	@echo '                    WORLD=name   late-creations, third-party-deletion or unauthorized: this fault only'
+	@echo '  make faults       break every part of a real stack while jobs run; write docs/faults.md (90 minutes)'
+	@echo '  make soak         break a real stack every few seconds while jobs run'
+	@echo '                    MINUTES=n    duration (30)              SEED=n   seed of the faults (1)'
+	@echo '  make bench        measure on a stack of its own, and compare with the bounds'
+	@echo '                    SCALE=name   full (default) or small    ONLY=name  one scenario only'
+	@echo
+	@echo 'Generate files:'
+	@echo '  make docs         write docs/reference and the Grafana dashboards'
+	@echo '  make pictures     write docs/pictures: dashboards and screens of a run'
+	@echo
+	@echo 'Options of make up (in brackets: the default). They apply until make down, unless given again:'
+	@echo '  STATE=dir         folder of the stack (.local); each folder is another stack; also for make down'
+	@echo '  NODE=real|kwok    real containers (as root on Linux), or pods that KWOK simulates; also for make demo'
+	@echo '  NODES=n           number of simulated nodes (1)'
+	@echo '  REPLICAS=n        processes of each service (1); one is active, the others are on standby'
+	@echo '  SETTINGS=file     settings file of the services; make up restarts them if it has changed'
+	@echo '  BROKER=url        AMQP URL of a RabbitMQ to use instead of a new one'
+	@echo '  KUBECONFIG=file   kubeconfig of a cluster to use instead of a new one'
+	@echo 'Environment:'
+	@echo '  PHJOB_CACHE=dir   folder of the programs that are built once per machine (~/.cache/phjob)'
 
 up:
 	$(run) python -m dev up $(options)
@@ -46,17 +59,31 @@ down:
 	$(run) python -m dev down $(state)
 
 demo:
-	$(run) python -m dev demo $(options)
+	$(run) python -m dev demo $(call given,NODE,--node)
+
+pytest = pytest --numprocesses=2 --dist=loadgroup
 
 test:
 	$(run) python -m dev install
-	$(run) pytest --numprocesses=2 --dist=loadgroup
+	$(run) $(pytest)
+
+unit:
+	$(run) $(pytest) tests/unit --cov
+
+integration:
+	$(run) python -m dev install
+	$(run) $(pytest) tests/contracts tests/integration
+
+e2e:
+	$(run) python -m dev install
+	$(run) $(pytest) tests/e2e tests/faults
 
 check:
 	$(run) ruff check
 	$(run) ruff format --check
 	$(run) mypy
 	$(run) lint-imports
+	$(run) env NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 docs:
 	$(run) python -m dev docs
@@ -67,7 +94,7 @@ pictures:
 SEEDS ?= 2000
 FIRST ?= 1
 simulate:
-	$(run) python -m tests.simulation $(FIRST) $(SEEDS)
+	$(run) python -m tests.simulation $(FIRST) $(SEEDS) $(if $(WORLD),--world $(WORLD))
 
 faults:
 	$(run) python -m dev install

@@ -1,14 +1,20 @@
-"""What the tests share: the real parts, each started once, when a test first asks for it."""
+"""Fixtures of all tests: the real parts of a stack, each started once, when a test first needs it."""
 
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.api import OURS, Api
-from tests.support.hub import Hub, Kubectl, corner, kubectl_for
-from tests.support.measures import MEASURED, Measured
-from tests.support.stacks import LocalStack, RealNode, archiving_in, docker_broker, given
+from tests.support.api import PHJOB_KINDS, Api
+from tests.support.cluster import Cluster, Kubectl, cluster_on, kubectl_for
+from tests.support.measurements import MEASUREMENT_PROPERTY, MeasurementReporter
+from tests.support.stacks import (
+    LocalStack,
+    RealNode,
+    docker_broker,
+    endpoint_from_environment,
+    log_archive_settings,
+)
 from tests.support.waiting import eventually
 
 from dev.options import default_node
@@ -16,9 +22,10 @@ from dev.stack import Stack, down
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks, and end in order also when told to by a signal: the stacks must not stay.
+    """Register the marks, and make signals raise KeyboardInterrupt.
 
-    SIGINT, too, where a shell has let it be ignored: what is started here would inherit that.
+    Without the interrupt, the stacks would keep running. A shell may have set SIGINT to be ignored, which the
+    processes of the stacks would inherit.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
@@ -26,7 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the stacks that are left when all processes of the tests have ended: an interrupt kills some."""
+    """Stop the stacks that are left at the end.
+
+    An interrupt kills some of pytest-xdist's workers before they stop their stacks.
+    """
     if hasattr(config, "workerinput"):
         return
     base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
@@ -37,35 +47,35 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show, for a failed test of the stack, what happened in it."""
+    """Add the history and the logs of its cluster to the report of a failed test."""
     report = yield
-    for used in getattr(item, "funcargs", {}).values():
-        if report.failed and isinstance(used, Hub):
-            report.sections += used.report()
+    for argument in getattr(item, "funcargs", {}).values():
+        if report.failed and isinstance(argument, Cluster):
+            report.sections += argument.failure_report()
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs one after the other when several processes share the tests (pytest-xdist).
+    """Group the tests that pytest-xdist must run in the same process.
 
-    Each file by itself, so that its stack is started once; all that want the node with real
-    containers together, and so those that want a Docker daemon.
+    Each file is a group, so that its stack is started once. All tests that need the node with real
+    containers are one group, and those that need a Docker daemon are another.
     """
     for item in items:
-        wants = {*getattr(item, "fixturenames", ())}
-        shared = next((name for name in ("docker", "real_node") if name in wants), item.path.name)
-        item.add_marker(pytest.mark.xdist_group(shared))
+        fixtures = {*getattr(item, "fixturenames", ())}
+        group = next((name for name in ("docker", "real_node") if name in fixtures), item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what was measured on the way."""
+    """Print the measurements of all tests."""
     reports = [report for key in ("passed", "failed") for report in terminalreporter.getreports(key)]
     lines = [
         f"{report.nodeid.partition('::')[2].partition('@')[0]}: {line}"
         for report in reports
         for name, line in report.user_properties
-        if name == MEASURED and report.when == "call"
+        if name == MEASUREMENT_PROPERTY and report.when == "call"
     ]
     if lines:
         terminalreporter.section("measured")
@@ -74,14 +84,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Measured:
-    """Takes a sentence with a figure, for the end of the run."""
-    return lambda line: request.node.user_properties.append((MEASURED, line))
+def report_measurement(request: pytest.FixtureRequest) -> MeasurementReporter:
+    """Return a function that takes a sentence with a figure.
+
+    The sentence is printed at the end of the run.
+    """
+    return lambda line: request.node.user_properties.append((MEASUREMENT_PROPERTY, line))
 
 
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The stack whose parts start as they are asked for; all of it ends with the session."""
+    """Yield the stack of the session. Its parts start when a test first needs them."""
     local = LocalStack(tmp_path_factory.mktemp("stack"))
     yield local
     Stack(local.state).down()
@@ -89,22 +102,22 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
 
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kubeconfig of a real API server that serves our kinds."""
-    if kubeconfig := given("KUBECONFIG"):
+    """Return the kubeconfig of a real API server that serves PhJob's kinds."""
+    if kubeconfig := endpoint_from_environment("KUBECONFIG"):
         stack = Stack(tmp_path_factory.mktemp("cluster"), parts=(), kubeconfig=Path(kubeconfig))
         stack.up()
     else:
         local: LocalStack = request.getfixturevalue("local_stack")
-        stack = local.parts("control-plane")
+        stack = local.start_parts("control-plane")
     api = Api(stack.kubeconfig, "hub")
-    eventually(lambda: all(api.serves(kind) for kind in OURS), "the API server serves our kinds")
+    eventually(lambda: all(api.serves_kind(kind) for kind in PHJOB_KINDS), "PhJob's kinds are served")
     return stack.kubeconfig
 
 
 @pytest.fixture(scope="session")
 def rabbitmq(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a real RabbitMQ in which no service works."""
-    if url := given("AMQP_URL"):
+    """Yield the URL of a real RabbitMQ that no service uses."""
+    if url := endpoint_from_environment("AMQP_URL"):
         yield url
         return
     with docker_broker() as url:
@@ -112,30 +125,33 @@ def rabbitmq(request: pytest.FixtureRequest) -> Iterator[str]:
             yield url
         else:
             local: LocalStack = request.getfixturevalue("local_stack")
-            yield local.broker()
+            yield local.vhost_url()
 
 
 @pytest.fixture(scope="session")
 def kubectl(control_plane: Path) -> Kubectl:
-    """Kubectl with the control plane: arguments and `input`; never raises because it failed."""
+    """Return a function that runs kubectl with its arguments and `input`.
+
+    It never raises.
+    """
     return kubectl_for(control_plane)
 
 
 @pytest.fixture(scope="session")
 def kwok_stack(local_stack: LocalStack) -> Stack:
-    """The whole stack with pods that KWOK plays."""
-    return local_stack.whole()
+    """Start the whole stack with a KWOK node, which simulates the pods."""
+    return local_stack.start()
 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder into which the logs of the stack with real containers go."""
+    """Return the folder of the log archive of the stack with real containers."""
     return tmp_path_factory.mktemp("archive")
 
 
 @pytest.fixture(scope="session")
 def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
-    """The stack with real containers; all of it ends with the session."""
+    """Yield the stack with real containers of the session."""
     if default_node() != "real":
         pytest.skip("real containers need Linux and root")
     node = RealNode(tmp_path_factory.mktemp("real"))
@@ -145,19 +161,19 @@ def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
 
 @pytest.fixture(scope="session")
 def real_stack(real_node: RealNode, archive: Path) -> Stack:
-    """The whole stack with real containers, whose logs are archived in a folder."""
-    return real_node.whole(archiving_in(archive))
+    """Start the whole stack with real containers, which archives logs in a folder."""
+    return real_node.start(log_archive_settings(archive))
 
 
 @pytest.fixture
-def hub(kwok_stack: Stack) -> Iterator[Hub]:
-    """This test's corner of the stack with KWOK's pods."""
-    with corner(kwok_stack) as hub:
-        yield hub
+def cluster(kwok_stack: Stack) -> Iterator[Cluster]:
+    """Yield the test's cluster on the stack with a KWOK node."""
+    with cluster_on(kwok_stack) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def real_hub(real_stack: Stack) -> Iterator[Hub]:
-    """This test's corner of the stack with real containers."""
-    with corner(real_stack) as hub:
-        yield hub
+def real_cluster(real_stack: Stack) -> Iterator[Cluster]:
+    """Yield the test's cluster on the stack with real containers."""
+    with cluster_on(real_stack) as cluster:
+        yield cluster

@@ -1,6 +1,6 @@
-"""A stack of the benchmarks' own: its catalog, its jobs, and one measured run of them.
+"""A stack for the benchmarks: its catalog, its jobs, and one measured run of them.
 
-What is run and what comes out of it is said in `scenarios`; how it is counted, in `figures` and `usage`.
+`scenarios`, `raw_api` and `history` say what is run and measured. `figures` and `cpu_usage` calculate.
 """
 
 import json
@@ -13,53 +13,49 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.benchmarks.client import Answer, Client, Request
-from tests.benchmarks.figures import first_seen
-from tests.benchmarks.usage import Usage, used
-from tests.support.api import PLURALS, Api, ApiError
+from tests.benchmarks.client import LoadClient, Request, Response
+from tests.benchmarks.cpu_usage import CpuUsage, measured_cpu
+from tests.benchmarks.figures import first_observed
+from tests.support.api import COLLECTION_PATHS, Api, ApiError
 from tests.support.builders import a_group, a_job, an_image, an_instance_type
-from tests.support.history import Event
-from tests.support.hub import NAMESPACE, SERVICES
-from tests.support.metrics import samples, samples_of
+from tests.support.cluster import NAMESPACE, SERVICES
+from tests.support.history import WatchEvent
+from tests.support.metrics import samples, samples_at
 
-from dev.component import Record
-from dev.site import Site
+from dev.component import ProcessRecord
+from dev.paths import StackPaths
 from dev.stack import PARTS, Part, Stack
 
 IMAGE, TYPE = "bench-notebook", "bench-half-core"
-MILLICORES = 500
-"""What each job asks for."""
-USERS = 5
-"""Of each group, in turns."""
+MILLICORES_PER_JOB = 500
+USERS_PER_GROUP = 5
 NODE = {"cpu": "1000000", "memory": "4Pi", "pods": "1000000"}
-"""What the one node has: room for all."""
-WITHIN = 900.0
-"""Seconds that a run may take; far more than needed."""
+"""The capacity of the only node, which has room for all jobs."""
+RUN_TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Writes:
-    """What the API server was asked to write, by its own count."""
+    """Writes of jobs and pods, as counted by the API server."""
 
-    done: Counter[str]
+    accepted: Counter[str]
     """By resource."""
-    refused: int
-    """Answered with no success."""
+    rejected: int
 
     def __sub__(self, earlier: "Writes") -> "Writes":
-        return Writes(self.done - earlier.done, self.refused - earlier.refused)
+        return Writes(self.accepted - earlier.accepted, self.rejected - earlier.rejected)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went through RabbitMQ; heartbeats are part of it."""
+    """The traffic of RabbitMQ, heartbeats included."""
 
     messages: float
-    """That services were told, each by itself."""
+    """Messages that the services have received, counted one by one."""
     deliveries: float
-    """In which they came: the watcher's messages travel together."""
+    """Deliveries, of which each is one message or one batch."""
     kib: float
-    """That RabbitMQ has received."""
+    """KiB that RabbitMQ has received."""
 
     def __sub__(self, earlier: "Traffic") -> "Traffic":
         return Traffic(
@@ -69,69 +65,68 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Run:
-    """All that is known of some jobs from their submission on."""
+    """The records of a run of jobs, from their submission on."""
 
-    answers: Mapping[str, Answer]
-    """To each job's submission."""
-    events: Sequence[Event]
-    usage: Usage
+    responses: Mapping[str, Response]
+    """The response to each job's submission, by the job's name."""
+    events: Sequence[WatchEvent]
+    cpu: CpuUsage
     writes: Writes
     traffic: Traffic
 
     @property
     def seconds(self) -> float:
-        """From the first submission to what was last waited for."""
-        first = min(answer.sent for answer in self.answers.values())
-        return max(event.seen for event in self.events).timestamp() - first / 1e9
+        """The time from the first submission to the last event."""
+        first = min(response.sent for response in self.responses.values())
+        return max(event.observed_at for event in self.events).timestamp() - first / 1e9
 
     @property
     def rate(self) -> float:
-        """Jobs a second."""
-        return len(self.answers) / self.seconds
+        """Jobs per second."""
+        return len(self.responses) / self.seconds
 
-    def seen(self, kind: str, phase: str = "") -> dict[str, int]:
-        """When each job or pod was first seen in the phase."""
-        return first_seen(self.events, kind, phase)
+    def first_observed(self, kind: str, phase: str = "") -> dict[str, int]:
+        """Return when each job or pod was first observed in the phase, by name."""
+        return first_observed(self.events, kind, phase)
 
 
 class Bench:
-    """The stack of one STATE, and load for it."""
+    """The stack of one STATE, and the load for it."""
 
     def __init__(self, state: Path, parts: Sequence[Part] = PARTS) -> None:
-        """Touches nothing yet."""
         self.state, self._parts = state, parts
         self.stack = self._stack()
 
     def up(self, *, replicas: int = 1, env: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        """Bring it up, or change its services: their number, and more of their environment."""
+        """Start the stack, or change the number of its services and their environment variables."""
         self.stack = self._stack(replicas, env)
         self.stack.up()
         self.api = Api(self.stack.kubeconfig, NAMESPACE)
-        self.client = Client.of(self.stack.kubeconfig)
-        limits = {"limits.cpu": cores(1), "limits.memory": "64M"}
+        self.client = LoadClient.of(self.stack.kubeconfig)
+        limits = {"limits.cpu": cpu_quantity(1), "limits.memory": "64M"}
         for manifest in (an_image(IMAGE), an_instance_type(TYPE, limits)):
-            with suppress(ApiError):  # It is there.
+            with suppress(ApiError):  # The object may exist.
                 self.api.create(manifest)
 
     def _stack(self, replicas: int = 1, env: Mapping[str, Mapping[str, str]] | None = None) -> Stack:
         return Stack(self.state, node="kwok", parts=self._parts, capacity=NODE, replicas=replicas, env=env)
 
     def pids(self, *services: str) -> dict[str, int]:
-        """The processes of the stack, or of these services, by name."""
-        records = ((record.name, record.process()) for record in Record.all(self.state))
+        """Return the processes of the stack, or of these services only, by name."""
+        records = ((record.name, record.process()) for record in ProcessRecord.all(self.state))
         return {
             name: process.pid
             for name, process in records
             if process and (not services or name in services or name.rpartition("-")[0] in services)
         }
 
-    def batch(self, what: str, groups: int, jobs: int, **quota: Any) -> list[Request]:
-        """Submissions of so many jobs for each of so many new groups, which take turns.
+    def new_batch(self, prefix: str, groups: int, jobs: int, **quota: Any) -> list[Request]:
+        """Create groups. Returns the submissions of so many jobs for each, with the groups in turn.
 
-        The names of groups and jobs begin with `what`, and are like no others.
+        The names of groups and jobs begin with the prefix and a random part, so no other objects have them.
         """
-        what = f"{what}-{secrets.token_hex(3)}"
-        names = [f"{what}-{number}" for number in range(groups)]
+        prefix = f"{prefix}-{secrets.token_hex(3)}"
+        names = [f"{prefix}-{number}" for number in range(groups)]
         for name in names:
             self.api.create(a_group(name, images=[IMAGE], instanceTypes=[TYPE], **quota))
         return [
@@ -141,84 +136,84 @@ class Bench:
         ]
 
     def run(self, requests: Sequence[Request], phase: str, *, rate: float = 0) -> Run:
-        """Submit the jobs, so many a second or all at once, until all are in the phase and have pods."""
+        """Submit jobs, at a rate or all at once, and wait until all are in the phase and have pods."""
         writes, traffic, count = self.writes(), self.traffic(), len(requests)
         prefix = group_of(requests[0]).rpartition("-")[0]
-        with self.client.watching(prefix, phase, jobs=count, pods=count) as watching:
-            with used(self.pids()) as usage:
-                answers = self.client.send(requests, rate=rate)
-                watching.wait(WITHIN)
-            events = watching.events()
-            return Run(answers, events, usage, self.writes() - writes, self.traffic() - traffic)
+        with self.client.watching(prefix, phase, jobs=count, pods=count) as recording:
+            with measured_cpu(self.pids()) as cpu:
+                responses = self.client.send(requests, rate=rate)
+                recording.wait(RUN_TIMEOUT_SECONDS)
+            events = recording.events()
+            return Run(responses, events, cpu, self.writes() - writes, self.traffic() - traffic)
 
     def writes(self) -> Writes:
-        """What was written of jobs and their pods up to now."""
+        """Return the number of writes of jobs and their pods until now."""
         lines = self.stack.kubectl("get", "--raw", "/metrics").splitlines()
-        told = "\n".join(line for line in lines if line.startswith("apiserver_request_total{"))
-        done, refused = Counter[str](), 0
-        for family in text_string_to_metric_families(f"# TYPE apiserver_request counter\n{told}\n"):
+        requests = "\n".join(line for line in lines if line.startswith("apiserver_request_total{"))
+        accepted, rejected = Counter[str](), 0
+        for family in text_string_to_metric_families(f"# TYPE apiserver_request counter\n{requests}\n"):
             for sample in family.samples:
-                of = tuple(sample.labels[name] for name in ("verb", "resource", "subresource"))
-                if of not in (("PATCH", "phjobs", "status"), ("POST", "pods", "")):
+                write = tuple(sample.labels[name] for name in ("verb", "resource", "subresource"))
+                if write not in (("PATCH", "phjobs", "status"), ("POST", "pods", ""), ("PATCH", "pods", "")):
                     continue
                 if sample.labels["code"].startswith("2"):
-                    done[sample.labels["resource"]] += int(sample.value)
+                    accepted[sample.labels["resource"]] += int(sample.value)
                 else:
-                    refused += int(sample.value)
-        return Writes(done, refused)
+                    rejected += int(sample.value)
+        return Writes(accepted, rejected)
 
     def traffic(self) -> Traffic:
-        """What has gone through RabbitMQ up to now."""
+        """Return the traffic of RabbitMQ until now."""
         received = (
             samples(self.state, name, "phjob_messages_received_total") for name in self.pids(*SERVICES)
         )
-        broker = f"{Site(self.state).url('rabbitmq-prometheus', 'http')}/metrics"
+        broker = f"{StackPaths(self.state).url('rabbitmq-prometheus', 'http')}/metrics"
         return Traffic(
-            messages=sum(count for told in received for count in told.values()),
-            deliveries=sum(samples_of(broker, "rabbitmq_global_messages_delivered_total").values()),
-            kib=sum(samples_of(broker, "erlang_vm_statistics_bytes_received_total").values()) / 1024,
+            messages=sum(count for by_labels in received for count in by_labels.values()),
+            deliveries=sum(samples_at(broker, "rabbitmq_global_messages_delivered_total").values()),
+            kib=sum(samples_at(broker, "erlang_vm_statistics_bytes_received_total").values()) / 1024,
         )
 
     def log(self, service: str, since: int = 0) -> Iterator[dict[str, Any]]:
-        """What the service has logged from this byte on."""
+        """Yield the entries of a service's log after so many bytes."""
         for line in self.stack.component(service).log.read_bytes()[since:].splitlines():
             if line.startswith(b"{"):
                 yield json.loads(line)
 
     def log_size(self, service: str) -> int:
-        """Where its log ends now."""
+        """Return the size of a service's log in bytes."""
         return self.stack.component(service).log.stat().st_size
 
 
-def cores(jobs: int) -> str:
-    """What so many jobs ask for."""
-    return f"{jobs * MILLICORES}m"
+def cpu_quantity(jobs: int) -> str:
+    """Return the CPU of so many jobs, as a quantity of Kubernetes."""
+    return f"{jobs * MILLICORES_PER_JOB}m"
 
 
 def job_of(group: str, number: int, **fields: Any) -> dict[str, Any]:
-    """The manifest of a group's job of this number."""
+    """Return the manifest of a group's job."""
     return a_job(
         f"{group}-{number:05}",
-        group=group, user=f"user-{number % USERS}", image=IMAGE, instanceType=TYPE, **fields,
+        group=group, user=f"user-{number % USERS_PER_GROUP}", image=IMAGE, instanceType=TYPE, **fields,
     )  # fmt: skip
 
 
 def submission(job: dict[str, Any], namespace: str) -> Request:
-    """The job's creation; known by its name."""
-    return Request(job["metadata"]["name"], path(job["kind"], namespace), job)
+    """Return the request that creates a job. Its key is the job's name."""
+    return Request(job["metadata"]["name"], collection_path(job["kind"], namespace), job)
 
 
-def path(kind: str, namespace: str) -> str:
-    """Where objects of the kind are."""
-    return "/" + PLURALS[kind].format(f"namespaces/{namespace}")
+def collection_path(kind: str, namespace: str) -> str:
+    """Return the URL path of the objects of a kind."""
+    return "/" + COLLECTION_PATHS[kind].format(f"namespaces/{namespace}")
 
 
 def group_of(request: Request) -> str:
-    """Of a job's submission."""
+    """Return the group of a job's submission."""
     return str(request.body["spec"]["groupName"])
 
 
-def per_second(answers: Iterable[Answer]) -> float:
-    """How many requests were answered in a second."""
-    given = list(answers)
-    return len(given) * 1e9 / (max(a.answered for a in given) - min(a.sent for a in given))
+def requests_per_second(responses: Iterable[Response]) -> float:
+    """Return the rate at which requests were answered."""
+    given = list(responses)
+    return len(given) * 1e9 / (max(r.answered for r in given) - min(r.sent for r in given))

@@ -1,4 +1,4 @@
-"""What figures have to be, `bounds.yaml`, and whether they are. Pure but for reading that file."""
+"""The bounds of the figures (`bounds.yaml`), and whether a run keeps them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ BOUNDS = Path(__file__).with_name("bounds.yaml")
 
 
 class Bound(BaseModel):
-    """One bound, on one figure."""
+    """A lower or an upper bound of one figure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     figure: str
-    """Its name; or `*.what`: of whatever scenario has it."""
+    """The name of the figure, or `*.name` for the figures of this name in all scenarios."""
     at_least: float | None = None
     at_most: float | None = None
     run: str
-    """The run, in docs/performance.md, that shows that it can be held."""
+    """The run in docs/performance.md which shows that the bound can be kept."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Bound":
@@ -28,24 +28,24 @@ class Bound(BaseModel):
             raise ValueError(f"{self.figure}: either at_least or at_most")
         return self
 
-    def applies_to(self, figure: str) -> bool:
-        """Whether it is that figure's."""
+    def is_on(self, figure: str) -> bool:
+        """Return whether the bound is on this figure."""
         return self.figure == figure or (
             self.figure.startswith("*.") and figure.endswith(self.figure.removeprefix("*"))
         )
 
-    def keeps(self, value: float) -> bool:
-        """Whether the value is within it."""
+    def is_kept_by(self, value: float) -> bool:
+        """Return whether the value is within the bound."""
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
-    def words(self) -> str:
-        """For a person."""
+    def describe(self) -> str:
+        """Return the bound in words."""
         return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bound, held against a figure."""
+    """A measured figure, compared with its bound."""
 
     figure: str
     value: float
@@ -53,20 +53,23 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether it is kept."""
-        return self.bound.keeps(self.value)
+        """True if the bound is kept."""
+        return self.bound.is_kept_by(self.value)
 
 
-def bounds() -> list[Bound]:
-    """All of them."""
+def read_bounds() -> list[Bound]:
+    """Return all bounds."""
     return [Bound.model_validate(entry) for entry in yaml.safe_load(BOUNDS.read_text())]
 
 
 def verdicts(figures: Mapping[str, float], bounds: Iterable[Bound]) -> list[Verdict]:
-    """Each bound on each figure that was measured."""
+    """Return a verdict for each bound on each measured figure.
+
+    `figures`: the values, by the names of the figures.
+    """
     return [
         Verdict(name, value, bound)
         for bound in bounds
         for name, value in figures.items()
-        if bound.applies_to(name)
+        if bound.is_on(name)
     ]

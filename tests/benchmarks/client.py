@@ -1,4 +1,4 @@
-"""The load client, `dev/tools/load`: how it is started, and what it says."""
+"""The load client (`dev/tools/load`): how to start it, and its output."""
 
 import json
 import os
@@ -11,22 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.history import Event
+from tests.support.history import WatchEvent
 
 from dev.tools import LOAD, tools
 
 Object = dict[str, Any]
 
 CONNECTIONS = 32
-"""Over which jobs are submitted."""
+"""The number of connections over which jobs are submitted."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be sent."""
+    """A request to send."""
 
     key: str
-    """By which its answer is known."""
+    """The key of its response."""
     path: str
     body: Any
     method: str = "POST"
@@ -34,8 +34,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; times in nanoseconds since the epoch."""
+class Response:
+    """A response; its times are in nanoseconds since the epoch."""
 
     status: int
     sent: int
@@ -44,41 +44,43 @@ class Answer:
     version: str
     """The object's resourceVersion."""
     said: str
+    """The message of an error."""
 
     @property
     def milliseconds(self) -> float:
-        """That it took."""
+        """The time from the request to the response."""
         return (self.answered - self.sent) / 1e6
 
 
-class Client:
-    """The load client against one server."""
+class LoadClient:
+    """The load client for one server."""
 
     def __init__(self, url: str, ca: str = "", token: str = "") -> None:
-        """The token is passed in its environment."""
+        """Pass the token to the client in its environment, so that no list of processes shows it."""
         self._command = [str(tools(LOAD) / "load")]
         self._server = [f"--url={url}", f"--ca={ca}"]
         self._env = {**os.environ, "LOAD_TOKEN": token}
 
     @classmethod
-    def of(cls, kubeconfig: Path) -> "Client":
-        """As who the local stack's kubeconfig says."""
+    def of(cls, kubeconfig: Path) -> "LoadClient":
+        """Return a client for the cluster and the user of a local stack's kubeconfig."""
         content = json.loads(kubeconfig.read_text())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
         return cls(cluster["server"], cluster["certificate-authority"], user["token"])
 
     def send(
         self, requests: Iterable[Request], *, connections: int = CONNECTIONS, rate: float = 0
-    ) -> dict[str, Answer]:
-        """Send them in order, so many at a time, or so many a second; each must succeed.
+    ) -> dict[str, Response]:
+        """Send requests in order, as fast as the connections allow or so many per second.
 
-        They are written down before the first is sent.
+        All of them are written to a file before the first is sent. Returns the responses by key. Raises
+        RuntimeError if a request fails.
         """
-        with tempfile.TemporaryFile("w+") as given:
+        with tempfile.TemporaryFile("w+") as stdin:
             for r in requests:
                 line = {"key": r.key, "method": r.method, "path": r.path, "type": r.content, "body": r.body}
-                given.write(json.dumps(line) + "\n")
-            given.seek(0)
+                stdin.write(json.dumps(line) + "\n")
+            stdin.seek(0)
             command = [
                 *self._command,
                 "send",
@@ -87,25 +89,26 @@ class Client:
                 f"--rate={rate}",
             ]
             done = subprocess.run(
-                command, env=self._env, stdin=given, capture_output=True, text=True, check=False
+                command, env=self._env, stdin=stdin, capture_output=True, text=True, check=False
             )
         if done.returncode != 0:
-            raise RuntimeError(f"the load client ended: {done.stderr}")
-        answers = {}
+            raise RuntimeError(f"the load client failed: {done.stderr}")
+        responses = {}
         for line in map(json.loads, done.stdout.splitlines()):
             key = line.pop("key")
             texts = {field: line.pop(field, "") for field in ("uid", "version", "said")}
-            answers[key] = Answer(**texts, **line)
-        failed = [answer for answer in answers.values() if not 200 <= answer.status < 300]
+            responses[key] = Response(**texts, **line)
+        failed = [response for response in responses.values() if not 200 <= response.status < 300]
         if failed:
-            raise RuntimeError(f"{len(failed)} requests failed; one of them: {failed[0]}")
-        return answers
+            raise RuntimeError(f"{len(failed)} requests failed; the first response: {failed[0]}")
+        return responses
 
     @contextmanager
-    def watching(self, prefix: str, phase: str, *, jobs: int, pods: int = 0) -> Iterator["Watching"]:
-        """What happens to jobs and pods of these names is recorded, from inside on.
+    def watching(self, prefix: str, phase: str, *, jobs: int, pods: int = 0) -> Iterator["WatchRecording"]:
+        """Record the events of the jobs and pods whose names begin with the prefix.
 
-        Until so many jobs have been in the phase, and so many pods were created.
+        The recording is complete when so many jobs have been in the phase, and so many pods exist without a
+        gate.
         """
         command = [*self._command, "watch", *self._server, f"--prefix={prefix}", f"--phase={phase}"]
         command += [f"--jobs={jobs}", f"--pods={pods}"]
@@ -115,42 +118,41 @@ class Client:
                 command, env=self._env, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, text=True
             ) as process,
         ):
-            begun = process.stderr.readline().strip() if process.stderr else ""
-            if begun != "watching":
-                raise RuntimeError(f"the load client does not watch: {begun}")
+            first_line = process.stderr.readline().strip() if process.stderr else ""
+            if first_line != "watching":
+                raise RuntimeError(f"the load client does not watch: {first_line}")
             try:
-                yield Watching(process, out)
+                yield WatchRecording(process, out)
             finally:
                 if process.stdin:
                     with suppress(BrokenPipeError):
-                        process.stdin.close()  # Ends it, if it has not ended.
+                        process.stdin.close()  # This ends a client that still runs.
 
 
-class Watching:
-    """A record under way."""
+class WatchRecording:
+    """The recording of a watch by a load client."""
 
     def __init__(self, process: subprocess.Popen[str], out: IO[str]) -> None:
-        """Of the client that writes there."""
         self._process, self._out = process, out
 
     def wait(self, within: float) -> None:
-        """Return when it is complete; within so many seconds."""
+        """Wait until the recording is complete. Raises TimeoutError after so many seconds."""
         try:
             code = self._process.wait(within)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"what is watched for did not happen within {within:.0f} s") from None
+            raise TimeoutError(f"the recording is not complete after {within:.0f} s") from None
         if code != 0:
-            said = self._process.stderr.read() if self._process.stderr else ""
-            raise RuntimeError(f"the load client ended: {said}")
+            stderr = self._process.stderr.read() if self._process.stderr else ""
+            raise RuntimeError(f"the load client failed: {stderr}")
 
-    def events(self) -> list[Event]:
-        """All that it holds once it is complete, in the order in which it happened."""
+    def events(self) -> list[WatchEvent]:
+        """Return all events of a complete recording, in order."""
         self._out.seek(0)
         return sorted(map(_event, self._out), key=lambda event: event.revision)
 
 
-def _event(line: str) -> Event:
-    told = json.loads(line)
-    seen = datetime.fromtimestamp(told["at"] / 1e9, UTC)
-    revision = int(told["object"]["metadata"]["resourceVersion"])
-    return Event(revision, told["kind"], told["gone"], told["object"], seen)
+def _event(line: str) -> WatchEvent:
+    content = json.loads(line)
+    observed_at = datetime.fromtimestamp(content["at"] / 1e9, UTC)
+    revision = int(content["object"]["metadata"]["resourceVersion"])
+    return WatchEvent(revision, content["kind"], content["gone"], content["object"], observed_at)

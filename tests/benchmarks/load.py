@@ -1,4 +1,4 @@
-"""What a run submits: `loads.yaml`, by scale. What is measured then is the scenarios'."""
+"""The load of each scenario by scale, as `loads.yaml` defines it."""
 
 from pathlib import Path
 from typing import Self
@@ -9,86 +9,87 @@ from pydantic import BaseModel, ConfigDict, Field
 LOADS = Path(__file__).with_name("loads.yaml")
 
 
-class _Load(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Raw(_Load):
+class RawLoad(_Section):
     """Requests straight to the API server."""
 
     objects: int
-    """Of each kind of request, at full speed."""
+    """The number of requests of each kind at full speed."""
     connections: int
+    """The number of connections over which they are sent."""
     one_by_one: int
-    """Of each kind of request, over one connection."""
+    """The number of requests of each kind over a single connection."""
 
 
-class Batch(_Load):
-    """Jobs that are submitted as fast as the API server takes them."""
+class BatchLoad(_Section):
+    """Jobs that are submitted as fast as the API server accepts them."""
 
     groups: int
     jobs: int
-    """Of each group."""
+    """The number of jobs of each group."""
 
 
-class Steady(_Load):
-    """Jobs that come evenly."""
+class SteadyLoad(_Section):
+    """Jobs that are submitted at a steady rate."""
 
     rate: float
-    """Jobs a second."""
+    """Jobs per second."""
     seconds: float
 
 
-class Contended(_Load):
-    """One group whose jobs wait for room."""
+class ContendedLoad(_Section):
+    """One group whose jobs wait for quota."""
 
     pending: list[int]
-    """How many wait when the first goes; a part of the scenario for each."""
+    """The numbers of jobs that wait before the first admission. Each number is a part of the scenario."""
     room: int
-    """How many jobs the group's quota has room for."""
+    """The number of jobs that fit into the group's quota."""
     admissions: int
-    """How many are measured for each; where fewer wait, in rounds."""
+    """The number of measured admissions for each number of waiting jobs, in rounds if fewer jobs wait."""
 
 
-class History(_Load):
+class HistoryLoad(_Section):
     """Records of jobs that ended long ago."""
 
     records: int
     idle_seconds: float
     rounds: int
-    """In which the two that follow are measured with and without them."""
-    latency: Steady
-    lives: Batch
+    """The number of times that `latency` and `lives` are measured with and without records."""
+    latency: SteadyLoad
+    lives: BatchLoad
 
 
-class Core(_Load):
-    """The scheduler's queue without anything around it."""
+class CoreLoad(_Section):
+    """The scheduler's core in a single process."""
 
     pending: list[int]
     users: list[int]
     events: int
 
 
-class ScaleOut(Batch):
+class ScaleOutLoad(BatchLoad):
     """The same batch with more processes."""
 
     shards: list[int]
     replicas: list[int]
 
 
-class Load(_Load):
-    """One scale."""
+class Load(_Section):
+    """The loads of one scale."""
 
-    raw: Raw
-    burst: Batch
-    lives: Batch
-    latency: Steady
-    contended: Contended
-    history: History
-    core: Core
-    scale_out: ScaleOut = Field(alias="scale-out")
+    raw: RawLoad
+    burst: BatchLoad
+    lives: BatchLoad
+    latency: SteadyLoad
+    contended: ContendedLoad
+    history: HistoryLoad
+    core: CoreLoad
+    scale_out: ScaleOutLoad = Field(alias="scale-out")
 
     @classmethod
     def of(cls, scale: str) -> Self:
-        """The scale of this name; KeyError if there is none."""
+        """Return the loads of a scale. Raises KeyError if there is no such scale."""
         return cls.model_validate(yaml.safe_load(LOADS.read_text())[scale])

@@ -1,4 +1,4 @@
-"""One run: which scenarios, each on which stack, and where its results go."""
+"""One run of the benchmarks: its scenarios, the stack of each, and the files of its results."""
 
 import json
 import os
@@ -8,85 +8,98 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import scenarios
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.bounds import Verdict, bounds, verdicts
-from tests.benchmarks.core import core
+from tests.benchmarks.bounds import Verdict, read_bounds, verdicts
+from tests.benchmarks.core import measure_core
 from tests.benchmarks.figures import Result
+from tests.benchmarks.history import measure_history
 from tests.benchmarks.load import Load
-from tests.benchmarks.report import as_json, as_markdown, by_name, filled
+from tests.benchmarks.raw_api import measure_raw
+from tests.benchmarks.report import as_json, as_markdown, as_page, values_by_name
+from tests.benchmarks.scenarios import (
+    measure_burst,
+    measure_contended,
+    measure_latency,
+    measure_lives,
+    measure_scale_out,
+)
 
-from dev.progress import say
+from dev.progress import print_line
 from dev.stack import PARTS, Part, down
 from dev.tools import LOAD, tools
 
 SCENARIOS = ("burst", "latency", "lives", "contended", "history", "scale-out", "core")
 WITHOUT_NODES: tuple[Part, ...] = ("control-plane", "rabbitmq", "services")
-PAGE = Path("docs/performance.md")
+RESULTS = Path("docs/performance/results")
 
 
 def run(scale: str, only: Sequence[str], folder: Path) -> list[Verdict]:
-    """Measure, and write `results.json` and `results.md` into the folder; the stacks live there, too.
+    """Measure scenarios, and write `results.json` and `results.md` into the folder.
 
-    A full run of all scenarios also fills in docs/performance.md.
+    The folder also has the state of the stacks. A full run of all scenarios also writes a page in
+    docs/performance/results. Returns a verdict for each bound.
     """
     tools(LOAD)
     results = list[Result]()
     for result in measure(Load.of(scale), only, folder / "stack"):
-        say(
+        print_line(
             "  ".join(
                 f"{f.name.removeprefix(result.scenario + '.')} {f.value:.4g}" for f in result.figures[:8]
             )
         )
         results.append(result)
-    judged = verdicts(by_name(results), bounds())
+    bound_verdicts = verdicts(values_by_name(results), read_bounds())
+    now = datetime.now(UTC)
     conditions = {
-        "When": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "When": f"{now:%Y-%m-%d %H:%M} UTC",
         "Scale": scale,
         "Cores": str(os.cpu_count()),
         "Machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
-    markdown = as_markdown(conditions, results, judged)
-    (folder / "results.json").write_text(json.dumps(as_json(conditions, results, judged), indent=2) + "\n")
+    markdown = as_markdown(conditions, results, bound_verdicts)
+    (folder / "results.json").write_text(
+        json.dumps(as_json(conditions, results, bound_verdicts), indent=2) + "\n"
+    )
     (folder / "results.md").write_text(markdown)
     if scale == "full" and set(only) == set(SCENARIOS):
-        PAGE.write_text(filled(PAGE.read_text(), markdown))
-    return judged
+        date = f"{now:%Y-%m-%d}"
+        (RESULTS / f"{date}.md").write_text(as_page(date, markdown))
+    return bound_verdicts
 
 
 def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
-    """Each scenario's result; those that need a stack get a new one, or share it with small ones."""
+    """Yield the result of each scenario. A scenario gets a new stack, or shares one with small scenarios."""
     chosen = {*only}
     if chosen != {"core"}:
-        with stack(state, WITHOUT_NODES) as bench:
-            # Else kube-scheduler would try each pod, and find no node.
+        with new_stack(state, WITHOUT_NODES) as bench:
+            # Without this, kube-scheduler would try to schedule each pod, and find no node.
             bench.stack.component("kube-scheduler").stop()
-            raw = scenarios.raw(bench, load.raw)
+            raw = measure_raw(bench, load.raw)
             yield raw
             if "burst" in chosen:
-                yield scenarios.burst(bench, load.burst, load.raw, by_name([raw])["raw.limit"])
+                yield measure_burst(bench, load.burst, load.raw, values_by_name([raw])["raw.limit"])
     if chosen & {"latency", "lives"}:
-        with stack(state) as bench:
+        with new_stack(state) as bench:
             if "latency" in chosen:
-                yield scenarios.latency(bench, load.latency)
+                yield measure_latency(bench, load.latency)
             if "lives" in chosen:
-                yield scenarios.lives(bench, load.lives)
+                yield measure_lives(bench, load.lives)
     if "contended" in chosen:
-        with stack(state) as bench:
-            yield scenarios.contended(bench, load.contended)
+        with new_stack(state) as bench:
+            yield measure_contended(bench, load.contended)
     if "history" in chosen:
-        with stack(state) as bench, stack(state.with_name(f"{state.name}-without")) as without:
-            yield scenarios.history(without, bench, load.history)
+        with new_stack(state) as bench, new_stack(state.with_name(f"{state.name}-without")) as without:
+            yield measure_history(without, bench, load.history)
     if "scale-out" in chosen:
-        with stack(state) as bench:
-            yield scenarios.scale_out(bench, load.scale_out)
+        with new_stack(state) as bench:
+            yield measure_scale_out(bench, load.scale_out)
     if "core" in chosen:
-        yield core(load.core)
+        yield measure_core(load.core)
 
 
 @contextmanager
-def stack(state: Path, parts: Sequence[Part] = PARTS) -> Iterator[Bench]:
-    """A new stack, up inside and gone after, whatever happens."""
+def new_stack(state: Path, parts: Sequence[Part] = PARTS) -> Iterator[Bench]:
+    """Start a new stack, and delete it at the end in any case."""
     down(state)
     bench = Bench(state, parts)
     try:

@@ -1,4 +1,4 @@
-"""Stacks with other settings than the usual ones, for several files of tests."""
+"""Fixtures with other settings than the usual ones, for several files of tests."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,10 @@ from dev.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def impatient_stack(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Stack]:
-    """The stack whose services give a pod three seconds; afterwards they have the usual settings again."""
-    yield local_stack.whole("jobSubmission: {preparingTimeoutSeconds: 3}\n")
+def short_timeout_stack(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Stack]:
+    """Set the start timeout to three seconds.
+
+    Afterwards, the stack has the usual settings again.
+    """
+    yield local_stack.start("jobSubmission: {preparingTimeoutSeconds: 3}\n")
     kwok_stack.up()

@@ -1,6 +1,6 @@
-"""An archive that takes no logs: it delays a deletion a little, says so, and costs no job.
+"""A log archive that fails: it delays the deletion of a pod for a while, is reported, and costs no job.
 
-KWOK serves the logs; the archive is a folder that is put out of the way.
+KWOK serves the logs. The archive is a folder that the test replaces by a file.
 """
 
 from collections.abc import Iterator
@@ -8,32 +8,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.builders import an_instance_type
-from tests.support.hub import Hub, corner
-from tests.support.measures import Measured
-from tests.support.scene import FOREVER, Scene, settled
-from tests.support.stacks import LocalStack, archiving_in
+from tests.support.builders import an_unschedulable_instance_type
+from tests.support.cluster import Cluster, cluster_on
+from tests.support.group_fixture import FOREVER, GroupFixture, wait_until_quiescent
+from tests.support.measurements import MeasurementReporter
+from tests.support.stacks import LocalStack, log_archive_settings
 from tests.support.waiting import eventually
 
 from dev.stack import Stack
 
-PLAYED = "No container ran here"
-"""In the log that KWOK serves."""
+KWOK_LOG = "No container ran here"
+"""A part of the log that KWOK serves for every pod."""
 
 
-class Folder:
-    """The archive's folder, which can be broken and mended."""
+class ArchiveFolder:
+    """The folder of the log archive, which a test can break and repair."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def break_it(self) -> None:
-        """Put a file in its place, to which nobody can write logs."""
+    def break_folder(self) -> None:
+        """Replace the folder by a file, so that no log can be stored."""
         self.path.rename(self.path.with_suffix(".away"))
         self.path.touch()
 
-    def mend_it(self) -> None:
-        """Put it back."""
+    def repair_folder(self) -> None:
+        """Restore the folder."""
         self.path.unlink()
         self.path.with_suffix(".away").rename(self.path)
 
@@ -41,92 +41,102 @@ class Folder:
 @pytest.fixture(scope="module")
 def archiving_stack(
     kwok_stack: Stack, local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Stack, Folder]]:
-    """The stack whose pod-manager archives in a folder; afterwards it archives nothing again."""
-    folder = Folder(tmp_path_factory.mktemp("archive") / "logs")
-    settings = archiving_in(folder.path) + "jobSubmission: {preparingTimeoutSeconds: 3}\n"
-    yield local_stack.whole(settings), folder
+) -> Iterator[tuple[Stack, ArchiveFolder]]:
+    """Start the stack with a log archive.
+
+    Afterwards, the stack has the usual settings again.
+    """
+    folder = ArchiveFolder(tmp_path_factory.mktemp("archive") / "logs")
+    settings = log_archive_settings(folder.path) + "jobSubmission: {preparingTimeoutSeconds: 3}\n"
+    yield local_stack.start(settings), folder
     kwok_stack.up()
 
 
 @pytest.fixture
-def hub(archiving_stack: tuple[Stack, Folder]) -> Iterator[Hub]:
-    """This test's corner of that stack."""
-    with corner(archiving_stack[0]) as hub:
-        yield hub
+def cluster(archiving_stack: tuple[Stack, ArchiveFolder]) -> Iterator[Cluster]:
+    """Yield the test's cluster on the stack with a log archive."""
+    with cluster_on(archiving_stack[0]) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def broken(archiving_stack: tuple[Stack, Folder]) -> Iterator[Folder]:
-    """The archive's folder, broken; whole again afterwards."""
+def broken(archiving_stack: tuple[Stack, ArchiveFolder]) -> Iterator[ArchiveFolder]:
+    """Break the folder, yield it, and repair it afterwards."""
     folder = archiving_stack[1]
-    folder.break_it()
+    folder.break_folder()
     yield folder
     if folder.path.is_file():
-        folder.mend_it()
+        folder.repair_folder()
 
 
-def archived(hub: Hub, name: str, attempt: int = 1) -> str:
-    """What is at the job's logURL, once that is of this attempt."""
+def archived_log(cluster: Cluster, name: str, attempt: int = 1) -> str:
+    """Wait until the job's logURL is of this attempt. Returns the log."""
     end = f"attempt-{attempt}.log"
-    url = eventually(lambda: (u := hub.status(name).get("logURL", "")).endswith(end) and u, f"it has {end}")
+    url = eventually(
+        lambda: (u := cluster.status(name).get("logURL", "")).endswith(end) and u,
+        f"the logURL ends with {end}",
+    )
     return Path(str(url).removeprefix("file://")).read_text()
 
 
-def test_each_attempt_of_a_job_has_a_log_of_its_own(hub: Hub) -> None:
-    """contract.md, Lifecycle: before any pod of ours is deleted, also one that is sent back."""
-    scene = Scene(hub, "phusers").make()
-    (kind,) = hub.create(an_instance_type(hub.name("nowhere"), {"nodeSelector": {"no-node": "has-this"}}))
-    scene.grants(instance_types=(kind,))
-    name = scene.submit("job", instanceType=kind, requeueLimit=1)
-    status = hub.reaches(name, "Failed")
+def test_each_attempt_of_a_job_has_a_log_of_its_own(cluster: Cluster) -> None:
+    """The log is stored before any job's pod is deleted, and also for a requeue (spec.md, L14)."""
+    group = GroupFixture(cluster, "phusers").create()
+    (instance_type,) = cluster.create(an_unschedulable_instance_type(cluster.unique_name("nowhere")))
+    group.grant(instance_types=(instance_type,))
+    name = group.submit("job", instanceType=instance_type, requeueLimit=1)
+    status = cluster.wait_for_phase(name, "Failed")
     assert "the pod did not start within 3 s; no node can take it: " in status["message"]
-    log = archived(hub, name, attempt=2)
+    log = archived_log(cluster, name, attempt=2)
     assert log.startswith("phjob: the container has not started, so there is no log: no node can take it: ")
     path = Path(status["logURL"].removeprefix("file://"))
     assert path.with_name("attempt-1.log").read_text() == log
-    assert path.parts[-4:-1] == (f"escaped-phusers-2d{hub.id}", name, hub.job(name).uid)
+    assert path.parts[-4:-1] == (f"escaped-phusers-2d{cluster.test_id}", name, cluster.job(name).uid)
 
 
-def test_a_failing_archive_delays_a_deletion_and_no_more(
-    hub: Hub, broken: Folder, measured: Measured
+def test_a_failing_archive_only_delays_the_deletion_of_a_pod(
+    cluster: Cluster, broken: ArchiveFolder, report_measurement: MeasurementReporter
 ) -> None:
-    """Half a minute; then the pod goes without, the next job comes, and the loss is told."""
+    """After half a minute the pod is deleted without its log, the next job starts, and the loss is logged."""
     assert broken.path.is_file()
-    scene = Scene(hub, "phusers", {"groupQuota": {"gpu": 1}}).make()
-    name = scene.submit("job", gpus=1, run_for=FOREVER)
-    hub.reaches(name, "Running")
-    behind = scene.submit("behind", gpus=1, run_for=FOREVER)
-    hub.cancel(name)
-    status = hub.says(name, "Cancelled", "its log is not archived")
+    group = GroupFixture(cluster, "phusers", {"groupQuota": {"gpu": 1}}).create()
+    name = group.submit("job", gpus=1, run_for=FOREVER)
+    cluster.wait_for_phase(name, "Running")
+    behind = group.submit("behind", gpus=1, run_for=FOREVER)
+    cluster.cancel(name)
+    status = cluster.wait_for_reason(name, "Cancelled", "its log is not archived")
     assert status["message"].startswith("cancelled while it ran; its log is not archived: ")
     cancelled = datetime.now(UTC)
-    assert hub.pod(name) is not None
-    hub.pod_is_gone(name)
-    measured(f"the pod was deleted {(datetime.now(UTC) - cancelled).total_seconds():.0f} s after the cancel")
-    hub.reaches(behind, "Running")
-    eventually(lambda: '"event": "log_lost"' in hub.log("pod-manager"), "the loss is logged")
-    assert "logURL" not in hub.status(name)
+    assert cluster.pod(name) is not None
+    cluster.wait_for_pod_deletion(name)
+    report_measurement(
+        f"the pod was deleted {(datetime.now(UTC) - cancelled).total_seconds():.0f} s after the cancel"
+    )
+    cluster.wait_for_phase(behind, "Running")
+    eventually(lambda: '"event": "log_lost"' in cluster.service_log("pod-manager"), "the loss is logged")
+    assert "logURL" not in cluster.status(name)
 
 
-def test_a_log_is_stored_when_the_archive_is_back(hub: Hub, broken: Folder) -> None:
-    """The job has long ended; what was said of the archive is taken back."""
-    scene = Scene(hub, "phusers").make()
-    name = scene.submit("job")
-    hub.reaches(name, "Succeeded")
-    hub.says(name, "Completed", "exit code 0; its log is not archived: ")
-    broken.mend_it()
-    assert PLAYED in archived(hub, name)
-    assert hub.status(name)["message"] == "exit code 0"
+def test_a_log_is_stored_once_the_archive_works_again(cluster: Cluster, broken: ArchiveFolder) -> None:
+    """The warning about the archive is removed from the message of the finished job."""
+    group = GroupFixture(cluster, "phusers").create()
+    name = group.submit("job")
+    cluster.wait_for_phase(name, "Succeeded")
+    cluster.wait_for_reason(name, "Completed", "exit code 0; its log is not archived: ")
+    broken.repair_folder()
+    assert KWOK_LOG in archived_log(cluster, name)
+    assert cluster.status(name)["message"] == "exit code 0"
 
 
-def test_a_pod_whose_time_is_over_gets_a_last_chance_to_leave_its_log(hub: Hub, broken: Folder) -> None:
-    """However long the archive was away before."""
-    scene = Scene(hub, "phusers").make()
-    name = scene.submit("job")
-    hub.says(name, "Completed", "its log is not archived")
-    settled(hub)
-    broken.mend_it()
-    hub.change("PhJob", name, ttlSecondsAfterFinished=1)
-    hub.pod_is_gone(name)
-    assert PLAYED in archived(hub, name)
+def test_the_log_is_stored_before_a_pod_is_deleted_after_its_ttl(
+    cluster: Cluster, broken: ArchiveFolder
+) -> None:
+    """However long the archive has failed before."""
+    group = GroupFixture(cluster, "phusers").create()
+    name = group.submit("job")
+    cluster.wait_for_reason(name, "Completed", "its log is not archived")
+    wait_until_quiescent(cluster)
+    broken.repair_folder()
+    cluster.patch_spec("PhJob", name, ttlSecondsAfterFinished=1)
+    cluster.wait_for_pod_deletion(name)
+    assert KWOK_LOG in archived_log(cluster, name)

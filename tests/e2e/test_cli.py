@@ -1,4 +1,4 @@
-"""`kubectl phjob` on a running stack: every command, and what it answers when something is wrong."""
+"""`kubectl phjob` on a running stack: every command, and its errors."""
 
 import json
 import os
@@ -11,201 +11,208 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.support.cli import Cli
-from tests.support.hub import Hub, Object
-from tests.support.scene import FOREVER, Scene
+from tests.support.cluster import Cluster, Object
+from tests.support.group_fixture import FOREVER, GroupFixture
 from tests.support.waiting import eventually
 
 from dev.kubectl import kubectl_path
-from kubectl_phjob.errors import Exit
+from phjob_cli.errors import Exit
 
 
 @pytest.fixture
-def cli(hub: Hub) -> Cli:
-    """The program with the administrator's kubeconfig, for the jobs of bob."""
-    return Cli(hub.stack.kubeconfig, PHJOB_USER="bob")
+def cli(cluster: Cluster) -> Cli:
+    """Return the program with the administrator's kubeconfig, for the jobs of bob."""
+    return Cli(cluster.stack.kubeconfig, PHJOB_USER="bob")
 
 
 @pytest.fixture
-def scene(hub: Hub) -> Scene:
-    """A group with room for two GPUs."""
-    return Scene(hub, "phusers", {"groupQuota": {"gpu": 2}}).make()
+def group(cluster: Cluster) -> GroupFixture:
+    """Create a group with a quota of two GPUs."""
+    return GroupFixture(cluster, "phusers", {"groupQuota": {"gpu": 2}}).create()
 
 
 @pytest.fixture
-def submitted(hub: Hub) -> Iterator[list[str]]:
-    """The names of jobs that the program has made, which are deleted afterwards."""
+def submitted(cluster: Cluster) -> Iterator[list[str]]:
+    """Yield a list for the names of submitted jobs, and delete those jobs afterwards."""
     names: list[str] = []
     yield names
     for name in names:
-        hub.api.delete("PhJob", name)
+        cluster.api.delete("PhJob", name)
 
 
-def flags(scene: Scene, gpus: int = 0) -> list[str]:
-    kind = scene.job("any", gpus=gpus)["spec"]["instanceType"]
-    return ["-g", scene.group, "-i", scene.image, "-t", kind]
+def flags(group: GroupFixture, gpus: int = 0) -> list[str]:
+    instance_type = group.job_manifest("any", gpus=gpus)["spec"]["instanceType"]
+    return ["-g", group.name, "-i", group.image, "-t", instance_type]
 
 
-def test_submit_makes_a_job_of_flags_and_waits_for_its_end(
-    hub: Hub, cli: Cli, scene: Scene, submitted: list[str]
+def test_submit_creates_a_job_from_flags_and_waits_for_its_end(
+    cluster: Cluster, cli: Cli, group: GroupFixture, submitted: list[str]
 ) -> None:
-    """Its name is made; the words after -- are the command, quoted as they were."""
+    """The API server completes its name. The arguments after -- are the command, with their quotes."""
     done = cli(
-        "submit", *flags(scene), "--name", hub.name("train"), "--deadline", "1h30m", "--ttl", "2d",
+        "submit", *flags(group), "--name", cluster.unique_name("train"), "--deadline", "1h30m", "--ttl", "2d",
         "--requeue-limit", "3", "--title", "A test", "--wait",
         "--", "python", "train.py", "--what", "two words",
     )  # fmt: skip
     assert done.returncode == Exit.OK, done.stderr
     name = done.stdout.split()[0]
     submitted.append(name)
-    assert done.stdout == f"{name} submitted to group {scene.group}\n"
+    assert done.stdout == f"{name} submitted to group {group.name}\n"
     assert done.stderr == f"{name} Succeeded (Completed: exit code 0)\n"
-    spec = hub.job(name).object["spec"]
+    spec = cluster.job(name).object["spec"]
     assert spec["command"] == "python train.py --what 'two words'"
     assert (spec["userName"], spec["displayName"], spec["requeueLimit"]) == ("bob", "A test", 3)
     assert (spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (5400, 172800)
 
 
-def test_submit_takes_files_also_from_standard_input_and_fails_with_the_job(
-    hub: Hub, cli: Cli, scene: Scene, submitted: list[str]
+def test_submit_reads_standard_input_and_fails_if_a_job_fails(
+    cluster: Cluster, cli: Cli, group: GroupFixture, submitted: list[str]
 ) -> None:
-    """Exit code 1, for scripts, and what became of each for programs."""
-    good, bad = scene.job("good"), scene.job("bad", exit_code=3)
+    """Scripts get exit code 1, and the outcome of each job as JSON."""
+    good, bad = group.job_manifest("good"), group.job_manifest("bad", exit_code=3)
     submitted += [good["metadata"]["name"], bad["metadata"]["name"]]
     text = yaml.safe_dump_all([good, bad])
     done = cli("submit", "-f", "-", "--wait", "-o", "json", input=text)
-    assert done.returncode == Exit.NO
+    assert done.returncode == Exit.FAILED
     phases = {job["name"]: job["phase"] for job in json.loads(done.stdout)}
     assert phases == dict(zip(submitted, ["Succeeded", "Failed"], strict=True))
 
 
-def test_submit_says_what_is_missing_and_what_the_server_refuses(cli: Cli, scene: Scene) -> None:
+def test_submit_names_missing_flags_and_rejected_fields(cli: Cli, group: GroupFixture) -> None:
     """Nothing is submitted."""
-    done = cli("submit", "-g", scene.group, "--", "true")
+    done = cli("submit", "-g", group.name, "--", "true")
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert done.stderr == "error: missing: --image, --instance-type; or give a file with -f\n"
-    refused = cli("submit", "-g", scene.group, "-i", "Not A Name", "-t", "t", "--", "true")
-    assert refused.returncode == Exit.NO
-    assert "spec.image is the name of an Image object" in refused.stderr
+    rejected = cli("submit", "-g", group.name, "-i", "Not A Name", "-t", "t", "--", "true")
+    assert rejected.returncode == Exit.FAILED
+    assert "spec.image is the name of an Image object" in rejected.stderr
 
 
-def test_follow_shows_the_log_and_the_end(cli: Cli, scene: Scene, submitted: list[str]) -> None:
-    """KWOK's node has one line for every pod."""
-    done = cli("submit", *flags(scene), "--follow", "--", "true")
+def test_follow_shows_the_log_and_the_end(cli: Cli, group: GroupFixture, submitted: list[str]) -> None:
+    """KWOK serves the same log for every pod."""
+    done = cli("submit", *flags(group), "--follow", "--", "true")
     submitted.append(done.stdout.split()[0])
     assert done.returncode == Exit.OK, done.stderr
     assert "No container ran here" in done.stdout
     assert "Succeeded" in done.stderr
 
 
-def test_list_shows_mine_or_a_groups_and_no_command(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """In each form: what a job runs is for those who ask for the whole object."""
-    mine = scene.submit("mine", command="echo secret", run_for=FOREVER)
-    other = scene.submit("other", user="lin", command="echo secret")
-    hub.reaches(mine, "Running")
-    hub.reaches(other, "Succeeded")
+def test_list_shows_own_jobs_or_a_groups_and_no_commands(
+    cluster: Cluster, cli: Cli, group: GroupFixture
+) -> None:
+    """No format contains the command of a job; only the whole object does."""
+    mine = group.submit("mine", command="echo secret", run_for=FOREVER)
+    other = group.submit("other", user="lin", command="echo secret")
+    cluster.wait_for_phase(mine, "Running")
+    cluster.wait_for_phase(other, "Succeeded")
     assert mine in cli("list").stdout
     assert other not in cli("list").stdout
-    header, *rows = cli("list", "--group", scene.group, "-o", "wide").stdout.splitlines()
+    header, *rows = cli("list", "--group", group.name, "-o", "wide").stdout.splitlines()
     assert header.split()[-4:] == ["INSTANCE", "NODE", "RAN", "MESSAGE"]
     assert [row.split()[:2] for row in rows] == [[mine, "bob"], [other, "lin"]]
-    for command in (("queue", scene.group), ("why", mine)):
+    for command in (("queue", group.name), ("why", mine)):
         assert "secret" not in json.dumps(cli.json(*command))
-    listed = cli("list", "-g", scene.group, "-o", "yaml").stdout
+    listed = cli("list", "-g", group.name, "-o", "yaml").stdout
     assert "secret" not in listed
-    assert yaml.safe_load(listed) == cli.json("list", "-g", scene.group)
-    assert [job["name"] for job in cli.json("list", "-g", scene.group, "--phase", "Running")] == [mine]
+    assert yaml.safe_load(listed) == cli.json("list", "-g", group.name)
+    assert [job["name"] for job in cli.json("list", "-g", group.name, "--phase", "Running")] == [mine]
 
 
-def test_queue_shows_who_holds_and_who_waits_in_their_order(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """Jobs and notebooks; and of a long queue the beginning."""
-    held = scene.submit("held", gpus=1, run_for=FOREVER, activeDeadlineSeconds=3600)
-    hub.reaches(held, "Running")
-    notebook = scene.notebook("jupyter", gpus=1, user="lin")
-    eventually(lambda: hub.pod(notebook), "the notebook is there")
-    names = [scene.submit(f"waits-{n}", gpus=1, user="pan") for n in range(4)]
-    hub.says(names[0], "GroupQuota")
-    seen = cli.json("queue", scene.group)
-    assert [(job["place"], job["name"]) for job in seen["queue"]] == list(enumerate(names, start=1))
-    assert {(one["name"], one["kind"]) for one in seen["held"]} == {(held, "job"), (notebook, "notebook")}
-    assert (seen["used"]["gpu"], seen["groupQuota"]["gpu"]) == ("2", "2")
-    text = cli("queue", scene.group, "--limit", "2").stdout
+def test_queue_shows_allocations_and_pending_jobs_in_order(
+    cluster: Cluster, cli: Cli, group: GroupFixture
+) -> None:
+    """Jobs and notebooks hold quota. A long queue is cut off."""
+    held = group.submit("held", gpus=1, run_for=FOREVER, activeDeadlineSeconds=3600)
+    cluster.wait_for_phase(held, "Running")
+    notebook = group.start_notebook("jupyter", gpus=1, user="lin")
+    eventually(lambda: cluster.pod(notebook), "the notebook exists")
+    names = [group.submit(f"waits-{n}", gpus=1, user="pan") for n in range(4)]
+    cluster.wait_for_reason(names[0], "GroupQuota")
+    answer = cli.json("queue", group.name)
+    assert [(job["place"], job["name"]) for job in answer["queue"]] == list(enumerate(names, start=1))
+    assert {(holder["name"], holder["kind"]) for holder in answer["held"]} == {
+        (held, "job"),
+        (notebook, "notebook"),
+    }
+    assert (answer["used"]["gpu"], answer["groupQuota"]["gpu"]) == ("2", "2")
+    text = cli("queue", group.name, "--limit", "2").stdout
     assert "gpu      ████████████ 2 of 2, of that 1 by notebooks" in text
     assert "... and 2 more" in text
 
 
-def test_cancel_takes_many_and_tells_of_each(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """One that is not there keeps no other."""
-    running, done = scene.submit("running", run_for=FOREVER), scene.submit("done")
-    hub.reaches(running, "Running")
-    hub.reaches(done, "Succeeded")
-    answer = cli("cancel", running, done, "nobody")
-    assert answer.returncode == Exit.NOT_FOUND
-    assert answer.stdout == f"{running} is being cancelled\n{done} is Succeeded already\n"
-    assert answer.stderr == "error: nobody: there is no job 'nobody' in namespace 'hub'\n"
-    hub.reaches(running, "Cancelled")
+def test_cancel_reports_the_outcome_for_each_job(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """A missing job does not keep the others from being cancelled."""
+    running, done = group.submit("running", run_for=FOREVER), group.submit("done")
+    cluster.wait_for_phase(running, "Running")
+    cluster.wait_for_phase(done, "Succeeded")
+    result = cli("cancel", running, done, "nobody")
+    assert result.returncode == Exit.NOT_FOUND
+    assert result.stdout == f"{running} is being cancelled\n{done} is already Succeeded\n"
+    assert result.stderr == "error: nobody: there is no job 'nobody' in namespace 'hub'\n"
+    cluster.wait_for_phase(running, "Cancelled")
 
 
-def test_retry_submits_a_copy_of_what_has_ended(
-    hub: Hub, cli: Cli, scene: Scene, submitted: list[str]
+def test_retry_submits_a_copy_of_a_finished_job(
+    cluster: Cluster, cli: Cli, group: GroupFixture, submitted: list[str]
 ) -> None:
-    """And of nothing else."""
-    failed = scene.submit("failed", exit_code=1, command="false", requeueLimit=2)
-    hub.reaches(failed, "Failed")
+    """A job that is not finished is rejected."""
+    failed = group.submit("failed", exit_code=1, command="false", requeueLimit=2)
+    cluster.wait_for_phase(failed, "Failed")
     done = cli("retry", failed)
     assert done.returncode == Exit.OK, done.stderr
     copy = done.stdout.split()[0]
     submitted.append(copy)
     assert copy.startswith(f"{failed}-")
-    assert hub.job(copy).object["spec"] == hub.job(failed).object["spec"]
-    runs = scene.submit("runs", run_for=FOREVER)
-    hub.reaches(runs, "Running")
-    refused = cli("retry", runs)
-    assert refused.returncode == Exit.NO
-    assert refused.stderr.endswith("is Running: only one that has ended can be tried again\n")
+    assert cluster.job(copy).object["spec"] == cluster.job(failed).object["spec"]
+    running = group.submit("running", run_for=FOREVER)
+    cluster.wait_for_phase(running, "Running")
+    rejected = cli("retry", running)
+    assert rejected.returncode == Exit.FAILED
+    assert rejected.stderr.endswith("is Running: only a finished job can be retried\n")
 
 
-def test_explain_writes_nothing(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """Exit code 0 for what could run, 1 for what never will; both in one file."""
-    fits, never = scene.job("fits", gpus=2), scene.job("never", gpus=4)
+def test_explain_writes_nothing(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """The exit code is 1 if one job of the file can never run, otherwise 0."""
+    fits, never = group.job_manifest("fits", gpus=2), group.job_manifest("never", gpus=4)
     done = cli("explain", "-f", "-", "-o", "json", input=yaml.safe_dump_all([fits, never]))
-    assert done.returncode == Exit.NO
-    assert [(one["name"], one["cause"]) for one in json.loads(done.stdout)] == [
+    assert done.returncode == Exit.FAILED
+    assert [(job["name"], job["cause"]) for job in json.loads(done.stdout)] == [
         (fits["metadata"]["name"], "Next"),
         (never["metadata"]["name"], "Impossible"),
     ]
     assert cli("explain", "-f", "-", input=yaml.safe_dump(fits)).returncode == Exit.OK
-    assert hub.api.get("PhJob", fits["metadata"]["name"]) is None
+    assert cluster.api.get("PhJob", fits["metadata"]["name"]) is None
 
 
-def test_logs_say_why_there_is_none(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """Of a job that waits, of a try that never was, of one whose pod is gone."""
-    gone = scene.submit("gone", ttlSecondsAfterFinished=1)
-    hub.reaches(gone, "Succeeded")
-    hub.pod_is_gone(gone)
-    waits = scene.submit("waits", gpus=2)
+def test_a_missing_log_is_explained(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """The pod was deleted, or the attempt does not exist."""
+    gone = group.submit("gone", ttlSecondsAfterFinished=1)
+    cluster.wait_for_phase(gone, "Succeeded")
+    cluster.wait_for_pod_deletion(gone)
+    waits = group.submit("waits", gpus=2)
     done = cli("logs", gone)
     assert done.returncode == Exit.NOT_FOUND
-    assert f"error: job '{gone}' has no log any more" in done.stderr
-    assert "has been tried 1 times: there is no attempt 5" in cli("logs", waits, "--attempt", "5").stderr
+    assert f"error: job '{gone}' no longer has a log" in done.stderr
+    assert "has no attempt 5: its latest attempt is 1" in cli("logs", waits, "--attempt", "5").stderr
 
 
-def test_top_shows_every_group_at_once(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """As its PhGroup's status has it; once where nobody looks on."""
-    scene.submit("held", gpus=2, run_for=FOREVER)
-    head = scene.submit("head", gpus=1)
-    hub.says(head, "GroupQuota")
+def test_top_shows_every_group_at_once(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """The table shows the status of each PhGroup, once if the output is no terminal."""
+    group.submit("held", gpus=2, run_for=FOREVER)
+    head = group.submit("head", gpus=1)
+    cluster.wait_for_reason(head, "GroupQuota")
     wanted = f"{head}: group quota: gpu 2 of 2 used, needs 1"
 
     def line() -> str:
         lines = cli("top").stdout.splitlines()
-        return next((line for line in lines if line.startswith(scene.group)), "")
+        return next((line for line in lines if line.startswith(group.name)), "")
 
-    eventually(lambda: line().endswith(wanted), "top shows it", instead=line)
+    eventually(lambda: line().endswith(wanted), "top shows the pending reason of the head", diagnostics=line)
     assert "gpu ████████ 2/2" in line()
 
 
-def test_top_on_a_terminal_goes_on_until_ctrl_c(cli: Cli) -> None:
-    """Which is no error worth a traceback."""
+def test_top_runs_on_a_terminal_until_ctrl_c(cli: Cli) -> None:
+    """Ctrl-C shows no traceback."""
     terminal = cli.on_a_terminal("top")
     assert b"GROUP" in terminal.read(until=b"GROUP")
     terminal.press(b"\x03")
@@ -213,19 +220,19 @@ def test_top_on_a_terminal_goes_on_until_ctrl_c(cli: Cli) -> None:
     assert terminal.end() == Exit.INTERRUPTED
 
 
-def test_colours_are_for_terminals(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """A pipe gets none."""
-    name = scene.submit("job", run_for=FOREVER)
-    hub.reaches(name, "Running")
+def test_colours_are_for_terminals(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """A pipe gets no escape sequences."""
+    name = group.submit("job", run_for=FOREVER)
+    cluster.wait_for_phase(name, "Running")
     assert "\x1b" not in cli("list").stdout
     terminal = cli.on_a_terminal("list")
     assert b"\x1b[34mRunning" in terminal.read()
     assert terminal.end() == Exit.OK
 
 
-def test_a_closed_pipe_is_no_error(cli: Cli, scene: Scene) -> None:
-    """`| head` has read enough."""
-    scene.submit("job")
+def test_a_closed_pipe_is_no_error(cli: Cli, group: GroupFixture) -> None:
+    """`| head` closes it after ten lines."""
+    group.submit("job")
     done = subprocess.run(
         ["sh", "-c", f"{shlex.join(cli.command('list', '-a'))} | true"],
         env=cli.environment,
@@ -236,58 +243,61 @@ def test_a_closed_pipe_is_no_error(cli: Cli, scene: Scene) -> None:
     assert done.stderr == ""
 
 
-def test_ctrl_c_while_it_waits_ends_it_in_one_line(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """The job goes on."""
-    job = scene.job("job", run_for=FOREVER)
+def test_ctrl_c_while_it_waits_ends_it_in_one_line(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """The job itself continues."""
+    job = group.job_manifest("job", run_for=FOREVER)
     name = job["metadata"]["name"]
-    waiting = cli.start("submit", *flags(scene), "--name", name, "--wait", "--", "true")
+    waiting = cli.start("submit", *flags(group), "--name", name, "--wait", "--", "true")
     assert waiting.stdout
-    eventually(lambda: [e for e in hub.history.all("PhJob") if e.name.startswith(name)], "it is submitted")
+    eventually(
+        lambda: [e for e in cluster.history.all_current("PhJob") if e.name.startswith(name)],
+        "the job is submitted",
+    )
     waiting.send_signal(signal.SIGINT)
     _, stderr = waiting.communicate(timeout=60)
     assert (waiting.returncode, stderr) == (Exit.INTERRUPTED, "interrupted\n")
-    for event in hub.history.all("PhJob"):
+    for event in cluster.history.all_current("PhJob"):
         if event.name.startswith(name):
-            hub.api.delete("PhJob", event.name)
+            cluster.api.delete("PhJob", event.name)
 
 
-def test_what_is_wrong_with_the_way_there_is_told_in_one_line(hub: Hub, cli: Cli, tmp_path: Path) -> None:
-    """No kubeconfig, no cluster, an unknown context, another namespace, a token that is not taken."""
-    content = yaml.safe_load(hub.stack.kubeconfig.read_text())
+def test_a_failed_connection_is_explained_in_one_line(cluster: Cluster, cli: Cli, tmp_path: Path) -> None:
+    """No kubeconfig, no cluster, an unknown context, another namespace, a rejected token."""
+    content = yaml.safe_load(cluster.stack.kubeconfig.read_text())
 
-    def kubeconfig(name: str, *, cluster: Object | None = None, user: Object | None = None) -> Path:
+    def kubeconfig(name: str, *, server: Object | None = None, user: Object | None = None) -> Path:
         copy = json.loads(json.dumps(content))
-        copy["clusters"][0]["cluster"] |= cluster or {}
+        copy["clusters"][0]["cluster"] |= server or {}
         copy["users"][0]["user"] = user or copy["users"][0]["user"]
         file = tmp_path / name
         file.write_text(yaml.safe_dump(copy))
         return file
 
-    nowhere = kubeconfig("nowhere", cluster={"server": "https://127.0.0.1:1"})
+    nowhere = kubeconfig("nowhere", server={"server": "https://127.0.0.1:1"})
     expired = kubeconfig("expired", user={"token": "expired"})
     plugin = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
     broken = tmp_path / "broken"
     broken.write_text("a: [")
-    admin = hub.stack.kubeconfig
+    admin = cluster.stack.kubeconfig
     cases: list[tuple[Path, tuple[str, ...], Exit, str]] = [
         (tmp_path / "missing", (), Exit.UNREACHABLE, f"no kubeconfig at {tmp_path / 'missing'}"),
         (nowhere, (), Exit.UNREACHABLE, "the API server does not answer"),
         (expired, (), Exit.FORBIDDEN, "your credentials have expired, or are wrong"),
         (kubeconfig("plugin", user=plugin), (), Exit.USAGE, "no-such-plugin"),
-        (broken, (), Exit.USAGE, "can't be read"),
+        (broken, (), Exit.USAGE, "cannot be read"),
         (admin, ("--context", "other"), Exit.USAGE, "has no context 'other'"),
         (admin, ("-n", "default"), Exit.NOT_FOUND, "there are no groups in namespace 'default'"),
     ]
-    for where, more, code, says in cases:
-        done = Cli(where)("queue", "phusers", *more)
+    for kubeconfig_file, options, code, message in cases:
+        done = Cli(kubeconfig_file)("queue", "phusers", *options)
         assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert says in done.stderr
+        assert message in done.stderr
         assert done.returncode == code
 
 
-def test_kubectl_finds_it_and_its_completion(hub: Hub, cli: Cli, scene: Scene) -> None:
-    """`kubectl phjob`, and what kubectl asks for at the Tab key."""
-    name = scene.submit("job", run_for=FOREVER)
+def test_kubectl_finds_the_plugin_and_its_completion(cluster: Cluster, cli: Cli, group: GroupFixture) -> None:
+    """`kubectl phjob`, and the program that kubectl runs for the Tab key."""
+    name = group.submit("job", run_for=FOREVER)
     programs = Path(cli.command()[0]).parent
     env = {**cli.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
 
@@ -297,5 +307,5 @@ def test_kubectl_finds_it_and_its_completion(hub: Hub, cli: Cli, scene: Scene) -
     assert name in run(str(kubectl_path()), "phjob", "list")
     assert run("kubectl_complete-phjob", "que").splitlines()[0].split("\t")[0] == "queue"
     assert run("kubectl_complete-phjob", "why", name[:-2]).splitlines() == [name, ":4"]
-    assert scene.group in run("kubectl_complete-phjob", "queue", "").splitlines()
+    assert group.name in run("kubectl_complete-phjob", "queue", "").splitlines()
     assert run(str(kubectl_path()), "__complete", "phjob", "why", name[:-2]).splitlines()[0] == name

@@ -1,4 +1,4 @@
-"""`python -m dev demo`, as a person runs it: it shows everything, and leaves nothing, however it ends."""
+"""`python -m dev demo` as a user runs it: it shows everything, and leaves nothing, however it ends."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tests.support.waiting import eventually
 
-from dev.process import marked
+from dev.process import find_marked
 
-SECONDS = 300
+DEMO_TIMEOUT_SECONDS = 300
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the demo puts its stack: a path with a space."""
+    """Return the folder for the demo's stack. Its path has a space."""
     folder = tmp_path / "a folder"
     folder.mkdir()
     return folder
@@ -33,49 +33,51 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def left_in(folder: Path) -> list[object]:
-    """Processes that the demo started, and files."""
-    return [*marked(f"TMPDIR={folder}"), *folder.iterdir()]
+def leftovers(folder: Path) -> list[object]:
+    """Return the processes that the demo has started, and its files."""
+    return [*find_marked(f"TMPDIR={folder}"), *folder.iterdir()]
 
 
-def test_the_demo_shows_that_all_is_as_it_should_be_and_leaves_nothing(folder: Path) -> None:
+def test_all_checks_of_the_demo_pass_and_it_leaves_nothing(folder: Path) -> None:
+    """No process and no file is left."""
     with start(folder) as demo:
-        shown, _ = demo.communicate(timeout=SECONDS)
-    assert demo.returncode == 0, shown
-    assert "NOT ok" not in shown
+        output, _ = demo.communicate(timeout=DEMO_TIMEOUT_SECONDS)
+    assert demo.returncode == 0, output
+    assert "NOT ok" not in output
     for check in (
-        "ok  job-qm42d went Pending -> Preparing",
+        "ok  job-qm42d went through Pending -> Preparing",
         "ok  Example 1: A Preparing, B Pending, C Pending",
-        "ok  Example 1: they became Preparing in the order A, B, C",
+        "ok  Example 1: the jobs became Preparing in the order A, B, C",
         "ok  Example 2: A Preparing, B Pending, C Preparing",
-        "ok  Example 2: they became Preparing in the order A, C, B",
-        "ok  cancel-running went Pending -> Preparing -> Running -> Cancelled",
-        "ok  the log of cancel-running is kept though its pod is gone",
-        "ok  requeue-me went Pending -> Preparing -> Pending",
+        "ok  Example 2: the jobs became Preparing in the order A, C, B",
+        "ok  cancel-running went through Pending -> Preparing -> Running -> Cancelled",
+        "ok  the log of cancel-running is kept after its pod is deleted",
+        "ok  requeue-me went through Pending -> Preparing -> Pending",
     ):
-        assert check in shown
-    assert not left_in(folder)
+        assert check in output
+    assert not leftovers(folder)
 
 
 def test_an_interrupted_demo_leaves_nothing(folder: Path) -> None:
-    """Not even if the wish to stop is repeated."""
+    """Not even if Ctrl-C is pressed several times."""
     with start(folder) as demo:
-        eventually(lambda: list(folder.glob("*/rabbitmq.pid")), "the demo's stack begins to start")
+        eventually(lambda: list(folder.glob("*/rabbitmq.pid")), "the demo has begun to start its stack")
         for _ in range(3):
             demo.send_signal(signal.SIGINT)
-        shown, _ = demo.communicate(timeout=SECONDS)
-    assert demo.returncode == 128 + signal.SIGINT, shown
-    assert not left_in(folder)
+        output, _ = demo.communicate(timeout=DEMO_TIMEOUT_SECONDS)
+    assert demo.returncode == 128 + signal.SIGINT, output
+    assert not leftovers(folder)
 
 
-def test_a_demo_that_fails_says_so_and_keeps_its_logs(folder: Path) -> None:
+def test_a_demo_that_fails_reports_it_and_keeps_its_logs(folder: Path) -> None:
+    """Its processes are stopped nevertheless."""
     with start(folder) as demo:
-        eventually(lambda: list(folder.glob("*/rabbitmq.pid")), "the demo's stack begins to start")
-        for process in marked(f"TMPDIR={folder}"):
+        eventually(lambda: list(folder.glob("*/rabbitmq.pid")), "the demo has begun to start its stack")
+        for process in find_marked(f"TMPDIR={folder}"):
             if process.pid != demo.pid:
                 process.signal(signal.SIGKILL)
-        shown, _ = demo.communicate(timeout=SECONDS)
-    assert demo.returncode == 1, shown
-    assert "NOT ok" in shown
+        output, _ = demo.communicate(timeout=DEMO_TIMEOUT_SECONDS)
+    assert demo.returncode == 1, output
+    assert "NOT ok" in output
     assert list(folder.glob("phjob-demo-*/rabbitmq.log"))
-    assert not marked(f"TMPDIR={folder}")
+    assert not find_marked(f"TMPDIR={folder}")

@@ -1,4 +1,4 @@
-"""docs/errors.md, what the scheduler and the services answer: each row, word for word."""
+"""docs/errors.md: each row about the scheduler and the services, compared with their real messages."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.hub import NAMESPACE, Hub
+from tests.support.cluster import NAMESPACE, Cluster
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text()
@@ -25,14 +25,14 @@ COMMON = {
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the table below a line with this heading."""
+    """Return the rows of the table whose first column has this heading."""
     table = PAGE[PAGE.index(f"| {heading} |") :].split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
 @pytest.fixture(scope="module")
 def catalog(kwok_stack: Any) -> Iterator[None]:
-    """What the page takes for granted."""
+    """Apply the objects that the page requires, and delete them afterwards."""
     examples = [argument for n in range(1, 6) for argument in ("-f", str(*_example(n)))]
     kwok_stack.kubectl("apply", *examples)
     kwok_stack.kubectl("apply", "-f", "-", given=CATALOG)
@@ -46,36 +46,37 @@ def _example(number: int) -> list[Path]:
 
 
 @pytest.mark.usefixtures("catalog")
-@pytest.mark.parametrize(("says", "reason", "message"), rows("The job says"))
-def test_a_job_that_can_never_run_reads_what_the_page_says(
-    hub: Hub, says: str, reason: str, message: str
+@pytest.mark.parametrize(("field", "reason", "message"), rows("The job's field"))
+def test_a_job_that_can_never_run_has_the_reason_and_message_of_the_page(
+    cluster: Cluster, field: str, reason: str, message: str
 ) -> None:
-    """Reason and message."""
-    spec = {**COMMON, **yaml.safe_load("{" + says.strip("`") + "}")}
-    name = hub.name("job")
+    """The job is otherwise possible."""
+    spec = {**COMMON, **yaml.safe_load("{" + field.strip("`") + "}")}
+    name = cluster.unique_name("job")
     job = {
         "apiVersion": "primehub.io/v1alpha1",
         "kind": "PhJob",
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": spec,
     }
-    hub.create(job)
-    status = hub.reaches(name, "Failed")
+    cluster.create(job)
+    status = cluster.wait_for_phase(name, "Failed")
     assert (status["reason"], status["message"]) == (reason, message)
 
 
 @pytest.mark.parametrize(("setting", "line"), rows("Setting"))
-def test_a_service_with_a_bad_setting_says_what_the_page_says(
+def test_a_service_with_a_bad_setting_writes_the_line_of_the_page(
     tmp_path: Path, setting: str, line: str
 ) -> None:
-    """In one line, with exit code 2, and without a traceback."""
+    """It exits with code 2, and without a traceback."""
     content = re.search(r"`(.*)`", setting)[1]  # type: ignore[index]
     file = tmp_path / "settings.yaml"
     if setting.startswith("a file with"):
         file.write_text(content)
         content = f"SETTINGS_FILE={file}"
     name, _, value = content.partition("=")
-    service = "pod_manager" if "logArchive" in setting else "janitor"  # The others don't open the archive.
+    # Only pod-manager opens the archive.
+    service = "phjob_pod_manager" if "logArchive" in setting else "phjob_janitor"
     done = subprocess.run(
         [sys.executable, "-m", service],
         env={**os.environ, name: value},

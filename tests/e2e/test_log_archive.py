@@ -1,33 +1,33 @@
-"""The log archive with real containers: what a job has said is there when its pod is gone."""
+"""The log archive with real containers: the log of a job outlives its pod."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.support.builders import an_image
-from tests.support.hub import NAMESPACE, Hub, Object
-from tests.support.scene import Scene
+from tests.support.cluster import NAMESPACE, Cluster, Object
+from tests.support.group_fixture import GroupFixture
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_node
 
-LONG = 180
-Archived = Callable[[str], str]
+LONG_SECONDS = 180
+ArchivedLog = Callable[[str], str]
 
 
 @pytest.fixture
-def scene(real_hub: Hub) -> Scene:
-    """A group without quotas."""
-    return Scene(real_hub, "archive").make()
+def group(real_cluster: Cluster) -> GroupFixture:
+    """Create a group without quotas."""
+    return GroupFixture(real_cluster, "archive").create()
 
 
 @pytest.fixture
-def archived(real_hub: Hub, archive: Path) -> Archived:
-    """What is at a job's `status.logURL`."""
+def archived_log(real_cluster: Cluster, archive: Path) -> ArchivedLog:
+    """Return a function that reads the log at a job's `status.logURL`."""
 
     def read(name: str) -> str:
         status: Object = eventually(
-            lambda: (now := real_hub.status(name)).get("logURL") and now, f"{name} has a logURL"
+            lambda: (now := real_cluster.status(name)).get("logURL") and now, f"{name} has a logURL"
         )
         path = Path(status["logURL"].removeprefix("file://"))
         assert path.is_relative_to(archive)
@@ -36,66 +36,69 @@ def archived(real_hub: Hub, archive: Path) -> Archived:
     return read
 
 
-def says(hub: Hub, name: str, text: str) -> None:
-    """Wait until the job's log has this text."""
-    eventually(lambda: text in hub.kubectl("-n", NAMESPACE, "logs", name).stdout, f"{name} says {text}")
+def wait_for_output(cluster: Cluster, name: str, text: str) -> None:
+    """Wait until the job's log contains this text."""
+    eventually(
+        lambda: text in cluster.kubectl("-n", NAMESPACE, "logs", name).stdout,
+        f"the log of {name} contains {text}",
+    )
 
 
-def test_the_log_of_a_job_that_ended_is_archived_while_its_pod_stands(
-    real_hub: Hub, scene: Scene, archived: Archived
+def test_the_log_of_a_finished_job_is_archived_while_its_pod_exists(
+    real_cluster: Cluster, group: GroupFixture, archived_log: ArchivedLog
 ) -> None:
-    """Of one that succeeded and of one that failed."""
+    """This holds for a job that succeeded and for a job that failed."""
     for command, phase in (("echo well done", "Succeeded"), ("echo oh no; exit 3", "Failed")):
-        name = scene.submit(phase.lower(), command=command)
-        real_hub.reaches(name, phase, within=LONG)
-        said = command.removeprefix("echo ").partition(";")[0]
-        assert archived(name) == f"{said}\n"
-        assert real_hub.pod(name) is not None
+        name = group.submit(phase.lower(), command=command)
+        real_cluster.wait_for_phase(name, phase, within=LONG_SECONDS)
+        output = command.removeprefix("echo ").partition(";")[0]
+        assert archived_log(name) == f"{output}\n"
+        assert real_cluster.pod(name) is not None
 
 
 def test_a_running_job_that_is_cancelled_keeps_its_log(
-    real_hub: Hub, scene: Scene, archived: Archived
+    real_cluster: Cluster, group: GroupFixture, archived_log: ArchivedLog
 ) -> None:
-    """PrimeHub loses it with the pod (seed, FAQ)."""
-    name = scene.submit("job", command="echo begun; sleep 3600")
-    says(real_hub, name, "begun")
-    real_hub.cancel(name)
-    real_hub.reaches(name, "Cancelled")
-    assert archived(name) == "begun\n"
-    real_hub.pod_is_gone(name)
+    """PrimeHub loses the log with the pod (spec.md, L14)."""
+    name = group.submit("job", command="echo begun; sleep 3600")
+    wait_for_output(real_cluster, name, "begun")
+    real_cluster.cancel(name)
+    real_cluster.wait_for_phase(name, "Cancelled")
+    assert archived_log(name) == "begun\n"
+    real_cluster.wait_for_pod_deletion(name)
 
 
-def test_a_job_over_its_deadline_is_killed_and_keeps_its_log(
-    real_hub: Hub, scene: Scene, archived: Archived
+def test_a_job_that_exceeds_its_deadline_keeps_its_log(
+    real_cluster: Cluster, group: GroupFixture, archived_log: ArchivedLog
 ) -> None:
-    """A command that would sleep for an hour."""
-    name = scene.submit("job", command="echo begun; sleep 3600", activeDeadlineSeconds=3)
-    status = real_hub.reaches(name, "Failed", within=LONG)
+    """Its command, which would sleep for an hour, is killed."""
+    name = group.submit("job", command="echo begun; sleep 3600", activeDeadlineSeconds=3)
+    status = real_cluster.wait_for_phase(name, "Failed", within=LONG_SECONDS)
     assert status["reason"] == "OverActiveDeadline"
-    assert archived(name) == "begun\n"
-    real_hub.pod_is_gone(name)
+    assert archived_log(name) == "begun\n"
+    real_cluster.wait_for_pod_deletion(name)
 
 
-def test_a_preparing_job_that_is_cancelled_leaves_why_it_did_not_start(
-    real_hub: Hub, scene: Scene, archived: Archived
+def test_the_archive_explains_why_a_cancelled_preparing_job_did_not_start(
+    real_cluster: Cluster, group: GroupFixture, archived_log: ArchivedLog
 ) -> None:
-    """Its image can't be pulled, so there is no log; the archive says so in Kubernetes' words."""
-    real_hub.create(an_image(real_hub.name("nowhere"), url="nowhere.invalid/image:1"))
-    scene.grants(images=(real_hub.name("nowhere"),))
-    name = scene.submit("job", image=real_hub.name("nowhere"))
-    real_hub.reaches(name, "Preparing", within=LONG)
+    """Its image cannot be pulled, so there is no log. The archive has Kubernetes' message instead."""
+    real_cluster.create(an_image(real_cluster.unique_name("nowhere"), url="nowhere.invalid/image:1"))
+    group.grant(images=(real_cluster.unique_name("nowhere"),))
+    name = group.submit("job", image=real_cluster.unique_name("nowhere"))
+    real_cluster.wait_for_phase(name, "Preparing", within=LONG_SECONDS)
 
-    def waits() -> bool:
-        pod = real_hub.pod(name)
+    def has_pull_error() -> bool:
+        pod = real_cluster.pod(name)
         states = pod.object["status"].get("containerStatuses", []) if pod else []
         return any("Pull" in state["state"].get("waiting", {}).get("reason", "") for state in states)
 
-    eventually(waits, "its image can't be pulled", within=LONG)
-    real_hub.cancel(name)
-    real_hub.reaches(name, "Cancelled")
-    log = archived(name)
+    eventually(has_pull_error, "its image cannot be pulled", within=LONG_SECONDS)
+    real_cluster.cancel(name)
+    real_cluster.wait_for_phase(name, "Cancelled")
+    log = archived_log(name)
     assert log.startswith(
-        "phjob: the container has not started, so there is no log: its image can't be had: "
+        "phjob: the container has not started, so there is no log: its image cannot be pulled: "
     )
     assert "nowhere.invalid/image:1" in log
-    real_hub.pod_is_gone(name)
+    real_cluster.wait_for_pod_deletion(name)

@@ -1,6 +1,6 @@
-"""A node that is lost: its kubelet is stopped, so that Kubernetes hears nothing of it any more.
+"""Jobs on a lost node: its kubelet is suspended, so that it no longer reports to Kubernetes.
 
-Its containers go on meanwhile, as on a node whose network is cut.
+Its containers keep running, as on a node whose network is cut.
 """
 
 import signal
@@ -8,94 +8,96 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from tests.support.hub import Hub
-from tests.support.measures import Measured
-from tests.support.scene import Scene
+from tests.support.cluster import Cluster
+from tests.support.group_fixture import GroupFixture
+from tests.support.measurements import MeasurementReporter
+from tests.support.nodes import ready_condition
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_node
 
-LONG = 180
+LONG_SECONDS = 180
 
 
 @pytest.fixture
-def hub(real_hub: Hub) -> Iterator[Hub]:
-    """A corner whose kubelet runs again afterwards, and whose node is Ready again."""
-    yield real_hub
-    real_hub.service("kubelet").kill(signal.SIGCONT)
-    eventually(lambda: ready(real_hub)[0] == "True", "the node is Ready again", within=LONG)
+def cluster(real_cluster: Cluster) -> Iterator[Cluster]:
+    """Yield the test's cluster.
+
+    Afterwards, resume its kubelet, and wait until the node is Ready.
+    """
+    yield real_cluster
+    real_cluster.service("kubelet").kill(signal.SIGCONT)
+    eventually(
+        lambda: ready_condition(real_cluster.api)[0] == "True", "the node is Ready again", within=LONG_SECONDS
+    )
 
 
 @pytest.fixture
-def scene(hub: Hub) -> Scene:
-    """A group with room for one job at a time."""
-    return Scene(hub, "lost", {"groupQuota": {"cpu": "500m"}}).make()
+def group(cluster: Cluster) -> GroupFixture:
+    """Create a group whose quota allows one job at a time."""
+    return GroupFixture(cluster, "lost", {"groupQuota": {"cpu": "500m"}}).create()
 
 
-def ready(hub: Hub) -> tuple[str, datetime]:
-    """The node's condition Ready, and since when it is so."""
-    (node,) = hub.api.list("Node")["items"]
-    condition = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
-    return condition["status"], datetime.fromisoformat(condition["lastTransitionTime"])
+def lose_node(
+    cluster: Cluster, group: GroupFixture, command: str, report_measurement: MeasurementReporter
+) -> tuple[str, str]:
+    """Run a job, suspend its kubelet, and wait until the job has the reason NodeLost.
 
-
-def lose_the_node(hub: Hub, name: str, measured: Measured) -> None:
-    """Stop the kubelet, and wait until the job on it says so."""
-    hub.service("kubelet").kill(signal.SIGSTOP)
-    eventually(lambda: ready(hub)[0] == "Unknown", "the node is lost", within=LONG)
-    status = hub.says(name, "NodeLost")
-    took = datetime.now(UTC) - ready(hub)[1]
-    measured(f"NodeLost {took.total_seconds():.1f} s after the node's Ready turned Unknown")
+    Returns the names of the job, and of another one that waits behind it.
+    """
+    name = group.submit("job", command=command)
+    cluster.wait_for_phase(name, "Running", within=LONG_SECONDS)
+    behind = group.submit("behind")
+    cluster.service("kubelet").kill(signal.SIGSTOP)
+    eventually(lambda: ready_condition(cluster.api)[0] == "Unknown", "the node is lost", within=LONG_SECONDS)
+    status = cluster.wait_for_reason(name, "NodeLost")
+    elapsed = datetime.now(UTC) - ready_condition(cluster.api)[1]
+    report_measurement(f"NodeLost {elapsed.total_seconds():.1f} s after the node's Ready turned Unknown")
     assert status["phase"] == "Running"
     assert status["message"] == f"Node localhost which was running pod {name} is unresponsive"
-    assert hub.has_event(name, "NodeLost")["message"] == status["message"]
+    assert cluster.wait_for_event(name, "NodeLost")["message"] == status["message"]
+    return name, behind
 
 
-def test_a_job_on_a_lost_node_keeps_its_quota_and_goes_on_when_the_node_is_back(
-    hub: Hub, scene: Scene, measured: Measured
+def test_a_job_on_a_lost_node_keeps_its_quota_and_continues_once_the_node_is_back(
+    cluster: Cluster, group: GroupFixture, report_measurement: MeasurementReporter
 ) -> None:
-    """contract.md, Lifecycle: Lost node. Its command runs to its end, once."""
-    name = scene.submit("job", command="echo begun; sleep 25; echo ended")
-    hub.reaches(name, "Running", within=LONG)
-    behind = scene.submit("behind")
-    lose_the_node(hub, name, measured)
-    assert hub.says(behind, "GroupQuota")["message"] == "group quota: cpu 500m of 500m used, needs 500m"
-    assert hub.job(name).phase == "Running"
-    hub.service("kubelet").kill(signal.SIGCONT)
-    status = hub.reaches(name, "Succeeded", within=LONG)
+    """Its command runs once, to its end (spec.md, L12)."""
+    name, behind = lose_node(cluster, group, "echo begun; sleep 25; echo ended", report_measurement)
+    assert (
+        cluster.wait_for_reason(behind, "GroupQuota")["message"]
+        == "group quota: cpu 500m of 500m used, needs 500m"
+    )
+    assert cluster.job(name).phase == "Running"
+    cluster.service("kubelet").kill(signal.SIGCONT)
+    status = cluster.wait_for_phase(name, "Succeeded", within=LONG_SECONDS)
     assert status["exitCode"] == 0
-    assert hub.phases(name) == ["Pending", "Preparing", "Running", "Succeeded"]
-    assert hub.kubectl("-n", "hub", "logs", name).stdout == "begun\nended\n"
-    hub.reaches(behind, "Succeeded", within=LONG)
+    assert cluster.phases(name) == ["Pending", "Preparing", "Running", "Succeeded"]
+    assert cluster.kubectl("-n", "hub", "logs", name).stdout == "begun\nended\n"
+    cluster.wait_for_phase(behind, "Succeeded", within=LONG_SECONDS)
 
 
-def test_a_job_on_a_lost_node_can_be_cancelled_which_frees_its_quota(
-    hub: Hub, scene: Scene, measured: Measured
+def test_the_cancel_of_a_job_on_a_lost_node_frees_its_quota(
+    cluster: Cluster, group: GroupFixture, report_measurement: MeasurementReporter
 ) -> None:
-    """Its pod is deleted by force: nobody could say that it has ended. The next job goes at once."""
-    name = scene.submit("job", command="sleep 3600")
-    hub.reaches(name, "Running", within=LONG)
-    behind = scene.submit("behind")
-    lose_the_node(hub, name, measured)
+    """Its pod is force-deleted, because no kubelet can report its end. The next job starts at once."""
+    name, behind = lose_node(cluster, group, "sleep 3600", report_measurement)
     cancelled = datetime.now(UTC)
-    hub.cancel(name)
-    hub.reaches(name, "Cancelled")
-    hub.pod_is_gone(name)
-    hub.reaches(behind, "Preparing")
-    took = datetime.now(UTC) - cancelled
-    measured(f"the next job admitted {took.total_seconds():.1f} s after the cancel")
-    hub.service("kubelet").kill(signal.SIGCONT)
-    hub.reaches(behind, "Succeeded", within=LONG)
+    cluster.cancel(name)
+    cluster.wait_for_phase(name, "Cancelled")
+    cluster.wait_for_pod_deletion(name)
+    cluster.wait_for_phase(behind, "Preparing")
+    elapsed = datetime.now(UTC) - cancelled
+    report_measurement(f"the next job admitted {elapsed.total_seconds():.1f} s after the cancel")
+    cluster.service("kubelet").kill(signal.SIGCONT)
+    cluster.wait_for_phase(behind, "Succeeded", within=LONG_SECONDS)
 
 
-def test_a_job_that_is_deleted_on_a_lost_node_frees_its_quota(
-    hub: Hub, scene: Scene, measured: Measured
+def test_the_deletion_of_a_job_on_a_lost_node_frees_its_quota(
+    cluster: Cluster, group: GroupFixture, report_measurement: MeasurementReporter
 ) -> None:
-    """Kubernetes itself would keep its pod until the node is back."""
-    name = scene.submit("job", command="sleep 3600")
-    hub.reaches(name, "Running", within=LONG)
-    behind = scene.submit("behind")
-    lose_the_node(hub, name, measured)
-    hub.api.delete("PhJob", name)
-    hub.pod_is_gone(name)
-    hub.reaches(behind, "Preparing")
+    """Kubernetes alone would keep its pod until the node is back."""
+    name, behind = lose_node(cluster, group, "sleep 3600", report_measurement)
+    cluster.api.delete("PhJob", name)
+    cluster.wait_for_pod_deletion(name)
+    cluster.wait_for_phase(behind, "Preparing")

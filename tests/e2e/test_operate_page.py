@@ -1,6 +1,6 @@
-"""docs/operate.md, followed word for word: every `sh` block, in its order, on a fresh API server.
+"""docs/operate.md: every `sh` block, run in its order on a fresh API server.
 
-Nothing runs there but the control plane: what the services do is other tests' part.
+Only the control plane runs there. Other tests cover the services.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.hub import Kubectl, kubectl_for
+from tests.support.cluster import Kubectl, kubectl_for
 
 from dev.kubectl import kubectl_path
 from dev.stack import Part, Stack
@@ -23,7 +23,7 @@ DEPLOYMENTS = ["deployment", "--selector", "app.kubernetes.io/instance=phjob"]
 
 
 def blocks() -> Iterator[tuple[str, str]]:
-    """Each block of commands that is meant to be run, with the heading over it."""
+    """Yield the heading and the commands of each `sh` block."""
     heading = ""
     for match in re.finditer(r"^(#+ [^\n]*)$|^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         heading = match[1] or heading
@@ -33,42 +33,42 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster in which PhJob never was, but for its namespace and CRDs."""
+    """Start a cluster with only PhJob's namespace and CRDs. Yields its kubeconfig."""
     with Stack(tmp_path_factory.mktemp("page"), parts=PARTS) as stack:
         yield stack.kubeconfig
 
 
 @pytest.fixture(scope="module")
 def shell(kubeconfig: Path) -> dict[str, str]:
-    """The environment of a shell with helm and kubectl."""
+    """Return the environment of a shell with helm and kubectl."""
     programs = (tools(HELM), kubectl_path().parent)
     path = ":".join([*map(str, programs), os.environ["PATH"]])
     return {"PATH": path, "HOME": os.environ.get("HOME", "/"), "KUBECONFIG": str(kubeconfig)}
 
 
 @pytest.fixture(scope="module")
-def followed(shell: dict[str, str], kubeconfig: Path) -> list[tuple[str, str]]:
-    """What the cluster looks like after each block: its heading, and every Deployment with its replicas."""
-    seen = []
+def states(shell: dict[str, str], kubeconfig: Path) -> list[tuple[str, str]]:
+    """Run all blocks. Returns the heading of each, and the Deployments after it."""
+    states = []
     for heading, commands in blocks():
         done = subprocess.run(
             ["sh", "-eu"], cwd=ROOT, env=shell, input=commands, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{heading}:\n{commands}\n{done.stdout}\n{done.stderr}"
-        seen.append((heading, deployments(kubectl_for(kubeconfig))))
-    return seen
+        states.append((heading, deployments(kubectl_for(kubeconfig))))
+    return states
 
 
 def deployments(kubectl: Kubectl) -> str:
-    """Every Deployment with its replicas and its image."""
+    """Return every Deployment with its replicas and its image, a line each."""
     each = "{.metadata.name}={.spec.replicas} {.spec.template.spec.containers[0].image}"
     columns = f"jsonpath={{range .items[*]}}{each}{{'\\n'}}{{end}}"
     return kubectl("-n", "hub", "get", *DEPLOYMENTS, "-o", columns).stdout
 
 
-def test_every_block_does_what_it_says(followed: list[tuple[str, str]]) -> None:
-    """From the installation to the removal."""
-    headings = [heading for heading, _ in followed]
+def test_every_block_has_the_effect_that_the_page_describes(states: list[tuple[str, str]]) -> None:
+    """The blocks lead from the installation to the removal."""
+    headings = [heading for heading, _ in states]
     assert headings == [
         "Install",
         "Install",
@@ -82,9 +82,9 @@ def test_every_block_does_what_it_says(followed: list[tuple[str, str]]) -> None:
     ]
     image = "registry.example.com/phjob"
     services = ("phjob-janitor-0", "phjob-pod-manager-0", "phjob-scheduler-0", "phjob-watcher")
-    assert followed[0][1].split("\n")[:-1] == [f"{name}=2 {image}:0.1.0" for name in services]
-    sharded = followed[5][1]
-    assert sharded.count("=2 ") == 7, "they were stopped, and the upgrade has started them again"
-    assert f"{image}:0.1.1" in followed[6][1]
-    assert followed[7][1] == sharded, "rolled back"
-    assert followed[8][1] == ""
+    assert states[0][1].split("\n")[:-1] == [f"{name}=2 {image}:0.1.0" for name in services]
+    sharded = states[5][1]
+    assert sharded.count("=2 ") == 7, "the services were stopped, and the upgrade has started them again"
+    assert f"{image}:0.1.1" in states[6][1]
+    assert states[7][1] == sharded, "the rollback restores the state before the upgrade"
+    assert states[8][1] == ""

@@ -1,4 +1,4 @@
-"""Many jobs whose pods never start, again and again: nobody else is held up, and nothing leaks."""
+"""Many jobs whose pods never start: they delay no other job, and hold no quota in the end."""
 
 import os
 from collections.abc import Iterator
@@ -6,81 +6,100 @@ from datetime import datetime
 
 import pytest
 from tests.support import promises
-from tests.support.builders import an_instance_type
-from tests.support.history import Event
-from tests.support.hub import Hub, corner
-from tests.support.measures import Measured
-from tests.support.metrics import writes
-from tests.support.scene import Scene
+from tests.support.builders import an_unschedulable_instance_type
+from tests.support.cluster import Cluster, cluster_on
+from tests.support.group_fixture import GroupFixture
+from tests.support.history import WatchEvent
+from tests.support.measurements import MeasurementReporter
+from tests.support.metrics import count_api_requests
 from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
 
 from dev.stack import Stack
 
 JOBS = int(os.environ.get("PHJOB_STORM_JOBS", "100"))
-TIMES = 3
-"""How often each of them is sent back at least."""
-FITTING = 20
+REQUEUES = 3
+"""The number of requeues of each job for which the test waits."""
+FITTING_JOBS = 20
 
 
 @pytest.fixture
-def hub(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Hub]:
-    """A corner of a stack that gives a pod two seconds; afterwards it has the usual settings again."""
-    with corner(local_stack.whole("jobSubmission: {preparingTimeoutSeconds: 2}\n")) as hub:
-        yield hub
+def cluster(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Cluster]:
+    """Set the start timeout to two seconds.
+
+    Afterwards, the stack has the usual settings again.
+    """
+    with cluster_on(local_stack.start("jobSubmission: {preparingTimeoutSeconds: 2}\n")) as cluster:
+        yield cluster
     kwok_stack.up()
 
 
-def test_a_storm_of_requeues_holds_nobody_else_up_and_leaks_nothing(
-    hub: Hub, local_stack: LocalStack, measured: Measured
+def test_many_requeues_delay_no_other_job_and_leak_no_quota(
+    cluster: Cluster, local_stack: LocalStack, report_measurement: MeasurementReporter
 ) -> None:
-    """Backoff, order, quota and writes: contract.md, Queueing 5."""
-    quota = {"gpu": JOBS + FITTING}
-    stuck, other = Scene(hub, "stuck", {"groupQuota": quota}).make(), Scene(hub, "other").make()
-    (nowhere,) = hub.create(
-        an_instance_type(hub.name("nowhere"), {"nodeSelector": {"no-node": "has-this"}}, gpus=1)
+    """Backoff, order, quota and the number of writes are as in spec.md, Q5."""
+    quota = {"gpu": JOBS + FITTING_JOBS}
+    stuck, other = (
+        GroupFixture(cluster, "stuck", {"groupQuota": quota}).create(),
+        GroupFixture(cluster, "other").create(),
     )
-    stuck.grants(instance_types=(nowhere,))
-    before = writes(local_stack.state)
-    names = hub.kubectl_create(
-        *(stuck.job(f"stuck-{n:03}", user="bob", instanceType=nowhere) for n in range(JOBS))
+    (instance_type,) = cluster.create(an_unschedulable_instance_type(cluster.unique_name("nowhere"), gpus=1))
+    stuck.grant(instance_types=(instance_type,))
+
+    def count_writes() -> float:
+        return count_api_requests(local_stack.state, ("phjobs", "pods"), ("POST", "PATCH", "PUT", "DELETE"))
+
+    before = count_writes()
+    names = cluster.kubectl_create(
+        *(stuck.job_manifest(f"stuck-{n:03}", user="bob", instanceType=instance_type) for n in range(JOBS))
     )
-    fitting = hub.kubectl_create(
-        *(stuck.job(f"fits-{n}", user="lin", gpus=1) for n in range(FITTING)),
-        *(other.job(f"other-{n}") for n in range(FITTING)),
+    fitting = cluster.kubectl_create(
+        *(stuck.job_manifest(f"fits-{n}", user="lin", gpus=1) for n in range(FITTING_JOBS)),
+        *(other.job_manifest(f"other-{n}") for n in range(FITTING_JOBS)),
     )
     for name in fitting:
-        hub.reaches(name, "Succeeded")
+        cluster.wait_for_phase(name, "Succeeded")
 
     def requeues() -> list[int]:
-        return [hub.status(name)["requeued"] for name in names]
+        return [cluster.status(name)["requeued"] for name in names]
 
-    eventually(lambda: min(requeues()) >= TIMES, "all are sent back", within=400, instead=requeues)
-    spent = writes(local_stack.state) - before - 4 * len(fitting)
-    measured(f"{JOBS} jobs, {sum(requeues())} requeues: {spent / sum(requeues()):.2f} API writes a requeue")
-    events = hub.history.complete()
-    assert not [line for name in names for line in too_early(events, name)]
-    assert not promises.out_of_order([e for e in events if e.name in names or e.kind == "Pod"], stuck.group)
-    assert not promises.over_quota(events, stuck.group, group_quota=quota)
+    eventually(
+        lambda: min(requeues()) >= REQUEUES,
+        f"all jobs are requeued {REQUEUES} times",
+        within=400,
+        diagnostics=requeues,
+    )
+    writes = count_writes() - before - 4 * len(fitting)
+    report_measurement(
+        f"{JOBS} jobs, {sum(requeues())} requeues: {writes / sum(requeues()):.2f} API writes a requeue"
+    )
+    events = cluster.history.complete_events()
+    assert not [line for name in names for line in early_admissions(events, name)]
+    assert not promises.order_violations(
+        [e for e in events if e.name in names or e.kind == "Pod"], stuck.name
+    )
+    assert not promises.quota_violations(events, stuck.name, group_quota=quota)
 
     for name in names:
-        hub.cancel(name)
+        cluster.cancel(name)
     for name in names:
-        hub.reaches(name, "Cancelled")
-    eventually(lambda: not any(hub.pod(name) for name in names), "no pod is left")
-    stuck.change(groupQuota={"gpu": 1})
-    hub.reaches(stuck.submit("last", gpus=1), "Succeeded")  # It gets the whole quota: nothing holds any.
+        cluster.wait_for_phase(name, "Cancelled")
+    eventually(lambda: not any(cluster.pod(name) for name in names), "no pod is left")
+    stuck.patch_spec(groupQuota={"gpu": 1})
+    cluster.wait_for_phase(
+        stuck.submit("last", gpus=1), "Succeeded"
+    )  # It needs the whole quota, so no other job holds any.
 
 
-def too_early(events: list[Event], name: str) -> Iterator[str]:
-    """Each admission of the job before its backoff was over."""
-    pause = ""
+def early_admissions(events: list[WatchEvent], name: str) -> Iterator[str]:
+    """Yield each admission of the job before the end of its backoff."""
+    backoff_end = ""
     for event in events:
         if (event.kind, event.name) == ("PhJob", name):
             status = event.object["status"]
-            if event.phase == "Preparing" and pause:
-                if datetime.fromisoformat(status["preparingTime"]) < datetime.fromisoformat(pause):
-                    yield event.line()
-                pause = ""
+            if event.phase == "Preparing" and backoff_end:
+                if datetime.fromisoformat(status["preparingTime"]) < datetime.fromisoformat(backoff_end):
+                    yield event.describe()
+                backoff_end = ""
             elif event.phase == "Pending":
-                pause = status.get("requeueAfter", "")
+                backoff_end = status.get("requeueAfter", "")

@@ -1,6 +1,6 @@
-"""The screens that the README shows: three groups at work, on a terminal.
+"""The screens in the README: the output of commands on a terminal, for three busy groups.
 
-`PHJOB_PICTURES=FOLDER` draws them into that folder.
+With `PHJOB_PICTURES=FOLDER`, they are drawn into that folder.
 """
 
 import os
@@ -11,11 +11,11 @@ import pytest
 from rich.text import Text
 from tests.support.builders import a_group, a_job, a_notebook, an_image, an_instance_type
 from tests.support.cli import Cli
-from tests.support.hub import Hub
-from tests.support.screens import draw
+from tests.support.cluster import Cluster
+from tests.support.terminal_pictures import draw_terminal
 from tests.support.waiting import eventually
 
-from kubectl_phjob.errors import Exit
+from phjob_cli.errors import Exit
 
 PICTURES = os.environ.get("PHJOB_PICTURES")
 GROUPS: dict[str, dict[str, Any]] = {
@@ -32,50 +32,53 @@ SCREENS = {
     ("why", "augment"): ("it waits behind detect: group quota: gpu 4 of 4 used, needs 2", "Starts: "),
     ("top", "--once"): ("gpu ████████ 4/4", "detect: group quota"),
 }
-"""The words of each command, and what must be on its screen."""
+"""The arguments of each command, and texts that have to be on its screen."""
 GPU = "nvidia.com/gpu"
 
 
 @pytest.fixture
-def cli(hub: Hub) -> Cli:
-    """For ann; in the group vision some jobs have run, some run, a notebook is open, some wait."""
-    hub.create(an_image(), *(an_instance_type(f"gpu-{gpus}", gpus=gpus) for gpus in (1, 2)))
+def cli(cluster: Cluster) -> Cli:
+    """Create finished, running and pending jobs and a notebook. Returns ann's CLI."""
+    cluster.create(an_image(), *(an_instance_type(f"gpu-{gpus}", gpus=gpus) for gpus in (1, 2)))
     for name, quotas in GROUPS.items():
-        hub.create(a_group(name, instanceTypes=["gpu-1", "gpu-2"], **quotas))
-    run(hub, "vision", {f"warm-up-{n}": ("ann", 1) for n in range(3)}, seconds=3, until="Succeeded")
-    hub.create(a_notebook("jupyter-lin", group="vision", user="lin", **{GPU: "1"}))
-    eventually(lambda: hub.pod("jupyter-lin"), "the notebook is there")
-    run(hub, "vision", {"train-resnet": ("ann", 2), "segment": ("bob", 1)}, seconds=600, until="Running")
-    run(hub, "speech", {"whisper-0": ("eve", 2), "whisper-1": ("eve", 2)}, seconds=600, until="Running")
-    run(hub, "vision", {"finetune": ("ann", 2), "detect": ("lin", 2), "augment": ("bob", 1)}, seconds=5)
-    hub.says("finetune", "UserQuota")
-    hub.says("detect", "GroupQuota")
-    return Cli(hub.stack.kubeconfig, PHJOB_USER="ann")
+        cluster.create(a_group(name, instanceTypes=["gpu-1", "gpu-2"], **quotas))
+    run(cluster, "vision", {f"warm-up-{n}": ("ann", 1) for n in range(3)}, seconds=3, until="Succeeded")
+    cluster.create(a_notebook("jupyter-lin", group="vision", user="lin", **{GPU: "1"}))
+    eventually(lambda: cluster.pod("jupyter-lin"), "the notebook exists")
+    run(cluster, "vision", {"train-resnet": ("ann", 2), "segment": ("bob", 1)}, seconds=600, until="Running")
+    run(cluster, "speech", {"whisper-0": ("eve", 2), "whisper-1": ("eve", 2)}, seconds=600, until="Running")
+    run(cluster, "vision", {"finetune": ("ann", 2), "detect": ("lin", 2), "augment": ("bob", 1)}, seconds=5)
+    cluster.wait_for_reason("finetune", "UserQuota")
+    cluster.wait_for_reason("detect", "GroupQuota")
+    return Cli(cluster.stack.kubeconfig, PHJOB_USER="ann")
 
 
 def run(
-    hub: Hub, group: str, jobs: dict[str, tuple[str, int]], *, seconds: int, until: str = "Pending"
+    cluster: Cluster, group: str, jobs: dict[str, tuple[str, int]], *, seconds: int, until: str = "Pending"
 ) -> None:
-    """Create jobs (of a user, with so many GPUs), and wait until all are in that phase."""
+    """Create jobs, and wait until all are in the phase `until`.
+
+    `jobs`: the user and the number of GPUs of each job.
+    """
     for name, (user, gpus) in jobs.items():
-        hub.create(
+        cluster.create(
             a_job(
                 name, group=group, user=user, instanceType=f"gpu-{gpus}",
                 run_for=f"{seconds}s", activeDeadlineSeconds=seconds * 6,
             )
         )  # fmt: skip
     for name in jobs:
-        hub.reaches(name, until)
+        cluster.wait_for_phase(name, until)
 
 
-def test_the_screens(cli: Cli) -> None:
-    """As a person sees them."""
-    for words, shows in SCREENS.items():
-        terminal = cli.on_a_terminal(*words)
-        shown = terminal.read().decode().replace("\r\n", "\n")
+def test_the_screens_show_the_state_of_the_groups(cli: Cli) -> None:
+    """Their texts are checked on a real terminal."""
+    for args, texts in SCREENS.items():
+        terminal = cli.on_a_terminal(*args)
+        output = terminal.read().decode().replace("\r\n", "\n")
         assert terminal.end() == Exit.OK
-        for text in shows:
-            assert text in Text.from_ansi(shown).plain
+        for text in texts:
+            assert text in Text.from_ansi(output).plain
         if PICTURES:
-            prompt = f"\x1b[1m$ kubectl phjob {' '.join(words)}\x1b[0m\n"
-            draw(prompt + shown.rstrip(), Path(PICTURES) / f"{words[0]}.svg")
+            prompt = f"\x1b[1m$ kubectl phjob {' '.join(args)}\x1b[0m\n"
+            draw_terminal(prompt + output.rstrip(), Path(PICTURES) / f"{args[0]}.svg")

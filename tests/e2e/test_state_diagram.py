@@ -1,14 +1,14 @@
-"""Every arrow of the seed's state diagram, taken by a real job on a real API server."""
+"""Every transition of the state diagram (spec.md, L1), by a job on a real API server."""
 
 from typing import Any
 
 import pytest
-from tests.support.hub import Hub
-from tests.support.promises import MOVES
-from tests.support.scene import FOREVER, Scene
+from tests.support.cluster import Cluster
+from tests.support.group_fixture import FOREVER, GroupFixture
+from tests.support.promises import ALLOWED_TRANSITIONS
 from tests.support.waiting import eventually
 
-LIVES: dict[tuple[str, ...], dict[str, Any]] = {
+PATHS: dict[tuple[str, ...], dict[str, Any]] = {
     ("Pending", "Preparing", "Running", "Succeeded"): {"run_for": "2s"},
     ("Pending", "Preparing", "Running", "Failed"): {"run_for": "2s", "exit_code": 1},
     ("Pending", "Preparing", "Running", "Cancelled"): {"run_for": FOREVER},
@@ -19,33 +19,40 @@ LIVES: dict[tuple[str, ...], dict[str, Any]] = {
     ("Pending", "Cancelled"): {"cancel": True},
     ("Pending", "Failed"): {"image": "nowhere"},
 }
-"""The phases of a job's life, and what makes it so."""
+"""Paths through the state diagram, and the fields of a job that takes each."""
 
 
 @pytest.fixture
-def scene(hub: Hub) -> Scene:
-    """A group without quotas."""
-    return Scene(hub, "phusers").make()
+def group(cluster: Cluster) -> GroupFixture:
+    """Create a group without quotas."""
+    return GroupFixture(cluster, "phusers").create()
 
 
-def test_the_lives_below_take_every_arrow() -> None:
-    """Else one would be left out unnoticed."""
-    taken = {move for life in LIVES for move in zip(("", *life), life, strict=False)}
-    assert taken == {(before, after) for before, afters in MOVES.items() for after in afters}
+def test_the_paths_contain_every_transition() -> None:
+    """Otherwise a transition could remain untested."""
+    transitions = {transition for path in PATHS for transition in zip(("", *path), path, strict=False)}
+    assert transitions == {
+        (before, after) for before, afters in ALLOWED_TRANSITIONS.items() for after in afters
+    }
 
 
-@pytest.mark.parametrize("life", LIVES, ids=" ".join)
-def test_a_job_takes_each_arrow(hub: Hub, scene: Scene, life: tuple[str, ...]) -> None:
-    """Seed, State Diagram."""
-    name = scene.submit("job", **LIVES[life])
-    if life[-1] == "Cancelled" and "Preparing" in life:
-        hub.reaches(name, life[-2])
-        hub.cancel(name)
-    elif "start" in LIVES[life]:
-        pod = eventually(lambda: hub.pod(name), "its pod is there")
-        if life[-1] == "Succeeded":
-            eventually(lambda: (pod := hub.pod(name)) and pod.object["spec"].get("nodeName"), "on a node")
-            hub.api.merge("Pod", name, {"status": {"phase": "Succeeded"}}, subresource="status")
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_a_job_takes_each_path(cluster: Cluster, group: GroupFixture, path: tuple[str, ...]) -> None:
+    """Its history has exactly these phases (spec.md, L1)."""
+    name = group.submit("job", **PATHS[path])
+    if path[-1] == "Cancelled" and "Preparing" in path:
+        cluster.wait_for_phase(name, path[-2])
+        cluster.cancel(name)
+    elif "start" in PATHS[path]:
+        cluster.wait_for_bound_pod(name)
+        if path[-1] == "Succeeded":
+            cluster.api.merge_patch("Pod", name, {"status": {"phase": "Succeeded"}}, subresource="status")
         else:
-            hub.api.delete("Pod", pod.name)  # By hand: while Preparing it counts as a requeue.
-    eventually(lambda: tuple(hub.phases(name)) == life, f"it went {life}", instead=lambda: hub.phases(name))
+            cluster.api.delete(
+                "Pod", name
+            )  # The deletion by a third party counts as a requeue while the job is Preparing.
+    eventually(
+        lambda: tuple(cluster.phases(name)) == path,
+        f"job {name} has taken the path {path}",
+        diagnostics=lambda: cluster.phases(name),
+    )

@@ -1,6 +1,6 @@
-"""A reader that is away or hangs while its queue runs full: nobody else suffers, and nothing is lost.
+"""A consumer that is down or paused while its queue fills: it holds up no other service, and no job is lost.
 
-RabbitMQ's limit is lowered by a policy; the smaller one counts.
+A policy lowers the limit of RabbitMQ's queues. The smaller of two limits applies.
 """
 
 import signal
@@ -8,91 +8,106 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support import promises
-from tests.support.broker import Management
-from tests.support.hub import SERVICES, Hub
-from tests.support.measures import Measured
+from tests.support.broker import ManagementApi
+from tests.support.cluster import SERVICES, Cluster
+from tests.support.group_fixture import GroupFixture
+from tests.support.measurements import MeasurementReporter
 from tests.support.metrics import samples
-from tests.support.scene import Scene
 from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
 
-from shared import topology
+from phjob_runtime.amqp import topology
 
-LIMIT = 50
-JOBS = 60
-"""Of each of two groups: each is at least one fact to every reader, and there is one more for its pod."""
+MAX_QUEUE_MESSAGES = 50
+JOBS_PER_GROUP = 60
+"""The jobs of each of two groups. A job is at least one fact to every service, and its pod another."""
 QUOTA = {"gpu": 4}
 
 
 @pytest.fixture
-def management(local_stack: LocalStack) -> Iterator[Management]:
-    """The broker's, with queues that are full soon."""
+def management(local_stack: LocalStack) -> Iterator[ManagementApi]:
+    """The broker's management API. The queues are small."""
     management = local_stack.management()
-    management.limit_queues("^(scheduler|janitor|pod-manager)", LIMIT)
+    management.limit_queues("^(scheduler|janitor|pod-manager)", MAX_QUEUE_MESSAGES)
     yield management
-    management.unlimit_queues()
+    management.remove_queue_limit()
 
 
-def refused(local_stack: LocalStack, queue: str) -> float:
-    """How many messages to the queue its senders have seen refused; its reader, who may be away, is none."""
+def rejected_count(local_stack: LocalStack, queue: str) -> float:
+    """Return how many messages to the queue RabbitMQ rejected, as counted by their publishers.
+
+    The consumer of the queue is left out, because it may be down.
+    """
     return sum(
         count
         for service in SERVICES
         if queue != topology.queue_of(service)
-        for (of,), count in samples(local_stack.state, service, "phjob_messages_refused_total").items()
+        for (of,), count in samples(local_stack.state, service, "phjob_messages_rejected_total").items()
         if of == queue
     )
 
 
-AWAY = {"hangs": (signal.SIGSTOP, signal.SIGCONT), "is gone": (signal.SIGTERM, None)}
-CASES = [("scheduler", "hangs"), ("pod-manager", "is gone")]
+SIGNALS = {"is paused": (signal.SIGSTOP, signal.SIGCONT), "is down": (signal.SIGTERM, None)}
+"""The signals to stop and to continue the consumer; None: it is started again."""
+CASES = [("scheduler", "is paused"), ("pod-manager", "is down")]
 
 
-@pytest.mark.parametrize(("service", "how"), CASES)
+@pytest.mark.parametrize(("service", "state"), CASES)
 @pytest.mark.usefixtures("management")
-def test_a_service_that_is_away_while_its_queue_runs_full(
-    hub: Hub, local_stack: LocalStack, service: str, how: str, measured: Measured
+def test_a_full_queue_holds_up_no_other_service(
+    cluster: Cluster,
+    local_stack: LocalStack,
+    service: str,
+    state: str,
+    report_measurement: MeasurementReporter,
 ) -> None:
-    """Its senders hold nothing for it, and say that it is full; when it is back, all jobs succeed."""
+    """Its publishers keep nothing for it, and count the rejected messages. In the end all jobs succeed."""
     queue = topology.queue_of(service)
-    reader = hub.service(service)
-    before = refused(local_stack, queue)
-    scenes = [Scene(hub, f"group-{n}", {"groupQuota": QUOTA}).make() for n in range(2)]
-    leave, back = AWAY[how]
-    reader.kill(leave)
-    if how == "is gone":
-        eventually(lambda: reader.pid is None, f"{service} has ended")
+    consumer = cluster.service(service)
+    before = rejected_count(local_stack, queue)
+    groups = [GroupFixture(cluster, f"group-{n}", {"groupQuota": QUOTA}).create() for n in range(2)]
+    stop_signal, continue_signal = SIGNALS[state]
+    consumer.kill(stop_signal)
+    if state == "is down":
+        eventually(lambda: consumer.pid is None, f"{service} has ended")
     try:
-        hub.kubectl_create(
-            *(scene.job(f"{scene.name}-{n}", gpus=1, run_for="0.2s") for n in range(JOBS) for scene in scenes)
+        cluster.kubectl_create(
+            *(
+                group.job_manifest(f"{group.prefix}-{n}", gpus=1, run_for="0.2s")
+                for n in range(JOBS_PER_GROUP)
+                for group in groups
+            )
         )
-        # Prefetched by the one that hangs; the rest waits in the queue, to its limit.
-        enough = 1000 + LIMIT if how == "hangs" else LIMIT
+        # A paused consumer has prefetched messages. The others wait in the queue, up to its limit.
+        enough = 1000 + MAX_QUEUE_MESSAGES if state == "is paused" else MAX_QUEUE_MESSAGES
         for number in range(enough):
-            if not number % 25 and refused(local_stack, queue) > before:
+            if not number % 25 and rejected_count(local_stack, queue) > before:
                 break
-            scenes[0].change(jobDefaultActiveDeadlineSeconds=10_000 + number)
-        eventually(lambda: refused(local_stack, queue) > before, f"RabbitMQ refuses messages to {queue}")
+            groups[0].patch_spec(jobDefaultActiveDeadlineSeconds=10_000 + number)
+        eventually(
+            lambda: rejected_count(local_stack, queue) > before, f"RabbitMQ rejects messages to {queue}"
+        )
         for name in SERVICES:
             if name != service:
-                held = samples(local_stack.state, name, "phjob_outbox_messages")
-                assert sum(held.values()) < 1000, name
-                eventually(hub.service(name).spec.ready, f"{name} is ready")
+                outbox = samples(local_stack.state, name, "phjob_outbox_messages")
+                assert sum(outbox.values()) < 1000, f"the outbox of {name} must be short; it holds {outbox}"
+                eventually(cluster.service(name).spec.ready, f"{name} is ready")
     finally:
-        if back:
-            reader.kill(back)
+        if continue_signal:
+            consumer.kill(continue_signal)
         else:
-            reader.start()
-            reader.wait_ready()
-    for scene in scenes:
+            consumer.start()
+            consumer.wait_ready()
+    for group in groups:
         eventually(
-            lambda scene=scene: len(hub.in_phase(scene.group, "Succeeded")) == JOBS,  # type: ignore[misc]
-            "all jobs have succeeded",
+            lambda group=group: len(cluster.jobs_in_phase(group.name, "Succeeded")) == JOBS_PER_GROUP,  # type: ignore[misc]
+            f"all jobs of {group.name} have succeeded",
             within=180,
-            instead=lambda scene=scene: len(hub.in_phase(scene.group, "Succeeded")),  # type: ignore[misc]
+            diagnostics=lambda group=group: len(cluster.jobs_in_phase(group.name, "Succeeded")),  # type: ignore[misc]
         )
-    events = hub.history.complete()
-    for scene in scenes:
-        assert not promises.out_of_order(events, scene.group)
-        assert not promises.over_quota(events, scene.group, group_quota=QUOTA)
-    measured(f"{refused(local_stack, queue) - before:.0f} messages to {queue} were refused while it {how}")
+    events = cluster.history.complete_events()
+    for group in groups:
+        assert not promises.order_violations(events, group.name)
+        assert not promises.quota_violations(events, group.name, group_quota=QUOTA)
+    rejected = rejected_count(local_stack, queue) - before
+    report_measurement(f"{rejected:.0f} messages to {queue} were rejected while {service} {state}")

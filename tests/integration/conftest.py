@@ -1,4 +1,4 @@
-"""The real broker and the real API server, as one test sees them: empty, and its own."""
+"""The real broker without queues, and the real API server with a namespace for each test."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -9,14 +9,15 @@ import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 from tests.support.api import Api
 
-from shared import kube as kubernetes
-from shared import topology
+from phjob_kube.config import connect
+from phjob_kube.http import HttpKube
+from phjob_runtime.amqp import topology
 
 
 async def _delete_queues(url: str) -> None:
-    """Leave nothing of an earlier test; a broker in which somebody works is not for tests."""
+    """Delete PhJob's queues. A queue with a consumer fails the test, because a PhJob may be at work there."""
     async with await aio_pika.connect(url) as connection:
-        for name in (*(queue.name for queue in topology.queues(1)), topology.DEAD):
+        for name in (*(queue.name for queue in topology.queues(1)), topology.DEAD_LETTER_QUEUE):
             channel = await connection.channel()
             try:
                 queue = await channel.declare_queue(name, passive=True)
@@ -24,14 +25,14 @@ async def _delete_queues(url: str) -> None:
                 continue
             if queue.declaration_result.consumer_count:
                 pytest.fail(
-                    f"somebody reads the queue {name} of AMQP_URL: give a broker that is for tests alone"
+                    f"queue {name} of the broker in AMQP_URL has a consumer: use a broker that only tests use"
                 )
             await queue.delete(if_unused=False, if_empty=False)
 
 
 @pytest.fixture
 async def broker(rabbitmq: str) -> AsyncIterator[str]:
-    """The URL of a RabbitMQ without our queues; they are deleted again afterwards."""
+    """The URL of a RabbitMQ without PhJob's queues. They are deleted again after the test."""
     await _delete_queues(rabbitmq)
     yield rabbitmq
     await _delete_queues(rabbitmq)
@@ -39,7 +40,7 @@ async def broker(rabbitmq: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def api(control_plane: Path) -> Iterator[Api]:
-    """The tests' own client, in a namespace of this test's own."""
+    """The tests' own client, for a namespace of this test's own."""
     api = Api(control_plane, f"test-{secrets.token_hex(4)}")
     api.create_namespace()
     yield api
@@ -47,7 +48,7 @@ def api(control_plane: Path) -> Iterator[Api]:
 
 
 @pytest.fixture
-async def kube(control_plane: Path, api: Api) -> AsyncIterator[kubernetes.HttpKube]:
-    """The product's client, in the same namespace."""
-    async with kubernetes.connect(control_plane, api.namespace) as kube:
+async def kube(control_plane: Path, api: Api) -> AsyncIterator[HttpKube]:
+    """The product's client, for the same namespace."""
+    async with connect(control_plane, api.namespace) as kube:
         yield kube

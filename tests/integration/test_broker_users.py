@@ -1,7 +1,4 @@
-"""What each service may do on a real RabbitMQ with its own user: its part, and nothing else.
-
-The table is the design's: who reads what, and who writes to whom (ARCHITECTURE.md).
-"""
+"""The permissions of each service's own user on a real RabbitMQ: its part, and nothing else."""
 
 import asyncio
 import secrets
@@ -13,15 +10,15 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
-from tests.support.broker import as_user
-from tests.support.inbox import SECONDS, Inbox
+from tests.support.broker import url_for_user
+from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
 from tests.support.stacks import LocalStack
 
-from shared import bus, dead, topology
-from shared.definitions import OPERATOR, definitions
-from shared.errors import UnreachableError
-from shared.messages import Heartbeat
-from shared.session import Envelope
+from phjob_core.errors import UnreachableError
+from phjob_core.messages import Heartbeat
+from phjob_core.stream import Envelope
+from phjob_runtime.amqp import bus, dead_letters, topology
+from phjob_runtime.amqp.definitions import OPERATOR, definitions
 
 SHARDS = 2
 ALL_QUEUES = [*(queue.name for queue in topology.queues(SHARDS)), "phjob.dead"]
@@ -46,25 +43,25 @@ users = pytest.mark.parametrize("service", [*topology.SERVICES, OPERATOR])
 
 @dataclass(frozen=True)
 class Installed:
-    """A broker that has got the definitions of an installation."""
+    """A broker with the definitions of an installation."""
 
     urls: dict[str, str]
-    """Each service's, and the operator's."""
+    """The URLs of the services and the operator."""
     root: str
-    """An administrator's, in a virtual host that has nothing."""
+    """The URL of an administrator, in an empty virtual host."""
 
 
 @pytest.fixture(scope="module")
 def installed(local_stack: LocalStack) -> Iterator[Installed]:
-    """Virtual host and users of this module's own, on the local broker."""
-    url, vhost = local_stack.parts("rabbitmq").amqp_url, f"installed-{secrets.token_hex(4)}"
+    """A virtual host and users of this module's own, on the local broker."""
+    url, vhost = local_stack.start_parts("rabbitmq").amqp_url, f"installed-{secrets.token_hex(4)}"
     urls = {
-        service: as_user(url, f"{vhost}-{service}", secrets.token_urlsafe(), vhost)
+        service: url_for_user(url, f"{vhost}-{service}", secrets.token_urlsafe(), vhost)
         for service in (*topology.SERVICES, OPERATOR)
     }
     management = local_stack.management()
     management.import_definitions(definitions(urls, SHARDS))
-    management.make_vhost(f"{vhost}-empty")
+    management.create_vhost(f"{vhost}-empty")
     yield Installed(urls, f"{url.rstrip('/')}/{vhost}-empty")
     for service in urls:
         management.delete("users", f"{vhost}-{service}")
@@ -80,11 +77,11 @@ async def connection(installed: Installed, service: str) -> AsyncIterator[Abstra
 
 
 async def ignore(_: object) -> None:
-    """Leave a message where it is."""
+    """Leave a message unacknowledged."""
 
 
-async def refused(connection: AbstractConnection, what: str, name: str) -> bool:
-    """Whether the broker refuses that; a refusal costs the channel."""
+async def is_refused(connection: AbstractConnection, what: str, name: str) -> bool:
+    """Return whether the broker refuses the operation. A refusal closes the channel."""
     channel: AbstractChannel = await connection.channel()
     try:
         if what == "read":
@@ -106,16 +103,18 @@ async def refused(connection: AbstractConnection, what: str, name: str) -> bool:
 
 
 @users
-async def test_a_service_reads_its_own_queues_alone(connection: AbstractConnection, service: str) -> None:
-    """Of every queue there is."""
-    may = {name for name in ALL_QUEUES if not await refused(connection, "read", name)}
+async def test_a_service_reads_only_its_own_queues(connection: AbstractConnection, service: str) -> None:
+    """Of all queues of the installation."""
+    may = {name for name in ALL_QUEUES if not await is_refused(connection, "read", name)}
     assert may == MAY_READ[service]
 
 
 @users
-async def test_a_service_writes_to_its_addressees_alone(connection: AbstractConnection, service: str) -> None:
-    """Of every exchange there is; the default one, which reaches any queue, is not among them."""
-    may = {name for name in ALL_EXCHANGES if not await refused(connection, "write", name)}
+async def test_a_service_publishes_only_to_its_recipients(
+    connection: AbstractConnection, service: str
+) -> None:
+    """Of all exchanges. The default exchange, which reaches any queue, is not permitted."""
+    may = {name for name in ALL_EXCHANGES if not await is_refused(connection, "write", name)}
     assert may == MAY_WRITE[service]
     default = (await connection.channel()).default_exchange
     with pytest.raises(ChannelAccessRefused):
@@ -123,28 +122,28 @@ async def test_a_service_writes_to_its_addressees_alone(connection: AbstractConn
 
 
 @users
-async def test_a_service_makes_and_deletes_nothing(connection: AbstractConnection, service: str) -> None:
+async def test_a_service_declares_and_deletes_nothing(connection: AbstractConnection, service: str) -> None:
     """Not even its own queue."""
-    queue = topology.DEAD if service == OPERATOR else topology.queue_of(service)
-    assert await refused(connection, "declare", queue)
-    assert await refused(connection, "delete", queue)
-    assert await refused(connection, "declare", "another")
+    queue = topology.DEAD_LETTER_QUEUE if service == OPERATOR else topology.queue_of(service)
+    assert await is_refused(connection, "declare", queue)
+    assert await is_refused(connection, "delete", queue)
+    assert await is_refused(connection, "declare", "another")
 
 
 @services
-async def test_a_service_works_with_what_the_definitions_made(installed: Installed, service: str) -> None:
-    """The bus sends to each addressee, the dead letters included, and reads its own queue."""
-    inbox = Inbox(acks=False)
+async def test_a_service_works_with_the_definitions(installed: Installed, service: str) -> None:
+    """The bus publishes to each recipient, dead-letters, and consumes its own queue."""
+    consumer = RecordingConsumer(acks=False)
     async with bus.connect(installed.urls[service], service, SHARDS, declare=False) as rabbit:
-        await rabbit.consume(topology.queue_of(service), inbox.receive)
-        for other in topology.WRITES[service]:
+        await rabbit.consume(topology.queue_of(service), consumer.receive)
+        for other in topology.RECIPIENTS[service]:
             rabbit.send(topology.queue_of(other), Envelope(service, "session", 0, Heartbeat()))
-        if service in topology.WRITES[service]:
-            await inbox.count(1)
-            inbox.deliveries[0].bury("as a test")
+        if service in topology.RECIPIENTS[service]:
+            await consumer.wait_for_count(1)
+            consumer.deliveries[0].dead_letter("as a test")
         sent = asyncio.Event()
-        rabbit.when_sent(sent.set)
-        async with asyncio.timeout(SECONDS):
+        rabbit.when_confirmed(sent.set)
+        async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
             await asyncio.wait(
                 (asyncio.create_task(sent.wait()), rabbit.broken), return_when="FIRST_COMPLETED"
             )
@@ -152,39 +151,41 @@ async def test_a_service_works_with_what_the_definitions_made(installed: Install
         assert not rabbit.broken.done(), rabbit.broken.exception()
 
 
-async def test_the_operator_sends_dead_letters_back(installed: Installed) -> None:
-    """With no other right than his; a service's user is told who may."""
-    inbox = Inbox(acks=False)
+async def test_the_operator_replays_dead_letters(installed: Installed) -> None:
+    """With no other right. The error for a service's user names the operator."""
+    consumer = RecordingConsumer(acks=False)
     async with bus.connect(installed.urls["janitor"], "janitor", SHARDS, declare=False) as rabbit:
-        await rabbit.consume("janitor.1", inbox.receive)
+        await rabbit.consume("janitor.1", consumer.receive)
         rabbit.send("janitor.1", Envelope("janitor", "session", 0, Heartbeat()))
-        await inbox.count(1)
-        inbox.deliveries[0].bury("as a test")
+        await consumer.wait_for_count(1)
+        consumer.deliveries[0].dead_letter("as a test")
         await asyncio.gather(*rabbit._tasks)
         with pytest.raises(UnreachableError, match="the operator may"):
-            await dead.run(installed.urls["janitor"], "show", None, [])
-        assert await dead.run(installed.urls[OPERATOR], "replay", "janitor.1", []) == 0
-        await inbox.count(2)
-        inbox.deliveries[1].ack()
+            await dead_letters.run(installed.urls["janitor"], "show", None, [])
+        assert await dead_letters.run(installed.urls[OPERATOR], "replay", "janitor.1", []) == 0
+        await consumer.wait_for_count(2)
+        consumer.deliveries[1].ack()
         await asyncio.gather(*rabbit._tasks)
 
 
-async def test_a_service_that_may_declare_nothing_says_what_to_do(installed: Installed) -> None:
-    """It was told to declare."""
+async def test_a_service_that_may_not_declare_reports_the_remedy(installed: Installed) -> None:
+    """AMQP_DECLARE is true by default (spec.md, S7)."""
     with pytest.raises(UnreachableError, match="import the definitions and set AMQP_DECLARE=false"):
         async with bus.connect(installed.urls["janitor"], "janitor", SHARDS):
             pass
 
 
-async def test_a_broker_without_definitions_is_told_by_what_it_lacks(installed: Installed) -> None:
-    """With the number of shards that they are to be made for."""
+async def test_a_broker_without_definitions_is_reported_with_what_is_missing(installed: Installed) -> None:
+    """And with the number of shards that the definitions need."""
     with pytest.raises(UnreachableError, match=r"definitions for SHARDS=2: .*no exchange 'phjob\.dead'"):
         async with bus.connect(installed.root, "janitor", SHARDS, declare=False):
             pass
 
 
-async def test_too_few_shards_are_told_by_the_first_queue_that_lacks(installed: Installed) -> None:
-    """The definitions were made for two."""
+async def test_definitions_for_fewer_shards_are_reported_with_the_first_missing_queue(
+    installed: Installed,
+) -> None:
+    """These definitions are for two shards."""
     with pytest.raises(UnreachableError, match=r"definitions for SHARDS=3: .*no queue 'scheduler\.2'"):
         async with bus.connect(installed.urls["janitor"], "janitor", 3, declare=False):
             pass

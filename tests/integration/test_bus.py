@@ -1,34 +1,44 @@
-"""shared.bus on a real RabbitMQ: order, confirmation, redelivery, and what nobody can read."""
+"""The bus on a real RabbitMQ: order, confirmation, redelivery, batches, and undecodable messages."""
 
 import asyncio
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
-from tests.support.bus import QUEUE, broken, confirmed, delete_queue, given_up, send, until_waiting, waiting
-from tests.support.inbox import SECONDS, Inbox
+from tests.support.bus import (
+    QUEUE,
+    count_queued_messages,
+    dead_letter_messages,
+    delete_queue,
+    send_heartbeats,
+    wait_for_queued_messages,
+    wait_until_broken,
+    wait_until_confirmed,
+)
+from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
 
-from shared import topology
-from shared.bus import BATCH, PREFETCH, RabbitBus, connect
-from shared.errors import UnreachableError
-from shared.messages import CatalogListed, Heartbeat
-from shared.session import Envelope
+from phjob_core.errors import UnreachableError
+from phjob_core.messages import CatalogSynced, Heartbeat
+from phjob_core.stream import Envelope
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.batching import BATCH
+from phjob_runtime.amqp.bus import PREFETCH_COUNT, RabbitBus, connect
 
 MANY = 5000
 
 
 async def acknowledged(bus: RabbitBus) -> None:
-    """Return when the broker has every acknowledgement: it answers what comes behind them."""
+    """Wait until the broker has every acknowledgement, because it answers a later request."""
     await asyncio.gather(*bus._tasks)
-    await bus._consuming.basic_qos(prefetch_count=PREFETCH)
+    await bus._consuming.basic_qos(prefetch_count=PREFETCH_COUNT)
 
 
 async def dead_letters(broker: str, number: int) -> list[AbstractIncomingMessage]:
-    """The messages in phjob.dead, once there are so many."""
+    """Wait until so many messages are in phjob.dead. Returns them."""
     found: list[AbstractIncomingMessage] = []
-    async with asyncio.timeout(SECONDS), await aio_pika.connect(broker) as connection:
+    async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS), await aio_pika.connect(broker) as connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(topology.DEAD)
+        queue = await channel.get_queue(topology.DEAD_LETTER_QUEUE)
         async with queue.iterator() as messages:
             async for message in messages:
                 await message.ack()
@@ -39,206 +49,206 @@ async def dead_letters(broker: str, number: int) -> list[AbstractIncomingMessage
 
 
 async def test_thousands_of_messages_arrive_once_each_and_in_order(broker: str) -> None:
-    """With their place in the stream, and marked as new."""
-    inbox = Inbox()
+    """With their sequence numbers, and not marked as redelivered."""
+    consumer = RecordingConsumer()
     async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
-        await receiver.consume(QUEUE, inbox.receive)
-        send(sender, range(MANY))
-        await confirmed(sender)
-        envelopes = await inbox.count(MANY)
+        await receiver.consume(QUEUE, consumer.receive)
+        send_heartbeats(sender, range(MANY))
+        await wait_until_confirmed(sender)
+        envelopes = await consumer.wait_for_count(MANY)
         await acknowledged(receiver)
-    assert inbox.numbers == list(range(MANY))
+    assert consumer.sequence_numbers == list(range(MANY))
     assert envelopes[0] == Envelope("test", "session", 0, Heartbeat())
     assert not any(envelope.redelivered for envelope in envelopes)
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_what_is_confirmed_survives_its_sender(broker: str) -> None:
-    """It is in the queue, all of it, when when_sent says so."""
+async def test_confirmed_messages_survive_their_publisher(broker: str) -> None:
+    """All of them are in the queue once `when_confirmed` calls back."""
     async with connect(broker, "sender", 1) as sender:
-        send(sender, range(MANY))
-        await confirmed(sender)
-    inbox = Inbox()
+        send_heartbeats(sender, range(MANY))
+        await wait_until_confirmed(sender)
+    consumer = RecordingConsumer()
     async with connect(broker, "receiver", 1) as receiver:
-        await receiver.consume(QUEUE, inbox.receive)
-        await inbox.count(MANY)
-    assert inbox.numbers == list(range(MANY))
+        await receiver.consume(QUEUE, consumer.receive)
+        await consumer.wait_for_count(MANY)
+    assert consumer.sequence_numbers == list(range(MANY))
 
 
-async def test_confirmations_are_told_in_the_order_of_sending(broker: str) -> None:
-    """Each when all that was sent before it is confirmed; with nothing under way, at once."""
-    told: list[int] = []
+async def test_confirmations_are_reported_in_the_order_of_publishing(broker: str) -> None:
+    """Each once everything published before it is confirmed; at once if nothing is unconfirmed."""
+    confirmations: list[int] = []
     async with connect(broker, "sender", 1) as sender:
-        sender.when_sent(lambda: told.append(-1))
-        assert told == [-1]
+        sender.when_confirmed(lambda: confirmations.append(-1))
+        assert confirmations == [-1]
         for step in range(10):
-            send(sender, range(step * 100, (step + 1) * 100))
-            sender.when_sent(lambda step=step: told.append(step))  # type: ignore[misc]
-        await confirmed(sender)
-    assert told == list(range(-1, 10))
+            send_heartbeats(sender, range(step * 100, (step + 1) * 100))
+            sender.when_confirmed(lambda step=step: confirmations.append(step))  # type: ignore[misc]
+        await wait_until_confirmed(sender)
+    assert confirmations == list(range(-1, 10))
 
 
-async def test_a_body_comes_back_as_it_was_sent(broker: str) -> None:
-    """Kind and fields."""
-    inbox = Inbox()
-    message = CatalogListed(request=7, revision=1234567890123)
+async def test_a_message_arrives_as_it_was_published(broker: str) -> None:
+    """With its kind, its fields and its session."""
+    consumer = RecordingConsumer()
+    message = CatalogSynced(request=7, revision=1234567890123)
     async with connect(broker, "both", 1) as bus:
-        await bus.consume(QUEUE, inbox.receive)
+        await bus.consume(QUEUE, consumer.receive)
         bus.send(QUEUE, Envelope("scheduler", "a session/with spaces 3", 5, message))
-        assert await inbox.count(1) == [Envelope("scheduler", "a session/with spaces 3", 5, message)]
+        assert await consumer.wait_for_count(1) == [
+            Envelope("scheduler", "a session/with spaces 3", 5, message)
+        ]
 
 
-async def test_the_standby_gets_nothing_until_the_active_consumer_is_gone_then_what_it_left_first(
-    broker: str,
-) -> None:
-    """Unacknowledged messages come again, in their order, marked, before anything newer."""
-    first, second = Inbox(acks=False), Inbox()
+async def test_a_standby_consumer_takes_over_with_the_unacknowledged_messages(broker: str) -> None:
+    """In order, marked as redelivered, before anything newer. Before, it receives nothing."""
+    first, second = RecordingConsumer(acks=False), RecordingConsumer()
     async with connect(broker, "sender", 1) as sender, connect(broker, "standby", 1) as standby:
         async with connect(broker, "active", 1) as active:
             await active.consume(QUEUE, first.receive)
             await standby.consume(QUEUE, second.receive)
-            send(sender, range(100))
-            await first.count(100)
+            send_heartbeats(sender, range(100))
+            await first.wait_for_count(100)
             for delivery in first.deliveries[:40]:
                 delivery.ack()
-            send(sender, range(100, 110))
-            await first.count(110)
-            assert second.numbers == []
-        send(sender, range(110, 200))
-        await second.until(lambda envelopes: 199 in [envelope.number for envelope in envelopes])
-    left = second.numbers[0]
-    assert left <= 40  # An acknowledgement may be lost with its connection.
-    assert second.numbers == list(range(left, 200))
-    again = [envelope.number for envelope in second.envelopes if envelope.redelivered]
-    assert again == list(range(left, 110))
+            send_heartbeats(sender, range(100, 110))
+            await first.wait_for_count(110)
+            assert second.sequence_numbers == []
+        send_heartbeats(sender, range(110, 200))
+        await second.wait_until(lambda envelopes: 199 in [envelope.sequence for envelope in envelopes])
+    first_left = second.sequence_numbers[0]
+    assert first_left <= 40  # An acknowledgement may be lost with its connection.
+    assert second.sequence_numbers == list(range(first_left, 200))
+    redelivered = [envelope.sequence for envelope in second.envelopes if envelope.redelivered]
+    assert redelivered == list(range(first_left, 110))
 
 
-async def test_only_what_was_not_acknowledged_comes_again(broker: str) -> None:
-    """In whatever order it was acknowledged."""
-    inbox, later = Inbox(acks=False), Inbox()
+async def test_only_unacknowledged_messages_are_redelivered(broker: str) -> None:
+    """In whatever order the others were acknowledged."""
+    consumer, later = RecordingConsumer(acks=False), RecordingConsumer()
     async with connect(broker, "sender", 1) as sender:
         async with connect(broker, "first", 1) as first:
-            await first.consume(QUEUE, inbox.receive)
-            send(sender, range(30))
-            await inbox.count(30)
-            for delivery in reversed(inbox.deliveries):
-                if delivery.envelope.number % 3:
+            await first.consume(QUEUE, consumer.receive)
+            send_heartbeats(sender, range(30))
+            await consumer.wait_for_count(30)
+            for delivery in reversed(consumer.deliveries):
+                if delivery.envelope.sequence % 3:
                     delivery.ack()
             await acknowledged(first)
         async with connect(broker, "second", 1) as second:
             await second.consume(QUEUE, later.receive)
-            await later.count(10)
-            send(sender, range(30, 31))
-            await later.count(11)
-    assert later.numbers == [*range(0, 30, 3), 30]
+            await later.wait_for_count(10)
+            send_heartbeats(sender, range(30, 31))
+            await later.wait_for_count(11)
+    assert later.sequence_numbers == [*range(0, 30, 3), 30]
 
 
-async def test_what_cannot_be_decoded_goes_to_the_dead_letters_and_holds_nobody_up(broker: str) -> None:
-    """With its bytes, its queue and the reason; its place in the stream still counts."""
-    inbox = Inbox()
+async def test_an_undecodable_message_is_dead_lettered_and_holds_up_no_other(broker: str) -> None:
+    """With its bytes, its queue and the reason. Its sequence number still counts."""
+    consumer = RecordingConsumer()
     async with connect(broker, "receiver", 1) as receiver, await aio_pika.connect(broker) as raw:
-        await receiver.consume(QUEUE, inbox.receive)
+        await receiver.consume(QUEUE, consumer.receive)
         exchange = await (await raw.channel()).get_exchange(topology.exchange_of(QUEUE))
-        bodies = {"Nonsense": b"{}", "CatalogListed": b'{"request": "many"}', "Heartbeat": b"{}"}
+        bodies = {"Nonsense": b"{}", "CatalogSynced": b'{"request": "many"}', "Heartbeat": b"{}"}
         for number, (kind, body) in enumerate(bodies.items()):
             properties = {"type": kind, "message_id": f"session {number}", "app_id": "test"}
             await exchange.publish(aio_pika.Message(body, **properties), QUEUE)  # type: ignore[arg-type]
-        envelopes = await inbox.count(3)
+        envelopes = await consumer.wait_for_count(3)
         dead = await dead_letters(broker, 2)
     assert [envelope.message for envelope in envelopes] == [None, None, Heartbeat()]
-    assert inbox.numbers == [0, 1, 2]
+    assert consumer.sequence_numbers == [0, 1, 2]
     assert [message.body for message in dead] == [b"{}", b'{"request": "many"}']
     assert [message.headers["queue"] for message in dead] == [QUEUE, QUEUE]
     assert dead[0].headers["reason"] == "unknown message kind 'Nonsense'"
-    assert str(dead[1].headers["reason"]).startswith("CatalogListed: 2 fields do not fit")
-    await until_waiting(broker, 0)
+    assert str(dead[1].headers["reason"]).startswith("CatalogSynced: 2 fields do not fit")
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_what_nobody_can_handle_is_buried_with_its_reason(broker: str) -> None:
-    """It does not come again."""
-    inbox = Inbox(acks=False)
+async def test_a_message_that_cannot_be_processed_is_dead_lettered_with_the_reason(broker: str) -> None:
+    """It is not redelivered."""
+    consumer = RecordingConsumer(acks=False)
     async with connect(broker, "both", 1) as bus:
-        await bus.consume(QUEUE, inbox.receive)
-        send(bus, range(1))
-        await inbox.count(1)
-        inbox.deliveries[0].bury("ValueError: so it is")
+        await bus.consume(QUEUE, consumer.receive)
+        send_heartbeats(bus, range(1))
+        await consumer.wait_for_count(1)
+        consumer.deliveries[0].dead_letter("ValueError: so it is")
         (dead,) = await dead_letters(broker, 1)
     assert dead.type == "Heartbeat"
     assert dead.headers["reason"] == "ValueError: so it is"
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_what_the_watcher_says_travels_together_and_arrives_one_by_one(broker: str) -> None:
-    """In order, with the places that it was given."""
-    inbox = Inbox()
+async def test_the_watchers_messages_are_batched_and_arrive_one_by_one(broker: str) -> None:
+    """In order, with their own sequence numbers."""
+    consumer = RecordingConsumer()
     async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
-        send(sender, range(MANY), publisher=topology.WATCHER)
-        await confirmed(sender)
-        assert await waiting(broker) < MANY / 50
-        await receiver.consume(QUEUE, inbox.receive)
-        envelopes = await inbox.count(MANY)
+        send_heartbeats(sender, range(MANY), publisher=topology.WATCHER)
+        await wait_until_confirmed(sender)
+        assert await count_queued_messages(broker) < MANY / 50
+        await receiver.consume(QUEUE, consumer.receive)
+        envelopes = await consumer.wait_for_count(MANY)
         await acknowledged(receiver)
-    assert inbox.numbers == list(range(MANY))
+    assert consumer.sequence_numbers == list(range(MANY))
     assert {(envelope.publisher, envelope.session) for envelope in envelopes} == {("watcher", "session")}
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_what_travels_together_is_acknowledged_together(broker: str) -> None:
-    """When the last of it is done: else all of it comes again."""
-    inbox, later = Inbox(acks=False), Inbox()
+async def test_a_batch_is_acknowledged_once_all_of_its_messages_are(broker: str) -> None:
+    """Otherwise RabbitMQ redelivers the whole batch."""
+    consumer, later = RecordingConsumer(acks=False), RecordingConsumer()
     async with connect(broker, "sender", 1) as sender:
-        send(sender, range(3), publisher=topology.WATCHER)
-        await confirmed(sender)
-        assert await waiting(broker) == 1
+        send_heartbeats(sender, range(3), publisher=topology.WATCHER)
+        await wait_until_confirmed(sender)
+        assert await count_queued_messages(broker) == 1
         async with connect(broker, "first", 1) as first:
-            await first.consume(QUEUE, inbox.receive)
-            await inbox.count(3)
-            for delivery in inbox.deliveries[1:]:
+            await first.consume(QUEUE, consumer.receive)
+            await consumer.wait_for_count(3)
+            for delivery in consumer.deliveries[1:]:
                 delivery.ack()
             await acknowledged(first)
         async with connect(broker, "second", 1) as second:
             await second.consume(QUEUE, later.receive)
-            envelopes = await later.count(3)
+            envelopes = await later.wait_for_count(3)
             await acknowledged(second)
-    assert later.numbers == [0, 1, 2]
+    assert later.sequence_numbers == [0, 1, 2]
     assert all(envelope.redelivered for envelope in envelopes)
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_one_of_several_that_cannot_be_read_is_buried_alone(broker: str) -> None:
-    """With its own kind, body and place; the others are handled."""
-    inbox = Inbox()
+async def test_an_undecodable_message_of_a_batch_is_dead_lettered_alone(broker: str) -> None:
+    """With its own kind, body and sequence number. The others are processed."""
+    consumer = RecordingConsumer()
     async with connect(broker, "receiver", 1) as receiver, await aio_pika.connect(broker) as raw:
-        await receiver.consume(QUEUE, inbox.receive)
+        await receiver.consume(QUEUE, consumer.receive)
         exchange = await (await raw.channel()).get_exchange(topology.exchange_of(QUEUE))
         body = b'Heartbeat {}\nNonsense {"a": 1}\nHeartbeat {}'
         message = aio_pika.Message(body, type=BATCH, message_id="session 5", app_id="test")
         await exchange.publish(message, QUEUE)
-        envelopes = await inbox.count(3)
+        envelopes = await consumer.wait_for_count(3)
         (dead,) = await dead_letters(broker, 1)
         await acknowledged(receiver)
     assert [envelope.message for envelope in envelopes] == [Heartbeat(), None, Heartbeat()]
-    assert inbox.numbers == [5, 6, 7]
+    assert consumer.sequence_numbers == [5, 6, 7]
     assert (dead.type, dead.body, dead.message_id) == ("Nonsense", b'{"a": 1}', "session 6")
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_a_message_that_always_kills_its_consumer_ends_with_the_dead_letters(broker: str) -> None:
-    """After the delivery limit, so that those behind it have their turn."""
-    await given_up(broker, 2)
+async def test_a_message_that_always_ends_its_consumer_is_dead_lettered(broker: str) -> None:
+    """After the delivery limit, so that the messages behind it are processed."""
+    await dead_letter_messages(broker, 2)
     assert [message.message_id for message in await dead_letters(broker, 2)] == ["session 0", "session 1"]
-    await until_waiting(broker, 0)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_a_broker_that_is_not_there_is_unreachable() -> None:
+async def test_a_broker_that_does_not_answer_is_unreachable() -> None:
     """Nothing listens on port 1."""
     with pytest.raises(UnreachableError, match="RabbitMQ is not reachable"):
         async with connect("amqp://guest:guest@127.0.0.1:1/", "nobody", 1):
             pass
 
 
-async def test_a_broker_that_lets_nobody_in_is_unreachable(broker: str) -> None:
-    """It may let us in later, when somebody has mended the password."""
+async def test_a_broker_that_rejects_the_login_is_unreachable(broker: str) -> None:
+    """It may accept the login later, after an operator has corrected the password."""
     scheme, _, rest = broker.partition("://")
     wrong = f"{scheme}://nobody:wrong@{rest.rpartition('@')[2]}"
     with pytest.raises(UnreachableError, match="RabbitMQ is not reachable"):
@@ -246,19 +256,19 @@ async def test_a_broker_that_lets_nobody_in_is_unreachable(broker: str) -> None:
             pass
 
 
-async def test_a_queue_that_is_deleted_under_its_sender_breaks_the_bus(broker: str) -> None:
-    """A message that reaches no queue is not lost in silence: its sender starts over."""
+async def test_publishing_to_a_deleted_queue_breaks_the_bus(broker: str) -> None:
+    """RabbitMQ would otherwise drop the message, and confirm it."""
     async with connect(broker, "sender", 1) as sender:
         await delete_queue(broker)
-        send(sender, range(1))
+        send_heartbeats(sender, range(1))
         with pytest.raises(UnreachableError):
-            await broken(sender)
+            await wait_until_broken(sender)
 
 
-async def test_a_queue_that_is_deleted_under_its_consumer_breaks_the_bus(broker: str) -> None:
-    """A service does not listen for ever to a queue that is no more: it starts over and declares it anew."""
+async def test_the_deletion_of_a_consumed_queue_breaks_the_bus(broker: str) -> None:
+    """The service starts over, and declares the queue again. Without this, it would wait forever."""
     async with connect(broker, "receiver", 1) as receiver:
-        await receiver.consume(QUEUE, Inbox().receive)
+        await receiver.consume(QUEUE, RecordingConsumer().receive)
         await delete_queue(broker)
         with pytest.raises(UnreachableError):
-            await broken(receiver)
+            await wait_until_broken(receiver)

@@ -1,4 +1,4 @@
-"""The Makefile's options, and what `python -m dev` remembers of them: nothing is started here."""
+"""The options of the Makefile, and those that `python -m dev` keeps. Nothing is started."""
 
 import subprocess
 from pathlib import Path
@@ -11,37 +11,37 @@ from dev.options import Options
 ROOT = Path(__file__).parents[2]
 
 
-def planned(*arguments: str, **environment: str) -> str:
-    """What `make` would run."""
+def commands_of(*arguments: str, **environment: str) -> str:
+    """Return the commands that `make` would run."""
     command = ["make", "--dry-run", "--no-print-directory", f"--directory={ROOT}", *arguments]
     environment = {"PATH": "/usr/bin:/bin", **environment}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_exported_options() -> None:
-    """What the shell has exported is no option: only the command line counts."""
+def test_an_exported_variable_is_no_option() -> None:
+    """Otherwise a KUBECONFIG from `make up` would make PhJob use that cluster instead of its own."""
     exported = dict.fromkeys(("STATE", "NODE", "NODES", "SETTINGS", "BROKER", "KUBECONFIG"), "from-the-shell")
 
-    assert "from-the-shell" not in planned("up", **exported)
-    assert "--kubeconfig 'given'" in planned("up", "KUBECONFIG=given", **exported)
+    assert "from-the-shell" not in commands_of("up", **exported)
+    assert "--kubeconfig 'given'" in commands_of("up", "KUBECONFIG=given", **exported)
 
 
-def test_quoting() -> None:
-    """A path with spaces and quotes stays one word."""
-    assert "--state 'it'\\''s a \"state\"'" in planned("down", 'STATE=it\'s a "state"')
+def test_a_path_with_spaces_and_quotes_is_one_argument() -> None:
+    """The shell would split it otherwise."""
+    assert "--state 'it'\\''s a \"state\"'" in commands_of("down", 'STATE=it\'s a "state"')
 
 
-def test_remembered_options() -> None:
-    """An option that is not given again stays as it was."""
-    first = Options(node="kwok", nodes=3, settings="/a.yaml").after(None)
+def test_an_option_that_is_not_given_again_is_kept() -> None:
+    """A second `make up` changes nothing."""
+    first = Options(node="kwok", nodes=3, settings="/a.yaml").merged_over(None)
 
-    assert Options().after(first) == first
-    assert Options(settings="/b.yaml").after(first).settings == "/b.yaml"
+    assert Options().merged_over(first) == first
+    assert Options(settings="/b.yaml").merged_over(first).settings == "/b.yaml"
 
 
-def test_refused_options() -> None:
-    """A running stack keeps its node, broker and cluster; `make down` comes first."""
-    running = Options(node="kwok").after(None)
+def test_the_kind_of_node_of_a_running_stack_cannot_be_changed() -> None:
+    """The error names the remedy, `make down`."""
+    running = Options(node="kwok").merged_over(None)
 
     with pytest.raises(DevError, match="make down"):
-        Options(node="real").after(running)
+        Options(node="real").merged_over(running)

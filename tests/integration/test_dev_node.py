@@ -1,6 +1,6 @@
-"""The two kinds of node: KWOK plays what a pod's annotations say, the real node runs its containers.
+"""The two kinds of node: KWOK simulates a pod as its annotations ask for, and the real node runs containers.
 
-Pods are made by hand here, in the place of pod-manager.
+The tests create the pods themselves. In a whole stack, pod-manager does.
 """
 
 import json
@@ -17,12 +17,12 @@ from dev.component import mark
 from dev.containerd import bridge
 from dev.errors import DevError
 from dev.image import NOTEBOOK
-from dev.process import marked
-from dev.site import Site
+from dev.paths import StackPaths
+from dev.process import find_marked
 from dev.stack import Part, Stack
 
 PARTS: tuple[Part, ...] = ("control-plane", "node")
-HUB = "--namespace=hub"
+IN_NAMESPACE = "--namespace=hub"
 
 PHJOB = {
     "apiVersion": "primehub.io/v1alpha1",
@@ -34,7 +34,7 @@ PHJOB = {
 
 @pytest.fixture(scope="module")
 def kwok(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two nodes that KWOK plays, with GPUs, and the PhJob that owns the pods."""
+    """A stack with two simulated nodes with GPUs, and with the PhJob that owns the pods."""
     state = tmp_path_factory.mktemp("kwok") / "a state"
     with Stack(state, node="kwok", nodes=2, capacity={"nvidia.com/gpu": "8"}, parts=PARTS) as stack:
         stack.kubectl("create", "--filename=-", given=json.dumps(PHJOB))
@@ -43,12 +43,12 @@ def kwok(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def real_state(tmp_path: Path) -> Path:
-    """A STATE whose path is too long for a socket, and has a space in it."""
+    """A STATE whose path has a space, and is too long for a socket."""
     return tmp_path / "a state" / ("x" * 100)
 
 
-def test_kwok_plays_what_the_annotations_say(kwok: Stack) -> None:
-    """A PhJob's pod waits, runs and ends as its annotations say, with a container's whole status."""
+def test_a_simulated_pod_follows_its_annotations(kwok: Stack) -> None:
+    """A PhJob's pod waits, runs and ends as they ask for, with the complete status of a container."""
     name = create_pod(kwok, owned=True, start="1s", **{"run-for": "2s", "exit-code": "3"})
     state = terminated(kwok, name)
 
@@ -58,8 +58,8 @@ def test_kwok_plays_what_the_annotations_say(kwok: Stack) -> None:
     assert "KWOK" in log(kwok, name)
 
 
-def test_kwok_defaults(kwok: Stack) -> None:
-    """Without annotations a PhJob's pod runs for a moment and succeeds."""
+def test_a_simulated_pod_without_annotations_succeeds(kwok: Stack) -> None:
+    """It runs for a moment."""
     name = create_pod(kwok, owned=True)
     state = terminated(kwok, name)
 
@@ -67,27 +67,27 @@ def test_kwok_defaults(kwok: Stack) -> None:
     assert status(kwok, name)["phase"] == "Succeeded"
 
 
-def test_kwok_pods_that_stay(kwok: Stack) -> None:
-    """A pod that shall never start stays Pending on its node, one of no PhJob runs; both until deleted."""
+def test_some_simulated_pods_keep_their_phase_until_they_are_deleted(kwok: Stack) -> None:
+    """A pod that must never start stays Pending on its node. A pod without a PhJob stays Running."""
     never, jupyter = create_pod(kwok, owned=True, start="never"), create_pod(kwok, owned=False)
     ended = create_pod(kwok, owned=True)
     terminated(kwok, ended)
 
     assert status(kwok, never)["phase"] == "Pending"
     assert status(kwok, jupyter)["phase"] == "Running"
-    kwok.kubectl(HUB, "delete", "pod", never, jupyter, "--timeout=30s")
+    kwok.kubectl(IN_NAMESPACE, "delete", "pod", never, jupyter, "--timeout=30s")
 
 
-def test_kwok_capacity(kwok: Stack) -> None:
-    """The nodes have what they were given, beside the defaults."""
+def test_simulated_nodes_have_the_given_capacity(kwok: Stack) -> None:
+    """They have it in addition to their default capacity."""
     nodes = json.loads(kwok.kubectl("get", "nodes", "--output=json"))["items"]
 
     assert [node["metadata"]["name"] for node in nodes] == ["kwok-0", "kwok-1"]
     assert all(node["status"]["allocatable"]["nvidia.com/gpu"] == "8" for node in nodes)
 
 
-def test_real_node(real_state: Path) -> None:
-    """Containers run as jovyan and outlive the node's programs; `down` leaves nothing of them behind."""
+def test_containers_on_the_real_node_outlive_its_programs_and_are_removed_by_down(real_state: Path) -> None:
+    """They run as the user jovyan, as in PrimeHub's images."""
     with Stack(real_state, node="real", parts=PARTS) as stack:
         short = create_pod(stack, owned=False, command="id -un; pwd; exit 3")
         endless = create_pod(stack, owned=False, command="echo started; sleep infinity")
@@ -104,18 +104,20 @@ def test_real_node(real_state: Path) -> None:
             lambda: log(stack, endless) == "started\n", "the new kubelet serves the old container's log"
         )
 
-    site = Site(real_state)
-    assert not site.node_data.exists()
-    assert not site.node_run.exists()
-    assert not Path("/sys/class/net", bridge(site)).exists()
-    assert site.id not in Path("/proc/self/mountinfo").read_text()
+    paths = StackPaths(real_state)
+    assert not paths.node_data.exists()
+    assert not paths.node_run.exists()
+    assert not Path("/sys/class/net", bridge(paths)).exists()
+    assert paths.id not in Path("/proc/self/mountinfo").read_text()
     assert container
     assert not list(Path("/sys/fs/cgroup").rglob(container))
-    assert not [process for name, value in mark(real_state).items() for process in marked(f"{name}={value}")]
+    assert not [
+        process for name, value in mark(real_state).items() for process in find_marked(f"{name}={value}")
+    ]
 
 
 def create_pod(stack: Stack, *, owned: bool, command: str = "true", **annotations: str) -> str:
-    """A pod in the namespace, on any node; returns its name."""
+    """Create a pod in the namespace. Returns its name."""
     name = f"pod-{uuid.uuid4().hex[:8]}"
     metadata: dict[str, Any] = {
         "name": name,
@@ -123,7 +125,7 @@ def create_pod(stack: Stack, *, owned: bool, command: str = "true", **annotation
     }
     if owned:
         owner = {key: PHJOB[key] for key in ("apiVersion", "kind")} | {"name": "owner", "controller": True}
-        uid = stack.kubectl(HUB, "get", "phjob", "owner", "--output=jsonpath={.metadata.uid}")
+        uid = stack.kubectl(IN_NAMESPACE, "get", "phjob", "owner", "--output=jsonpath={.metadata.uid}")
         metadata["ownerReferences"] = [owner | {"uid": uid}]
     container = {"name": "main", "image": NOTEBOOK, "command": ["sh", "-c", command]}
     pod = {
@@ -132,36 +134,36 @@ def create_pod(stack: Stack, *, owned: bool, command: str = "true", **annotation
         "metadata": metadata,
         "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]},
     }
-    stack.kubectl(HUB, "create", "--filename=-", given=json.dumps(pod))
+    stack.kubectl(IN_NAMESPACE, "create", "--filename=-", given=json.dumps(pod))
     return name
 
 
 def status(stack: Stack, name: str) -> dict[str, Any]:
-    """The pod's status."""
-    return dict(json.loads(stack.kubectl(HUB, "get", "pod", name, "--output=json"))["status"])
+    """Return the pod's status."""
+    return dict(json.loads(stack.kubectl(IN_NAMESPACE, "get", "pod", name, "--output=json"))["status"])
 
 
 def terminated(stack: Stack, name: str) -> dict[str, Any]:
-    """How the pod's container ended."""
+    """Wait until the pod's container has terminated. Returns that state."""
     return eventually(lambda: dict(container_state(stack, name).get("terminated", ())), f"{name} has ended")
 
 
 def container_state(stack: Stack, name: str) -> dict[str, Any]:
-    """Of the pod's only container; empty if it has none yet."""
+    """Return the state of the pod's only container; empty if it has none yet."""
     containers = status(stack, name).get("containerStatuses", [{"state": {}}])
     return dict(containers[0]["state"])
 
 
 def running_container(stack: Stack, name: str) -> str | None:
-    """The id of the pod's container, if it runs."""
+    """Return the id of the pod's container; None if it does not run."""
     if "running" not in container_state(stack, name):
         return None
     return str(status(stack, name)["containerStatuses"][0]["containerID"].removeprefix("containerd://"))
 
 
 def log(stack: Stack, name: str) -> str:
-    """The pod's log; empty while a kubelet that has just started doesn't know the pod yet."""
+    """Return the pod's log; empty while a restarted kubelet does not know the pod yet."""
     try:
-        return stack.kubectl(HUB, "logs", name)
+        return stack.kubectl(IN_NAMESPACE, "logs", name)
     except DevError:
         return ""

@@ -1,22 +1,29 @@
-"""The local stack on real processes: it starts, mends and ends what it should, and nothing else.
+"""The local stack with real processes: it starts, repairs and ends its own components, and nothing else.
 
-The services are left out here (the end-to-end tests run them); nodes have a file of their own.
+The end-to-end tests run the services, and `test_dev_node.py` the nodes.
 """
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dev import rights
 from dev.component import mark
-from dev.process import Process, marked
+from dev.errors import DevError
+from dev.kubectl import Kubectl
+from dev.paths import StackPaths
+from dev.process import Process, find_marked
+from dev.services import SERVICES
 from dev.stack import Part, Stack
 
 PARTS: tuple[Part, ...] = ("control-plane", "rabbitmq")
-NAMES = ("etcd", "epmd", "kube-apiserver", "rabbitmq", "kube-controller-manager", "kube-scheduler")
+COMPONENTS = ("etcd", "epmd", "kube-apiserver", "rabbitmq", "kube-controller-manager", "kube-scheduler")
 LOOPBACK_V4, LOOPBACK_V6 = "0100007F", "00000000000000000000000001000000"
 LISTEN = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +34,29 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(state: Path) -> Iterator[Stack]:
-    """Control plane and broker, up."""
+    """A stack with control plane and broker."""
     with Stack(state, parts=PARTS) as stack:
         yield stack
 
 
 def pids(stack: Stack) -> dict[str, int | None]:
-    """Of every component; None for one that doesn't run."""
-    return {name: stack.component(name).pid for name in NAMES}
+    """Return the pid of every component; None for one that does not run."""
+    return {name: stack.component(name).pid for name in COMPONENTS}
 
 
-def test_pid_files(stack: Stack, state: Path) -> None:
-    """A pid file holds the pid of the program itself: `kill -9` hits it, and no wrapper of it."""
+def test_a_pid_file_has_the_pid_of_the_program_itself(stack: Stack, state: Path) -> None:
+    """`kill -9` would otherwise end only a wrapper."""
     programs = {
-        name: Path(f"/proc/{(state / f'{name}.pid').read_text().strip()}/comm").read_text() for name in NAMES
+        name: Path(f"/proc/{(state / f'{name}.pid').read_text().strip()}/comm").read_text()
+        for name in COMPONENTS
     }
 
     # The kernel keeps 15 characters of a name.
-    assert programs == {name: f"{name[:15]}\n" for name in NAMES} | {"rabbitmq": "beam.smp\n"}
+    assert programs == {name: f"{name[:15]}\n" for name in COMPONENTS} | {"rabbitmq": "beam.smp\n"}
 
 
-def test_up_again(stack: Stack) -> None:
-    """A second `up` leaves alone what runs."""
+def test_a_second_up_restarts_nothing(stack: Stack) -> None:
+    """Every component keeps its process."""
     before = pids(stack)
     stack.up()
 
@@ -57,8 +65,8 @@ def test_up_again(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["kube-scheduler", "etcd", "rabbitmq"])
-def test_up_after_a_kill(stack: Stack, name: str) -> None:
-    """`up` starts again what was killed, where it was before, and nothing else."""
+def test_up_restarts_only_a_killed_component(stack: Stack, name: str) -> None:
+    """The component gets its old ports, because others connect to them."""
     before, url = pids(stack), stack.amqp_url
     stack.component(name).kill(signal.SIGKILL)
     assert stack.component(name).pid is None
@@ -70,18 +78,18 @@ def test_up_after_a_kill(stack: Stack, name: str) -> None:
     assert stack.amqp_url == url
 
 
-def test_loopback(stack: Stack) -> None:
-    """Everything listens on this machine's loopback alone."""
+def test_components_listen_only_on_the_loopback_interface(stack: Stack) -> None:
+    """No other machine can reach the stack."""
     assert set(listening(stack)) <= {LOOPBACK_V4, LOOPBACK_V6}
 
 
-def test_namespace(stack: Stack) -> None:
-    """The namespace is there when `up` returns, and can take pods."""
+def test_pods_can_be_created_when_up_returns(stack: Stack) -> None:
+    """The namespace exists, and its default service account, without which pods are rejected."""
     assert stack.kubectl("--namespace=hub", "get", "serviceaccount", "default", "--output=name")
 
 
-def test_two_stacks(stack: Stack, tmp_path: Path) -> None:
-    """A second stack runs beside the first, shares nothing with it, and ends without it."""
+def test_two_stacks_are_independent(stack: Stack, tmp_path: Path) -> None:
+    """They share no process, and the end of one leaves the other running."""
     before = pids(stack)
     with Stack(tmp_path / "second", parts=PARTS) as second:
         second.kubectl("create", "namespace", "only-there")
@@ -93,30 +101,62 @@ def test_two_stacks(stack: Stack, tmp_path: Path) -> None:
     assert stack.kubectl("get", "namespaces")
 
 
-def test_down(tmp_path: Path) -> None:
-    """`down` leaves no process and no data; the logs stay."""
+def test_down_leaves_only_the_logs(tmp_path: Path) -> None:
+    """No process and no data is left."""
     with Stack(tmp_path / "short", parts=PARTS):
         processes = running(tmp_path / "short")
-        assert len(processes) >= len(NAMES)
+        assert len(processes) >= len(COMPONENTS)
 
     assert not running(tmp_path / "short")
-    assert not any(process.alive() for process in processes)
+    assert not any(process.is_alive() for process in processes)
     assert {path.name for path in (tmp_path / "short").iterdir()} == {
         "lock",
-        *(f"{name}.log" for name in NAMES),
+        *(f"{name}.log" for name in COMPONENTS),
     }
 
 
-def test_given_endpoints(stack: Stack, tmp_path: Path) -> None:
-    """A broker and a cluster of one's own take the place of ours."""
+def test_a_given_broker_and_cluster_are_used(stack: Stack, tmp_path: Path) -> None:
+    """The stack then starts none of its own."""
     with Stack(tmp_path / "guest", parts=PARTS, broker=stack.amqp_url, kubeconfig=stack.kubeconfig) as guest:
         assert not running(tmp_path / "guest")
         assert guest.amqp_url == stack.amqp_url
         assert guest.kubectl("get", "namespace", "hub")
 
 
-def test_changed_flags(state: Path, stack: Stack) -> None:
-    """`up` restarts a component whose command has changed, and nothing else."""
+def credentials(stack: Stack) -> dict[str, str | None]:
+    """Return the kubeconfig of each service that the stack would start."""
+    return {name: stack.component(name).spec.env.get("KUBECONFIG") for name in SERVICES}
+
+
+@pytest.mark.parametrize("service", rights.WITH_KUBERNETES)
+def test_a_service_has_its_own_account_with_limited_rights(stack: Stack, state: Path, service: str) -> None:
+    """As in an installation with the chart, so that a missing right is found in the local stack."""
+    kubectl = Kubectl(Path(credentials(Stack(state))[service] or ""))
+    user_info = json.loads(kubectl("auth", "whoami", "--output=json"))["status"]["userInfo"]
+
+    assert user_info["username"] == rights.user(service)
+    assert set(user_info["groups"]) == {*rights.GROUPS.split(","), "system:authenticated"}
+    allowed = {"watcher": "list phjobs", "pod-manager": "create pods"}[service].split()
+    assert kubectl("--namespace=hub", "auth", "can-i", *allowed) == "yes\n"
+    with pytest.raises(DevError, match="Forbidden"):
+        kubectl("--namespace=hub", "get", "secrets")
+
+
+def test_no_service_is_an_administrator_of_the_stacks_own_cluster(
+    state: Path, stack: Stack, tmp_path: Path
+) -> None:
+    """In a given cluster, the services use a copy of the given kubeconfig."""
+    ours = credentials(Stack(state))
+    theirs = credentials(Stack(tmp_path, broker=stack.amqp_url, kubeconfig=stack.kubeconfig))
+
+    assert {name for name, file in ours.items() if file} == {*rights.WITH_KUBERNETES}
+    assert str(stack.kubeconfig) not in ours.values()
+    copy = str(StackPaths(tmp_path).kubeconfig)
+    assert theirs == {name: copy if file else None for name, file in ours.items()}
+
+
+def test_up_restarts_only_a_component_whose_command_has_changed(state: Path, stack: Stack) -> None:
+    """Here it has another flag."""
     before = pids(stack)
     flags = {"kube-controller-manager": ["--node-monitor-grace-period=11s"]}
     Stack(state, parts=PARTS, flags=flags).up()
@@ -128,12 +168,12 @@ def test_changed_flags(state: Path, stack: Stack) -> None:
 
 
 def running(state: Path) -> list[Process]:
-    """Every process of this STATE, helpers included."""
-    return [process for name, value in mark(state).items() for process in marked(f"{name}={value}")]
+    """Return every process of this STATE, helpers included."""
+    return [process for name, value in mark(state).items() for process in find_marked(f"{name}={value}")]
 
 
 def listening(stack: Stack) -> list[str]:
-    """The local addresses, as the kernel writes them, of all sockets that the components listen on."""
+    """Return the local addresses of all sockets on which the components listen, as in /proc/net/tcp."""
     sockets = set()
     for pid in pids(stack).values():
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():

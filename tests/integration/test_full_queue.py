@@ -1,24 +1,31 @@
-"""Back-pressure on a real RabbitMQ: queues that nobody empties, and a broker that takes nothing.
+"""Back-pressure on a real RabbitMQ: full queues, and a broker that accepts no messages.
 
-The limits are made small where the broker's own way at them is what counts.
+The limits are small where the test is about what RabbitMQ does at a limit.
 """
 
 import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.support.broker import memory_alarm
-from tests.support.bus import QUEUE, broken, confirmed, send, until_waiting, waiting
-from tests.support.inbox import SECONDS, Inbox
+from tests.support.broker import set_memory_alarm
+from tests.support.bus import (
+    QUEUE,
+    count_queued_messages,
+    send_heartbeats,
+    wait_for_queued_messages,
+    wait_until_broken,
+    wait_until_confirmed,
+)
+from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
 from tests.support.stacks import LocalStack
-from tests.support.waiting import soon
+from tests.support.waiting import eventually_async
 
-from shared import bus as bus_module
-from shared import topology
-from shared.bus import PREFETCH, UNCONFIRMED, connect
-from shared.errors import UnreachableError
-from shared.messages import Heartbeat
-from shared.session import Envelope, Follower, Verdict
+from phjob_core.errors import UnreachableError
+from phjob_core.messages import Heartbeat
+from phjob_core.stream import Envelope, StreamAction, StreamReader
+from phjob_runtime.amqp import bus as bus_module
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.bus import MAX_UNCONFIRMED, PREFETCH_COUNT, connect
 
 LIMIT = 500
 OTHER = topology.queue_of(topology.SCHEDULER)
@@ -26,162 +33,162 @@ OTHER = topology.queue_of(topology.SCHEDULER)
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queues that are full soon."""
-    monkeypatch.setattr(topology, "QUEUE_LIMIT", LIMIT)
+    """Queues that are full after a few messages."""
+    monkeypatch.setattr(topology, "MAX_QUEUE_MESSAGES", LIMIT)
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_full_queue_costs_its_sender_nothing_and_nobody_else_anything(broker: str) -> None:
-    """Beyond the limit each message is refused, told, and done with; other queues take theirs."""
-    inbox = Inbox()
+async def test_a_full_queue_holds_up_neither_its_publisher_nor_other_queues(broker: str) -> None:
+    """RabbitMQ rejects each message beyond the limit, and the publisher drops it."""
+    consumer = RecordingConsumer()
     async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
-        await receiver.consume(OTHER, inbox.receive)
-        send(sender, range(10 * LIMIT))
+        await receiver.consume(OTHER, consumer.receive)
+        send_heartbeats(sender, range(10 * LIMIT))
         sender.send(OTHER, Envelope("test", "session", 0, Heartbeat()))
-        await confirmed(sender)
-        await inbox.count(1)
+        await wait_until_confirmed(sender)
+        await consumer.wait_for_count(1)
         assert not sender._unconfirmed
         assert not any(sender._outbox.values())
-        assert not sender.stalled
+        assert not sender.stall_reason
         assert not sender.broken.done()
-    # RabbitMQ tells its publishers a moment late.
-    assert LIMIT <= await waiting(broker) <= LIMIT + 2 * UNCONFIRMED
+    # RabbitMQ blocks its publishers a moment late.
+    assert LIMIT <= await count_queued_messages(broker) <= LIMIT + 2 * MAX_UNCONFIRMED
 
 
 @pytest.mark.usefixtures("small")
-async def test_who_comes_to_a_full_queue_finds_the_gap_and_gets_what_is_new(broker: str) -> None:
-    """What was refused is missed by its number, so the reader knows that he has to ask."""
-    inbox = Inbox()
+async def test_the_consumer_of_a_full_queue_finds_the_gap_and_resyncs(broker: str) -> None:
+    """The sequence numbers of the rejected messages are missing."""
+    consumer = RecordingConsumer()
     async with connect(broker, "sender", 1) as sender:
-        send(sender, range(10 * LIMIT))
-        await confirmed(sender)
+        send_heartbeats(sender, range(10 * LIMIT))
+        await wait_until_confirmed(sender)
         async with connect(broker, "receiver", 1) as receiver:
-            await receiver.consume(QUEUE, inbox.receive)
+            await receiver.consume(QUEUE, consumer.receive)
             number = 10 * LIMIT
-            async with asyncio.timeout(SECONDS):
-                while max(inbox.numbers, default=0) < 10 * LIMIT:
-                    send(sender, range(number, number + 1))
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
+                while max(consumer.sequence_numbers, default=0) < 10 * LIMIT:
+                    send_heartbeats(sender, range(number, number + 1))
                     number += 1
                     await asyncio.sleep(0.02)
-    follower = Follower("me")
-    follower.ask()
-    verdicts = [follower.receive(envelope) for envelope in inbox.envelopes]
-    assert inbox.numbers == sorted(set(inbox.numbers))
-    assert len(inbox.numbers) < number
-    late = [v for v, n in zip(verdicts, inbox.numbers, strict=True) if n >= 10 * LIMIT]
-    assert late[0] is Verdict.ASK
+    stream = StreamReader("me")
+    stream.new_request()
+    actions = [stream.receive(envelope) for envelope in consumer.envelopes]
+    assert consumer.sequence_numbers == sorted(set(consumer.sequence_numbers))
+    assert len(consumer.sequence_numbers) < number
+    late = [action for action, n in zip(actions, consumer.sequence_numbers, strict=True) if n >= 10 * LIMIT]
+    assert late[0] is StreamAction.RESYNC
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_reader_that_hangs_gets_no_more_than_it_can_hold(broker: str) -> None:
-    """Its connection lives and it acknowledges nothing: the rest stays in the queue, up to the limit.
+async def test_a_consumer_that_hangs_gets_no_more_than_the_prefetch_count(broker: str) -> None:
+    """It acknowledges nothing, so the rest stays in the queue, up to the limit.
 
-    When it is cut off, its successor gets all that was taken, what the hanging one held before the rest.
+    After its connection ends, its successor gets every accepted message, the unacknowledged ones first.
     """
-    hanging, heir = Inbox(acks=False), Inbox()
+    hanging, successor = RecordingConsumer(acks=False), RecordingConsumer()
     async with connect(broker, "sender", 1) as sender:
         async with connect(broker, "hanging", 1) as stuck:
             await stuck.consume(QUEUE, hanging.receive)
-            send(sender, range(PREFETCH))
-            await hanging.count(PREFETCH)
-            send(sender, range(PREFETCH, PREFETCH + 10 * LIMIT))
-            await confirmed(sender)
-            assert len(hanging.deliveries) == PREFETCH
+            send_heartbeats(sender, range(PREFETCH_COUNT))
+            await hanging.wait_for_count(PREFETCH_COUNT)
+            send_heartbeats(sender, range(PREFETCH_COUNT, PREFETCH_COUNT + 10 * LIMIT))
+            await wait_until_confirmed(sender)
+            assert len(hanging.deliveries) == PREFETCH_COUNT
             assert not stuck.broken.done()
-        taken = await waiting(broker)
-        assert PREFETCH + LIMIT <= taken <= PREFETCH + LIMIT + 2 * UNCONFIRMED
-        async with connect(broker, "heir", 1) as receiver:
-            await receiver.consume(QUEUE, heir.receive)
-            await heir.count(taken)
-    assert heir.numbers[:PREFETCH] == list(range(PREFETCH))
-    assert heir.numbers == sorted(set(heir.numbers))
+        accepted = await count_queued_messages(broker)
+        assert PREFETCH_COUNT + LIMIT <= accepted <= PREFETCH_COUNT + LIMIT + 2 * MAX_UNCONFIRMED
+        async with connect(broker, "successor", 1) as receiver:
+            await receiver.consume(QUEUE, successor.receive)
+            await successor.wait_for_count(accepted)
+    assert successor.sequence_numbers[:PREFETCH_COUNT] == list(range(PREFETCH_COUNT))
+    assert successor.sequence_numbers == sorted(set(successor.sequence_numbers))
 
 
-async def test_dead_letters_past_their_limit_push_the_oldest_out(
+async def test_beyond_their_limit_the_oldest_dead_letters_are_dropped(
     broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To bury is never refused: else its service would wait for it, and everybody for that."""
-    monkeypatch.setitem(topology.DEAD_ARGUMENTS, "x-max-length", 5)
-    inbox = Inbox(acks=False)
+    """RabbitMQ never rejects a dead letter. Its service, and all that depend on it, would wait."""
+    monkeypatch.setitem(topology.DEAD_LETTER_ARGUMENTS, "x-max-length", 5)
+    consumer = RecordingConsumer(acks=False)
     async with connect(broker, "both", 1) as both:
-        await both.consume(QUEUE, inbox.receive)
-        send(both, range(20))
-        await inbox.count(20)
-        for delivery in inbox.deliveries:
-            delivery.bury("as a test")
+        await both.consume(QUEUE, consumer.receive)
+        send_heartbeats(both, range(20))
+        await consumer.wait_for_count(20)
+        for delivery in consumer.deliveries:
+            delivery.dead_letter("as a test")
         await asyncio.gather(*both._tasks)
         assert not both.broken.done()
-        await until_waiting(broker, 5, topology.DEAD)
-    await until_waiting(broker, 0)
+        await wait_for_queued_messages(broker, 5, topology.DEAD_LETTER_QUEUE)
+    await wait_for_queued_messages(broker, 0)
 
 
-async def test_a_buried_message_is_acknowledged_only_when_it_is_among_the_dead(broker: str) -> None:
-    """Whoever says meanwhile that it is done, as a consumer does with what it can't read, changes nothing."""
-    inbox = Inbox(acks=False)
-    async with connect(broker, "sender", 1) as sender, connect(broker, "dying", 1) as dying:
-        await dying.consume(QUEUE, inbox.receive)
-        send(sender, range(1))
-        await inbox.count(1)
-        dying._sending = None  # type: ignore[assignment]  # It never gets as far as to send it.
-        inbox.deliveries[0].bury("as a test")
-        inbox.deliveries[0].ack()
+async def test_a_dead_lettered_message_is_acknowledged_only_after_its_copy_is_confirmed(broker: str) -> None:
+    """An `ack` meanwhile, as by a consumer of an undecodable message, changes nothing."""
+    consumer = RecordingConsumer(acks=False)
+    async with connect(broker, "sender", 1) as sender, connect(broker, "failing", 1) as failing:
+        await failing.consume(QUEUE, consumer.receive)
+        send_heartbeats(sender, range(1))
+        await consumer.wait_for_count(1)
+        failing._sending = None  # type: ignore[assignment]  # So that the publish fails.
+        consumer.deliveries[0].dead_letter("as a test")
+        consumer.deliveries[0].ack()
         with pytest.raises(AttributeError):
-            await broken(dying)
-    await until_waiting(broker, 1)
-    assert await waiting(broker, topology.DEAD) == 0
+            await wait_until_broken(failing)
+    await wait_for_queued_messages(broker, 1)
+    assert await count_queued_messages(broker, topology.DEAD_LETTER_QUEUE) == 0
 
 
 @pytest.fixture
 def alarm(local_stack: LocalStack, rabbitmq: str) -> Callable[[bool], None]:
-    """Turns the broker's memory alarm on and off; the broker is the local one, of this process alone."""
-    component = local_stack.parts("rabbitmq").component("rabbitmq")
-    if str(local_stack.parts("rabbitmq").amqp_url).rpartition("@")[2].partition("/")[0] not in rabbitmq:
+    """A switch for the memory alarm of the local broker, which only this process uses."""
+    component = local_stack.start_parts("rabbitmq").component("rabbitmq")
+    if str(local_stack.start_parts("rabbitmq").amqp_url).rpartition("@")[2].partition("/")[0] not in rabbitmq:
         pytest.fail("the memory alarm needs the local broker: don't give an AMQP_URL")
-    return lambda on: memory_alarm(component, on=on)
+    return lambda on: set_memory_alarm(component, on=on)
 
 
-async def test_a_broker_that_takes_nothing_is_told_and_waited_for(
+async def test_a_broker_that_accepts_nothing_is_reported_and_waited_for(
     broker: str, alarm: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on its way stays bounded; the sender says what it waits for; then all arrives, in order."""
-    monkeypatch.setattr(bus_module, "STALLED_AFTER", 0.5)
-    inbox = Inbox()
-    many = 5 * UNCONFIRMED
+    """The messages in flight stay bounded, and the bus gives a reason. Then all arrive in order."""
+    monkeypatch.setattr(bus_module, "STALL_SECONDS", 0.5)
+    consumer = RecordingConsumer()
+    many = 5 * MAX_UNCONFIRMED
     async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
-        await receiver.consume(QUEUE, inbox.receive)
+        await receiver.consume(QUEUE, consumer.receive)
         await asyncio.to_thread(alarm, True)  # noqa: FBT003 - on
         try:
-            send(sender, range(many))
-            await soon(lambda: sender.stalled, "the sender says what it waits for")
-            assert sender.stalled == f"RabbitMQ to take messages: {many} wait"
-            assert many - len(sender._outbox[QUEUE]) <= UNCONFIRMED
+            send_heartbeats(sender, range(many))
+            await eventually_async(lambda: sender.stall_reason, "publishing has stalled")
+            assert sender.stall_reason == f"RabbitMQ to accept messages: {many} unconfirmed"
+            assert many - len(sender._outbox[QUEUE]) <= MAX_UNCONFIRMED
             assert not sender.broken.done()
         finally:
             await asyncio.to_thread(alarm, False)  # noqa: FBT003 - off
-        await confirmed(sender)
-        assert not sender.stalled
-        await inbox.count(many)
-    assert inbox.numbers == list(range(many))
+        await wait_until_confirmed(sender)
+        assert not sender.stall_reason
+        await consumer.wait_for_count(many)
+    assert consumer.sequence_numbers == list(range(many))
 
 
-async def test_who_would_have_to_hold_too_much_starts_over_soon(
+async def test_a_bus_with_a_full_outbox_breaks(
     broker: str, alarm: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past the outbox's limit its connection is closed, although RabbitMQ reads nothing from it."""
-    limit = 3 * UNCONFIRMED
-    monkeypatch.setattr(bus_module, "OUTBOX_LIMIT", limit)
+    """Its connection closes, although RabbitMQ reads nothing from it."""
+    limit = 3 * MAX_UNCONFIRMED
+    monkeypatch.setattr(bus_module, "MAX_OUTBOX_MESSAGES", limit)
     try:
         async with connect(broker, "sender", 1) as sender:
             await asyncio.to_thread(alarm, True)  # noqa: FBT003 - on
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
                 number = 0
                 while not sender.broken.done():
-                    send(sender, range(number, number + 100))
+                    send_heartbeats(sender, range(number, number + 100))
                     number += 100
                     await asyncio.sleep(0.001)
-            assert number <= limit + UNCONFIRMED + 1000
-            with pytest.raises(UnreachableError, match="RabbitMQ takes no messages"):
-                await broken(sender)
+            assert number <= limit + MAX_UNCONFIRMED + 1000
+            with pytest.raises(UnreachableError, match="RabbitMQ accepts no messages"):
+                await wait_until_broken(sender)
             started = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - started < 30
     finally:

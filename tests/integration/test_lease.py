@@ -1,15 +1,15 @@
-"""watcher.lease on a real API server: one replica leads, and another follows it at once."""
+"""The watcher's Lease on a real API server: one replica holds it, and another takes over at once."""
 
 import asyncio
 from datetime import timedelta
 
 import pytest
+from tests.fakes.clock import ManualClock
 from tests.support.api import Api
-from tests.support.clocks import StillClock
-from tests.support.waiting import soon
+from tests.support.waiting import eventually_async
 
-from shared.kube import HttpKube
-from watcher.lease import DURATION, NAME, RENEW, Lease, LeaseLostError
+from phjob_kube.http import HttpKube
+from phjob_watcher.lease import LEASE_DURATION, NAME, RENEW_PERIOD, Lease, LeaseLostError
 
 SECONDS = 60.0
 
@@ -18,107 +18,108 @@ class Candidate:
     """A replica that wants the Lease, with a clock of its own."""
 
     def __init__(self, kube: HttpKube, name: str) -> None:
-        self.clock = StillClock()
+        self.clock = ManualClock()
         self.lease = Lease(kube, self.clock, name)
-        self.looks = 0
-        self._looked = asyncio.Event()
+        self.attempts = 0
+        """The number of attempts at which another replica had the Lease."""
+        self._has_tried = asyncio.Event()
 
-    def _stands_by(self) -> None:
-        self.looks += 1
-        self._looked.set()
+    def _on_standby(self) -> None:
+        self.attempts += 1
+        self._has_tried.set()
 
     async def acquire(self) -> int:
-        """Wait for the Lease; the epoch."""
+        """Wait for the Lease. Returns its term."""
         async with asyncio.timeout(SECONDS):
-            return await self.lease.acquire(self._stands_by)
+            return await self.lease.acquire(self._on_standby)
 
-    async def looks_again(self) -> None:
-        """Return when it has found the Lease taken once more."""
-        seen = self.looks
+    async def next_attempt(self) -> None:
+        """Wait until one more attempt has failed."""
+        attempts = self.attempts
         async with asyncio.timeout(SECONDS):
-            while self.looks == seen:
-                self._looked.clear()
-                await self._looked.wait()
+            while self.attempts == attempts:
+                self._has_tried.clear()
+                await self._has_tried.wait()
 
 
 def holder(api: Api) -> str:
-    """Who has the Lease."""
+    """Return the identity of the Lease's holder."""
     lease = api.get("Lease", NAME)
     assert lease
     return str(lease["spec"].get("holderIdentity", ""))
 
 
-async def test_a_lease_that_nobody_holds_is_taken_at_once(kube: HttpKube, api: Api) -> None:
-    """Its epoch is the Lease's revision."""
+async def test_a_free_lease_is_acquired_at_once(kube: HttpKube, api: Api) -> None:
+    """The term is the Lease's revision."""
     first = Candidate(kube, "first")
-    epoch = await first.acquire()
+    term = await first.acquire()
     lease = api.get("Lease", NAME)
     assert lease
     assert holder(api) == "first"
-    assert epoch == int(lease["metadata"]["resourceVersion"])
-    assert first.looks == 0
+    assert term == int(lease["metadata"]["resourceVersion"])
+    assert first.attempts == 0
 
 
-async def test_a_released_lease_goes_to_the_other_at_once(kube: HttpKube, api: Api) -> None:
-    """For the second, no time passes at all: it does not wait for the first to fall silent."""
+async def test_a_released_lease_is_free_at_once(kube: HttpKube, api: Api) -> None:
+    """No time passes for the second replica, so it does not wait for the Lease to expire."""
     first, second = Candidate(kube, "first"), Candidate(kube, "second")
-    epoch = await first.acquire()
-    async with first.lease.released_at_end():
+    term = await first.acquire()
+    async with first.lease.release_on_exit():
         waiting = asyncio.create_task(second.acquire())
-        await second.looks_again()
-        await second.looks_again()
+        await second.next_attempt()
+        await second.next_attempt()
         assert holder(api) == "first"
     later = await waiting
     assert holder(api) == "second"
-    assert later > epoch
+    assert later > term
 
 
-async def test_a_holder_that_renews_is_left_alone(kube: HttpKube, api: Api) -> None:
-    """However much time passes for the other."""
+async def test_a_holder_that_renews_keeps_the_lease(kube: HttpKube, api: Api) -> None:
+    """However much time passes for another replica."""
     first, second = Candidate(kube, "first"), Candidate(kube, "second")
     await first.acquire()
-    keeping = asyncio.create_task(first.lease.keep())
+    renewing = asyncio.create_task(first.lease.renew_forever())
     waiting = asyncio.create_task(second.acquire())
     for _ in range(5):
-        await second.looks_again()
-        second.clock.advance(DURATION / 2)
+        await second.next_attempt()
+        second.clock.advance(LEASE_DURATION / 2)
         before = api.get("Lease", NAME)
-        first.clock.advance(RENEW)
-        await soon(lambda before=before: api.get("Lease", NAME) != before, "the Lease is renewed")  # type: ignore[misc]
-        await second.looks_again()
+        first.clock.advance(RENEW_PERIOD)
+        await eventually_async(lambda before=before: api.get("Lease", NAME) != before, "the Lease is renewed")  # type: ignore[misc]
+        await second.next_attempt()
     assert holder(api) == "first"
-    assert not keeping.done()
-    for task in (keeping, waiting):
+    assert not renewing.done()
+    for task in (renewing, waiting):
         task.cancel()
-    await asyncio.gather(keeping, waiting, return_exceptions=True)
+    await asyncio.gather(renewing, waiting, return_exceptions=True)
 
 
-async def test_a_silent_holder_is_given_up_and_learns_it(kube: HttpKube, api: Api) -> None:
-    """After the Lease's duration, by the other's own clock; the first then may tell no more."""
+async def test_a_holder_that_does_not_renew_loses_the_lease_and_stops(kube: HttpKube, api: Api) -> None:
+    """After the Lease's duration on the other replica's clock. Both would publish otherwise."""
     first, second = Candidate(kube, "first"), Candidate(kube, "second")
-    epoch = await first.acquire()
+    term = await first.acquire()
     waiting = asyncio.create_task(second.acquire())
-    await second.looks_again()
-    second.clock.advance(DURATION)
-    await second.looks_again()
+    await second.next_attempt()
+    second.clock.advance(LEASE_DURATION)
+    await second.next_attempt()
     assert holder(api) == "first"
     second.clock.advance(timedelta(seconds=1))
-    assert await waiting > epoch
+    assert await waiting > term
     with pytest.raises(LeaseLostError, match="another watcher took the Lease"):
         async with asyncio.timeout(SECONDS):
-            await first.lease.keep()
+            await first.lease.renew_forever()
     assert holder(api) == "second"
 
 
-async def test_of_many_that_want_it_at_once_one_gets_it(kube: HttpKube, api: Api) -> None:
-    """The others stand by."""
+async def test_one_of_many_candidates_gets_the_lease(kube: HttpKube, api: Api) -> None:
+    """The others are on standby."""
     candidates = [Candidate(kube, f"candidate-{number}") for number in range(10)]
     tasks = [asyncio.create_task(candidate.acquire()) for candidate in candidates]
     async with asyncio.timeout(SECONDS):
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for candidate, task in zip(candidates, tasks, strict=True):
         if not task.done():
-            await candidate.looks_again()
+            await candidate.next_attempt()
     leaders = [number for number, task in enumerate(tasks) if task.done()]
     assert len(leaders) == 1
     assert holder(api) == f"candidate-{leaders[0]}"
@@ -127,13 +128,13 @@ async def test_of_many_that_want_it_at_once_one_gets_it(kube: HttpKube, api: Api
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_predecessor_does_not_release_what_is_no_longer_its_own(kube: HttpKube, api: Api) -> None:
-    """Its end comes late: the successor keeps the Lease."""
+async def test_a_former_holder_does_not_release_the_lease_of_its_successor(kube: HttpKube, api: Api) -> None:
+    """It may stop long after it has lost the Lease."""
     first, second = Candidate(kube, "first"), Candidate(kube, "second")
     await first.acquire()
-    async with first.lease.released_at_end():
+    async with first.lease.release_on_exit():
         waiting = asyncio.create_task(second.acquire())
-        await second.looks_again()
-        second.clock.advance(DURATION + timedelta(seconds=1))
+        await second.next_attempt()
+        second.clock.advance(LEASE_DURATION + timedelta(seconds=1))
         await waiting
     assert holder(api) == "second"

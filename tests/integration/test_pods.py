@@ -1,4 +1,4 @@
-"""The pods that we build, judged by a real API server."""
+"""The pods of jobs, validated by a real API server."""
 
 import copy
 import json
@@ -9,23 +9,23 @@ import pytest
 from escapism import unescape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.hub import Kubectl
-from tests.unit.pod_manager.scenes import SCENES, a_phjob, an_image, an_instance_type
+from tests.fakes.pod_cases import CASES, a_phjob, an_image, an_instance_type
+from tests.support.cluster import Kubectl
 
-from pod_manager.pod_builder import Ingredients, build
-from shared.labels import label_value
-from shared.settings import JobSubmission
+from phjob_core.labels import label_value
+from phjob_pod_manager.manifest.builder import PodInputs, build
+from phjob_runtime.settings import JobSubmission
 
 BASELINE = "baseline"
 OPEN = "open"
-CASES = 300
-AT_ONCE = 30
-"""Pods in one call of kubectl."""
+EXAMPLES = 300
+PODS_PER_CALL = 30
+"""The number of pods in one call of kubectl."""
 
 
 @pytest.fixture(scope="module")
 def namespaces(kubectl: Kubectl) -> Iterator[None]:
-    """One namespace under PodSecurity `baseline`, and one under none."""
+    """Create a namespace with PodSecurity `baseline`, and one without restrictions."""
     for name, level in ((BASELINE, "baseline"), (OPEN, "privileged")):
         kubectl("create", "namespace", name)
         kubectl("label", "namespace", name, f"pod-security.kubernetes.io/enforce={level}")
@@ -34,36 +34,36 @@ def namespaces(kubectl: Kubectl) -> Iterator[None]:
     kubectl("delete", "namespace", BASELINE, OPEN, "--wait=false")
 
 
-def refusal(kubectl: Kubectl, namespace: str, *pods: Any) -> str:
-    """What the API server has against the pods, warnings included; empty if nothing."""
+def complaint(kubectl: Kubectl, namespace: str, *pods: Any) -> str:
+    """Return the API server's error or warning about the pods; empty if there is none."""
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
     answer = kubectl("-n", namespace, "create", "--dry-run=server", "-f", "-", input=manifest)
     return answer.stderr if answer.returncode or answer.stderr else ""
 
 
 @pytest.mark.usefixtures("namespaces")
-@pytest.mark.parametrize("name", SCENES)
-def test_the_api_server_takes_the_pod(kubectl: Kubectl, name: str) -> None:
-    """Without a warning."""
-    assert not refusal(kubectl, OPEN, build(*SCENES[name]))
+@pytest.mark.parametrize("name", CASES)
+def test_the_api_server_accepts_the_pod(kubectl: Kubectl, name: str) -> None:
+    """It has no warning either."""
+    assert not complaint(kubectl, OPEN, build(*CASES[name]))
 
 
 @pytest.mark.usefixtures("namespaces")
-@pytest.mark.parametrize("name", SCENES)
-def test_the_pod_keeps_to_pod_security_baseline_but_for_folders_of_the_node(
+@pytest.mark.parametrize("name", CASES)
+def test_the_pod_conforms_to_pod_security_baseline_without_folders_of_the_node(
     kubectl: Kubectl, name: str
 ) -> None:
-    """No baseline allows hostPath, which datasets of type hostPath and git are."""
-    job, ingredients, job_submission = SCENES[name]
+    """`baseline` forbids hostPath volumes, which datasets of type hostPath and git use (spec.md, P10)."""
+    job, inputs, job_submission = CASES[name]
     allowed = [
         dataset
-        for dataset in ingredients.datasets
+        for dataset in inputs.datasets
         if dataset.item is not None and dataset.item["spec"]["type"] not in ("hostPath", "git")
     ]
-    tame = Ingredients(ingredients.image, ingredients.instance_type, ingredients.groups, allowed)
-    assert not refusal(kubectl, BASELINE, build(job, tame, job_submission))
-    if len(allowed) < len(ingredients.datasets):
-        assert "violates PodSecurity" in refusal(kubectl, BASELINE, build(*SCENES[name]))
+    without_folders = PodInputs(inputs.image, inputs.instance_type, inputs.groups, allowed)
+    assert not complaint(kubectl, BASELINE, build(job, without_folders, job_submission))
+    if len(allowed) < len(inputs.datasets):
+        assert "violates PodSecurity" in complaint(kubectl, BASELINE, build(*CASES[name]))
 
 
 NAMES = st.text(
@@ -75,19 +75,19 @@ COMMANDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 
 @pytest.mark.usefixtures("namespaces")
-def test_any_names_and_command_that_the_crd_takes_give_a_pod_that_the_api_server_takes(
+def test_any_valid_names_and_command_give_a_valid_pod(
     kubectl: Kubectl,
 ) -> None:
-    """And whose labels say whose it is: by decoding them, or by the hash where a name is too long."""
+    """Its labels decode to the names, or contain a hash of a name that is too long (spec.md, P3)."""
     pods: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
 
     @given(user=NAMES, group=NAMES, command=COMMANDS)
-    @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def make(user: str, group: str, command: str) -> None:
         job = a_phjob(userName=user, groupName=group, command=command)
         job["metadata"]["name"] = f"job-{len(pods)}"
-        pod = copy.deepcopy(build(job, Ingredients(an_image(), an_instance_type()), JobSubmission()))
+        pod = copy.deepcopy(build(job, PodInputs(an_image(), an_instance_type()), JobSubmission()))
         pods.append(dict(pod))
         jobs.append({"apiVersion": "primehub.io/v1alpha1", "kind": "PhJob", **without_server_fields(job)})
         for name, label in ((user, "user"), (group, "group")):
@@ -97,12 +97,12 @@ def test_any_names_and_command_that_the_crd_takes_give_a_pod_that_the_api_server
             assert value == label_value(name)
 
     make()
-    assert len(pods) >= CASES
-    for start in range(0, len(pods), AT_ONCE):
-        assert not refusal(kubectl, OPEN, *jobs[start : start + AT_ONCE])
-        assert not refusal(kubectl, OPEN, *pods[start : start + AT_ONCE])
+    assert len(pods) >= EXAMPLES
+    for start in range(0, len(pods), PODS_PER_CALL):
+        assert not complaint(kubectl, OPEN, *jobs[start : start + PODS_PER_CALL])
+        assert not complaint(kubectl, OPEN, *pods[start : start + PODS_PER_CALL])
 
 
 def without_server_fields(job: dict[str, Any]) -> dict[str, Any]:
-    """The PhJob as a user would submit it."""
+    """Return the PhJob as a user submits it."""
     return {"metadata": {"name": job["metadata"]["name"]}, "spec": job["spec"]}

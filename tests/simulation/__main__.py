@@ -1,7 +1,7 @@
-"""`make simulate SEEDS=n FIRST=seed`: that many runs, on all processors; each that breaks a promise is told.
+"""`make simulate SEEDS=n FIRST=seed`: run n seeds on all processors, and print each broken promise.
 
-`python -m tests.simulation FIRST 1 --trace` shows all that happened in one run.
-`python -m tests.simulation FIRST SEEDS --bugs` plants each bug, and tells the first seed that catches it.
+`python -m tests.simulation FIRST 1 --trace` prints everything that happened in one run.
+`python -m tests.simulation FIRST SEEDS --bugs` plants each bug, and prints the first seed that catches it.
 """
 
 import argparse
@@ -11,67 +11,74 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.simulation.bugs import BUGS
-from tests.simulation.run import Outcome, simulate
+from tests.simulation.bugs import BUGS, WORLD_OF_BUG
+from tests.simulation.run import WORLDS, RunResult, simulate
 
-SHOWN = 3
-"""Violations of one run that are shown."""
+MAX_SHOWN_VIOLATIONS = 3
+"""The number of violations that are printed of one run."""
 
 
-def outcomes(seeds: range, bug: str = "") -> Iterator[Outcome]:
-    """Each seed's, in order."""
+def results(seeds: range, bug: str = "", world: str = "") -> Iterator[RunResult]:
+    """Run the seeds on all processors. Yields their results in the order of the seeds."""
     with ProcessPoolExecutor() as pool:
-        yield from pool.map(partial(simulate, bug=bug), seeds, chunksize=20)
+        yield from pool.map(partial(simulate, bug=bug, world=world), seeds, chunksize=20)
 
 
-def caught(bug: str, seeds: range) -> Outcome | None:
-    """The first run that catches the bug."""
-    return next((outcome for seed in seeds if (outcome := simulate(seed, bug=bug)).violations), None)
+def first_catch(bug: str, seeds: range) -> RunResult | None:
+    """Return the first run that catches the bug, in the world of the bug."""
+    runs = (simulate(seed, bug=bug, world=WORLD_OF_BUG.get(bug, "")) for seed in seeds)
+    return next((result for result in runs if result.violations), None)
 
 
-def all_caught(bugs: Sequence[str], seeds: range) -> dict[str, Outcome | None]:
-    """The same of each of these planted bugs, on all processors."""
+def first_catches(bugs: Sequence[str], seeds: range) -> dict[str, RunResult | None]:
+    """Return the first run that catches each bug. The bugs run on all processors."""
     with ProcessPoolExecutor() as pool:
-        return dict(zip(bugs, pool.map(caught, bugs, [seeds] * len(bugs)), strict=True))
+        return dict(zip(bugs, pool.map(first_catch, bugs, [seeds] * len(bugs)), strict=True))
 
 
 def main() -> int:
-    """Run what the arguments say; 1 if a promise was broken, or a bug not caught."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("first", type=int)
-    parser.add_argument("seeds", type=int)
-    parser.add_argument("--trace", action="store_true")
-    parser.add_argument("--bugs", action="store_true")
-    parser.add_argument("--bug", default="", choices=["", *BUGS])
+    """Run the command. Returns 1 if a promise was broken, or a bug was not caught."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation",
+        description="Run the real services on a simulated cluster that breaks in many ways.",
+    )
+    parser.add_argument("first", type=int, help="the first seed")
+    parser.add_argument("seeds", type=int, help="the number of seeds")
+    parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    parser.add_argument("--bugs", action="store_true", help="print the first seed that catches each bug")
+    parser.add_argument("--bug", default="", choices=["", *BUGS], metavar="BUG", help="plant this bug")
+    parser.add_argument("--world", default="", choices=[*WORLDS], help="the faults that may occur")
     arguments = parser.parse_args()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     if arguments.bugs:
-        return _bugs(seeds)
+        return _print_catches(seeds)
     began, bad, jobs = time.time(), 0, 0
-    told = partial(simulate, bug=arguments.bug, told=True)
-    runs = map(told, seeds) if arguments.trace else outcomes(seeds, arguments.bug)
-    for outcome in runs:
-        jobs += outcome.jobs
-        if outcome.violations:
+    world = arguments.world
+    traced = partial(simulate, bug=arguments.bug, with_logs=True, world=world)
+    runs = map(traced, seeds) if arguments.trace else results(seeds, arguments.bug, world)
+    for result in runs:
+        jobs += result.jobs
+        if result.violations:
             bad += 1
-            said = "; ".join(violation[:200] for violation in outcome.violations[:SHOWN])
-            print(f"seed {outcome.seed}: {said}")
+            shown = "; ".join(violation[:200] for violation in result.violations[:MAX_SHOWN_VIOLATIONS])
+            print(f"seed {result.seed}: {shown}")
         if arguments.trace:
-            print("\n".join(outcome.trace))
+            print("\n".join(result.trace))
     print(f"{len(seeds)} runs, {jobs} jobs, {bad} with a broken promise, {time.time() - began:.0f} s")
     return 1 if bad else 0
 
 
-def _bugs(seeds: range) -> int:
-    found = all_caught(list(BUGS), seeds)
-    for bug, outcome in found.items():
-        where = (
-            f"{outcome.seed - seeds.start + 1:5} seeds: {outcome.violations[0][:120]}"
-            if outcome
+def _print_catches(seeds: range) -> int:
+    """Print which seed catches each bug. Returns 1 if a bug was not caught."""
+    catches = first_catches(list(BUGS), seeds)
+    for bug, result in catches.items():
+        outcome = (
+            f"{result.seed - seeds.start + 1:5} seeds: {result.violations[0][:120]}"
+            if result
             else "NOT CAUGHT"
         )
-        print(f"{bug:55} {where}")
-    return 0 if all(found.values()) else 1
+        print(f"{bug:65} {outcome}")
+    return 0 if all(catches.values()) else 1
 
 
 if __name__ == "__main__":

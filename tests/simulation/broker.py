@@ -1,7 +1,7 @@
-"""RabbitMQ, as its clients see it: durable queues, one active consumer each, confirms, redelivery.
+"""A simulated RabbitMQ: durable queues, a single active consumer each, confirms and redelivery.
 
-A connection may be cut unnoticed, and the broker may restart, be wiped, or take no messages for a while.
-Messages to one queue keep the order of their sender; between queues there is none.
+Connections break, sometimes without notice. The broker restarts, loses its data, or blocks publishers.
+Messages of one sender to one queue stay in sequence. Messages to different queues have no common sequence.
 """
 
 import asyncio
@@ -14,65 +14,64 @@ from enum import Enum, auto
 from math import inf
 from random import Random
 
-from tests.simulation.ambush import Ambushes
+from tests.simulation.interceptor import Interceptor
 from tests.simulation.process import Process
 
-from shared import topology
-from shared.bus import Receive
-from shared.errors import UnreachableError
-from shared.session import Envelope
+from phjob_core.errors import UnreachableError
+from phjob_core.stream import Envelope
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.port import Receive
 
 PREFETCH = 1000
-SLOWEST = 3.0
-"""Seconds that one way takes at most."""
-IN_FLIGHT = 10.0
-"""Seconds that a message of a connection that was lost may still be on its way."""
+MAX_DELAY_SECONDS = 3.0
+"""The maximum time that a message or a confirm takes."""
+MAX_LATE_DELIVERY_SECONDS = 10.0
+"""The maximum time after the loss of a connection in which messages sent on it may arrive."""
 
 
 class Moment(Enum):
-    """In the life of a message."""
+    """The moments of a message at which a fault can intercept it."""
 
     SENT = auto()
-    """It is on its way to the broker."""
+    """A process has sent the message."""
     RECEIVED = auto()
-    """It was handed to its consumer."""
+    """The consumer has received the message."""
 
 
 @dataclass
-class BrokerWeather:
-    """What messages may suffer."""
+class BrokerConditions:
+    """The faults of the broker that are active now."""
 
     random: Random
     latency: float = 0.02
-    """Seconds each way, at most; now and then much more."""
-    duplicates: float = 0.0
-    """Of each message: that it is in its queue twice."""
-    losses: float = 0.0
-    """Of each message of the watcher: that it is confirmed, and lost."""
+    """The usual maximum seconds of one way. Rarely, one takes up to 20 times as long."""
+    duplication: float = 0.0
+    """The probability that a message enters its queue twice."""
+    loss: float = 0.0
+    """The probability that a message of the watcher is confirmed but lost."""
     down: bool = False
     blocked: bool = False
-    """It takes no messages (memory alarm)."""
+    """True while the broker accepts no messages, because of a memory alarm."""
 
-    def delay(self) -> float:
-        """Of one way."""
+    def draw_delay(self) -> float:
+        """Return the seconds that the next message or confirm takes."""
         slow = 20 if self.random.random() < 0.02 else 1
-        return min(self.random.uniform(0.0005, self.latency) * slow, SLOWEST)
+        return min(self.random.uniform(0.0005, self.latency) * slow, MAX_DELAY_SECONDS)
 
 
 @dataclass
 class Message:
     """A message in a queue."""
 
-    place: int
+    position: int
     envelope: Envelope
-    at: float
-    """When it came."""
+    arrived_at: float
     deliveries: int = 0
 
 
 @dataclass
 class Queue:
-    """A queue, whose first consumer is the active one."""
+    """A queue. Its first consumer is the active one."""
 
     name: str
     ready: list[tuple[int, Message]] = field(default_factory=list)
@@ -83,25 +82,31 @@ class Queue:
 class Broker:
     """All queues of one installation."""
 
-    def __init__(self, weather: BrokerWeather, shards: int) -> None:
-        self.weather = weather
+    def __init__(self, conditions: BrokerConditions, shards: int) -> None:
+        self.conditions = conditions
         self.queues = {queue.name: Queue(queue.name) for queue in topology.queues(shards)}
-        self.dead: list[tuple[Envelope, str]] = []
+        self.dead_letters: list[tuple[Envelope, str]] = []
+        """Each dead letter, with its reason."""
         self.connections: list[SimulatedBus] = []
-        self._places = 0
-        self._tags = 0
-        self._held: list[tuple[SimulatedBus, str, Envelope, int]] = []
-        self._lost: list[SimulatedBus] = []
-        self.moments: Ambushes[tuple[Moment, type], Process] = Ambushes()
-        """Whose moment with a message of a kind it is."""
+        self._last_position = 0
+        self._last_tag = 0
+        self._blocked_messages: list[tuple[SimulatedBus, str, Envelope, int]] = []
+        self._lost_connections: list[SimulatedBus] = []
+        self.message_interceptor: Interceptor[tuple[Moment, type], Process] = Interceptor()
+        """The faults that wait for a message; they get the process that sent or received it."""
 
     @asynccontextmanager
     async def connect(self, process: Process) -> AsyncIterator["SimulatedBus"]:
-        """A new connection; UnreachableError if the broker is down."""
-        await process.awake()
-        await asyncio.sleep(self.weather.delay())
-        await process.awake()
-        if self.weather.down:
+        """Open a connection.
+
+        Raises:
+            UnreachableError: the broker is down.
+
+        """
+        await process.wait_until_running()
+        await asyncio.sleep(self.conditions.draw_delay())
+        await process.wait_until_running()
+        if self.conditions.down:
             raise UnreachableError("RabbitMQ is not reachable: connection refused")
         bus = SimulatedBus(self, process)
         self.connections.append(bus)
@@ -110,96 +115,111 @@ class Broker:
         finally:
             self.drop(bus)
 
-    def drop(self, bus: "SimulatedBus", *, notice: float = 0.0, straggle: float = 0.0) -> None:
-        """End the connection: what it had not acknowledged goes back. It notices after so many seconds.
+    def drop(self, bus: "SimulatedBus", *, notice: float = 0.0, extra_delay: float = 0.0) -> None:
+        """Break a connection, and requeue its unacknowledged messages.
 
-        What it has sent and is still on its way comes so much later, if at all.
+        The process notices it `notice` seconds later. Messages in flight arrive `extra_delay` seconds later
+        than they would have, or never.
         """
         if bus not in self.connections:
             return
         self.connections.remove(bus)
-        self._lost.append(bus)
-        loop, random = asyncio.get_running_loop(), self.weather.random
-        # What it has sent may still be on its way, and arrive behind what a successor sends.
-        bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1), IN_FLIGHT))
-        if straggle:
-            bus.cutoff = loop.time() + straggle + SLOWEST
-            bus.straggle(straggle)
+        self._lost_connections.append(bus)
+        bus.is_dropped = True
+        loop, random = asyncio.get_running_loop(), self.conditions.random
+        # Messages in flight may arrive after those of a successor.
+        bus.cutoff = loop.time() + random.choice((0, random.uniform(0, 0.1), MAX_LATE_DELIVERY_SECONDS))
+        if extra_delay:
+            bus.cutoff = loop.time() + extra_delay + MAX_DELAY_SECONDS
+            bus.delay_pending(extra_delay)
         for queue in self.queues.values():
             if bus in queue.consumers:
                 active = queue.consumers[0] is bus
                 queue.consumers.remove(bus)
                 if active:
-                    self._take_back(queue)
-        loop.call_later(notice, bus.lose)
+                    self._requeue_unacked(queue)
+        loop.call_later(notice, bus.notice_loss)
 
-    def hurry(self) -> None:
-        """Let all that is on its way from connections that are lost arrive now."""
-        for bus in self._lost:
-            bus.hurry()
-        self._lost.clear()
+    def deliver_pending(self) -> None:
+        """Deliver all messages in flight from lost connections now."""
+        for bus in self._lost_connections:
+            bus.deliver_pending()
+        self._lost_connections.clear()
+
+    def switch_consumer(self, queue: Queue) -> bool:
+        """Make the next consumer of the queue the active one, without any notice.
+
+        Returns whether there is another consumer.
+        """
+        if len(queue.consumers) < 2:
+            return False
+        queue.consumers.append(queue.consumers.pop(0))
+        self._requeue_unacked(queue)
+        return True
 
     def restart(self, *, wiped: bool) -> None:
-        """End every connection; `wiped`: all messages are lost."""
+        """Break every connection. `wiped`: all messages are lost, too."""
         for bus in list(self.connections):
-            self.drop(bus, notice=self.weather.random.uniform(0, 2))
+            self.drop(bus, notice=self.conditions.random.uniform(0, 2))
         if wiped:
             for queue in self.queues.values():
                 queue.ready.clear()
-            self._held.clear()
+            self._blocked_messages.clear()
 
     def purge(self, name: str) -> None:
-        """Lose what is ready in the queue."""
+        """Lose the queue's messages that are ready for delivery."""
         self.queues[name].ready.clear()
 
     def unblock(self) -> None:
-        """Take messages again."""
-        self.weather.blocked = False
-        held, self._held = self._held, []
-        for bus, queue, envelope, number in held:
+        """Accept messages again."""
+        self.conditions.blocked = False
+        blocked, self._blocked_messages = self._blocked_messages, []
+        for bus, queue, envelope, number in blocked:
             self.arrive(bus, queue, envelope, number)
 
     def consume(self, name: str, bus: "SimulatedBus") -> None:
-        """A connection reads the queue from now on; it is active if it is the first."""
+        """Add a consumer to the queue. It is active if it is the only one."""
         queue = self.queues[name]
         queue.consumers.append(bus)
         self._deliver(queue)
 
     def arrive(self, bus: "SimulatedBus", name: str, envelope: Envelope, number: int) -> None:
-        """A message is there: in its queue, and confirmed."""
+        """Put a message that has arrived into its queue, and confirm it."""
         loop = asyncio.get_running_loop()
-        if self.weather.down or loop.time() > bus.cutoff:
+        if self.conditions.down or loop.time() > bus.cutoff:
             return
-        if self.weather.blocked:
-            self._held.append((bus, name, envelope, number))
+        if self.conditions.blocked:
+            self._blocked_messages.append((bus, name, envelope, number))
             return
-        queue, random = self.queues[name], self.weather.random
-        copies = 2 if self.weather.duplicates and random.random() < self.weather.duplicates else 1
+        queue, random = self.queues[name], self.conditions.random
+        copies = 2 if self.conditions.duplication and random.random() < self.conditions.duplication else 1
         if (
-            self.weather.losses
+            self.conditions.loss
             and envelope.publisher == topology.WATCHER
-            and random.random() < self.weather.losses
+            and random.random() < self.conditions.loss
         ):
             copies = 0
         for _ in range(copies):
-            self._places += 1
-            heapq.heappush(queue.ready, (self._places, Message(self._places, envelope, loop.time())))
-        loop.call_later(self.weather.delay(), bus.confirmed, number)
+            self._last_position += 1
+            heapq.heappush(
+                queue.ready, (self._last_position, Message(self._last_position, envelope, loop.time()))
+            )
+        loop.call_later(self.conditions.draw_delay(), bus.confirm, number)
         self._deliver(queue)
 
-    def acked(self, name: str, tag: int, bus: "SimulatedBus") -> None:
-        """A delivery is done with, unless it went back before."""
+    def on_acknowledged(self, name: str, tag: int, bus: "SimulatedBus") -> None:
+        """Remove an acknowledged message, unless it was requeued before."""
         if asyncio.get_running_loop().time() <= bus.cutoff:
             queue = self.queues[name]
             queue.unacked.pop(tag, None)
             self._deliver(queue)
 
-    def _take_back(self, queue: Queue) -> None:
+    def _requeue_unacked(self, queue: Queue) -> None:
         for message in queue.unacked.values():
             if message.deliveries > topology.DELIVERY_LIMIT:
-                self.dead.append((message.envelope, "delivery limit"))
+                self.dead_letters.append((message.envelope, "delivery limit"))
             else:
-                heapq.heappush(queue.ready, (message.place, message))
+                heapq.heappush(queue.ready, (message.position, message))
         queue.unacked.clear()
         self._deliver(queue)
 
@@ -207,13 +227,13 @@ class Broker:
         while queue.consumers and queue.ready and len(queue.unacked) < PREFETCH:
             _, message = heapq.heappop(queue.ready)
             message.deliveries += 1
-            self._tags += 1
-            queue.unacked[self._tags] = message
-            queue.consumers[0].deliver(queue.name, self._tags, message)
+            self._last_tag += 1
+            queue.unacked[self._last_tag] = message
+            queue.consumers[0].deliver(queue.name, self._last_tag, message)
 
 
 class Delivery:
-    """A message that a connection received."""
+    """A delivery of a message to a consumer."""
 
     def __init__(self, bus: "SimulatedBus", queue: str, tag: int, envelope: Envelope) -> None:
         self._bus = bus
@@ -222,88 +242,96 @@ class Delivery:
         self.envelope = envelope
 
     def ack(self) -> None:
-        """Say that its effects are done."""
+        """Acknowledge the message."""
         self._bus.acknowledge(self._queue, self._tag)
 
-    def bury(self, reason: str) -> None:
-        """Move it to the dead ones."""
-        self._bus.broker.dead.append((self.envelope, reason))
+    def dead_letter(self, reason: str) -> None:
+        """Move the message to the dead letters."""
+        self._bus.broker.dead_letters.append((self.envelope, reason))
         self.ack()
 
 
 class SimulatedBus:
-    """One connection of one process."""
+    """One connection of one process, as the product's port `Bus`."""
 
     def __init__(self, broker: Broker, process: Process) -> None:
         self.broker = broker
         self.process = process
         self.cutoff = inf
-        """What would arrive later than this does not."""
+        """The time after which nothing that was sent on this connection arrives."""
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.stalled = ""
+        self.stall_reason = ""
+        self.is_dropped = False
+        """True once the broker has closed the connection, even if the process has not noticed it."""
         self._receive: Receive | None = None
-        self._arrivals: dict[str, float] = {}
-        self._on_the_way: dict[int, tuple[asyncio.TimerHandle, str, Envelope]] = {}
-        self._deliveries = 0.0
+        self._latest_arrival: dict[str, float] = {}
+        """The time at which the latest message to each queue arrives."""
+        self._in_flight: dict[int, tuple[asyncio.TimerHandle, str, Envelope]] = {}
+        self._latest_delivery = 0.0
+        """The time at which the latest delivery arrives."""
         self._sent = 0
         self._unconfirmed: dict[int, None] = {}
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
 
     def send(self, queue: str, envelope: Envelope) -> None:
-        """Send behind everything sent before to that queue."""
-        if not self.process.alive:
+        """Send a message. It arrives after all earlier ones to the same queue."""
+        if not self.process.is_alive:
             return
         self._sent += 1
         self._unconfirmed[self._sent] = None
+        self.broker.message_interceptor.offer((Moment.SENT, type(envelope.message)), self.process)
+        if self.is_dropped:
+            return  # Only messages sent before the loss may still arrive.
         loop = asyncio.get_running_loop()
-        earliest = self._arrivals.get(queue, 0.0)
-        self._arrivals[queue] = at = max(earliest + 1e-6, loop.time() + self.broker.weather.delay())
-        arrival = loop.call_at(at, self._arrives, self._sent)
-        self._on_the_way[self._sent] = arrival, queue, envelope
-        self.broker.moments.comes((Moment.SENT, type(envelope.message)), self.process)
+        earliest = self._latest_arrival.get(queue, 0.0)
+        self._latest_arrival[queue] = at = max(
+            earliest + 1e-6, loop.time() + self.broker.conditions.draw_delay()
+        )
+        arrival = loop.call_at(at, self._arrive, self._sent)
+        self._in_flight[self._sent] = arrival, queue, envelope
 
-    def straggle(self, seconds: float) -> None:
-        """Let what is on its way need so much longer."""
+    def delay_pending(self, seconds: float) -> None:
+        """Delay all messages in flight by so many seconds."""
         loop = asyncio.get_running_loop()
-        for number, (arrival, queue, envelope) in self._on_the_way.items():
+        for number, (arrival, queue, envelope) in self._in_flight.items():
             arrival.cancel()
-            later = loop.call_at(arrival.when() + seconds, self._arrives, number)
-            self._on_the_way[number] = later, queue, envelope
+            later = loop.call_at(arrival.when() + seconds, self._arrive, number)
+            self._in_flight[number] = later, queue, envelope
 
-    def hurry(self) -> None:
-        """Let what is on its way arrive now."""
-        for number, (arrival, _, _) in list(self._on_the_way.items()):
+    def deliver_pending(self) -> None:
+        """Deliver all messages in flight to the broker now."""
+        for number, (arrival, _, _) in list(self._in_flight.items()):
             arrival.cancel()
-            self._arrives(number)
+            self._arrive(number)
 
-    def _arrives(self, number: int) -> None:
-        _, queue, envelope = self._on_the_way.pop(number)
+    def _arrive(self, number: int) -> None:
+        _, queue, envelope = self._in_flight.pop(number)
         self.broker.arrive(self, queue, envelope, number)
 
-    def when_sent(self, done: Callable[[], None]) -> None:
-        """Call `done` once everything sent up to now is confirmed."""
+    def when_confirmed(self, done: Callable[[], None]) -> None:
+        """Call `done` once all messages sent up to now are confirmed."""
         if self._unconfirmed:
             self._waiting.append((self._sent, done))
         else:
             done()
 
     @property
-    def reader(self) -> object:
-        """What receives the deliveries."""
+    def receiver(self) -> object:
+        """Return the object that receives the deliveries; None if the bus consumes no queue."""
         return getattr(self._receive, "__self__", None)
 
     async def consume(self, queue: str, receive: Receive) -> None:
-        """Start to hand over the queue's deliveries, in their order."""
-        await self.process.awake()
+        """Start to pass on the queue's deliveries, in sequence."""
+        await self.process.wait_until_running()
         self._receive = receive
         if self in self.broker.connections:
             self.broker.consume(queue, self)
 
-    def confirmed(self, number: int) -> None:
-        """The broker has the message."""
-        self.process.when_awake(lambda: self._confirmed(number))
+    def confirm(self, number: int) -> None:
+        """Confirm a message to the process."""
+        self.process.when_running(lambda: self._on_confirmed(number))
 
-    def _confirmed(self, number: int) -> None:
+    def _on_confirmed(self, number: int) -> None:
         if self.broken.done():
             return
         self._unconfirmed.pop(number, None)
@@ -312,34 +340,39 @@ class SimulatedBus:
             self._waiting.popleft()[1]()
 
     def deliver(self, queue: str, tag: int, message: Message) -> None:
-        """The broker sends a delivery on its way."""
+        """Send a delivery to the process."""
         loop = asyncio.get_running_loop()
-        self._deliveries = at = max(self._deliveries + 1e-6, loop.time() + self.broker.weather.delay())
-        again = message.deliveries > 1
-        content = message.envelope
-        envelope = Envelope(content.publisher, content.session, content.number, content.message, again)
-        loop.call_at(at, self._arrived, Delivery(self, queue, tag, envelope))
+        delay = self.broker.conditions.draw_delay()
+        self._latest_delivery = at = max(self._latest_delivery + 1e-6, loop.time() + delay)
+        redelivered = message.deliveries > 1
+        sent = message.envelope
+        envelope = Envelope(sent.publisher, sent.session, sent.sequence, sent.message, redelivered)
+        loop.call_at(at, self._receive_delivery, Delivery(self, queue, tag, envelope))
 
-    def _arrived(self, delivery: Delivery) -> None:
+    def _receive_delivery(self, delivery: Delivery) -> None:
         def receive() -> None:
             if self._receive and not self.broken.done():
                 self._receive(delivery)
-                self.broker.moments.comes((Moment.RECEIVED, type(delivery.envelope.message)), self.process)
+                self.broker.message_interceptor.offer(
+                    (Moment.RECEIVED, type(delivery.envelope.message)), self.process
+                )
 
-        self.process.when_awake(receive)
+        self.process.when_running(receive)
 
     def acknowledge(self, queue: str, tag: int) -> None:
-        """Send an acknowledgement on its way."""
-        if self.process.alive:
+        """Send an acknowledgement to the broker."""
+        if self.process.is_alive:
             loop = asyncio.get_running_loop()
-            loop.call_later(self.broker.weather.delay(), self.broker.acked, queue, tag, self)
+            loop.call_later(
+                self.broker.conditions.draw_delay(), self.broker.on_acknowledged, queue, tag, self
+            )
 
-    def lose(self) -> None:
-        """Notice that the connection is lost."""
+    def notice_loss(self) -> None:
+        """Let the process notice that the connection is lost."""
 
-        def noticed() -> None:
+        def notice() -> None:
             if not self.broken.done():
                 self.broken.set_exception(UnreachableError("the connection to RabbitMQ was lost"))
                 self.broken.exception()
 
-        self.process.when_awake(noticed)
+        self.process.when_running(notice)

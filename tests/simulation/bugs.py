@@ -1,227 +1,322 @@
-"""Bugs that somebody might write: the simulation has to catch each of them, else it proves nothing.
+"""The planted bugs. The simulation has to catch each of them, because otherwise it proves nothing.
 
-Each replaces one part of the real code by what it would be with the bug.
+Each bug replaces a part of the real code with the code as it would be without one mechanism. `gross_bugs` has
+the bugs that the product's own status conceals.
 """
 
-from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from pod_manager import jobs, orders, plan, pods, status, writes
-from scheduler import admission
-from shared import runtime, session, view
-from shared.consumer import Done
-from shared.errors import RefusedError, UnreachableError
-from shared.lifecycle import Event
-from shared.messages import Admit
-from shared.resources import rendered
-from watcher import mirror
+from tests.simulation.gross_bugs import GROSS_BUGS
+from tests.simulation.planting import Bug, combine, replace
 
-Bug = Callable[[], AbstractContextManager[object]]
-
-
-def _instead(owner: object, name: str, with_: object) -> Bug:
-    return lambda: patch.object(owner, name, with_)
-
+from phjob_core import messages, object_cache, planner, stream
+from phjob_core.errors import RejectedError, UnreachableError
+from phjob_core.labels import label_value
+from phjob_core.scheduling import accounting, engine, queue
+from phjob_kube import http
+from phjob_pod_manager import (
+    api_retry,
+    command_writes,
+    commands,
+    pod_creator,
+    pod_writes,
+    preconditions,
+    reconciler,
+    status_patches,
+    store,
+)
+from phjob_pod_manager.manifest import builder
+from phjob_runtime import service
+from phjob_runtime.consumer import Acknowledge
+from phjob_watcher import informer
 
 # --- the fence ---
 
 
-def _obeys_anybody(_: orders.Orders, envelope: session.Envelope) -> bool:
+def _accepts_any_session(_: commands.CommandExecutor, envelope: stream.Envelope) -> bool:
     return not envelope.redelivered
 
 
-async def _fence_at_once(self: orders.Orders, fence: Any, number: int) -> None:
-    with (
-        patch.object(self._under_way, "none", _at_once),
-        patch.object(self._jobs, "no_creation_under_way", _at_once),
-    ):
+async def _fence_without_waiting(self: commands.CommandExecutor, fence: Any, number: int) -> None:
+    with patch.object(self._in_flight, "drained", _do_nothing):
         await _FENCE(self, fence, number)
 
 
-async def _at_once(*_: object) -> None:
+_FENCE = commands.CommandExecutor._fence
+
+
+async def _do_nothing(*_: object) -> None:
     pass
 
 
-_FENCE = orders.Orders._fence
-_ENQUEUE = orders.Orders._enqueue
-
-
-def _creations_go_on(self: jobs.Jobs) -> None:
-    self._known.doubt()
-
-
-def _no_settling(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
-    if settle:
-        done()
-    else:
-        _ENQUEUE(self, order, done, settle=False)
-
-
-def _expect_any_fence(uid: str, phase: Any, _: str) -> status.Patch:
+def _tests_without_fence(uid: str, phase: Any, _: str) -> status_patches.Patch:
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},
         {"op": "test", "path": "/status/phase", "value": phase},
     ]
 
 
-_REPORT = status.report
+_SET_GROUP_STATUS = status_patches.set_group_status
 
 
-def _report_over_anything(told: Any, last: str) -> status.Patch:
-    return [op for op in _REPORT(told, last) if op["path"] != "/status/fence"]
+def _set_group_status_without_test(report: Any, last: str) -> status_patches.Patch:
+    return [op for op in _SET_GROUP_STATUS(report, last) if op["path"] != "/status/fence"]
 
 
-def _acknowledged_at_once(self: orders.Orders, envelope: session.Envelope, done: Done) -> None:
-    def nothing(failure: str = "") -> None:
-        """Too late."""
+def _acknowledge_at_once(
+    self: commands.CommandExecutor, envelope: stream.Envelope, acknowledge: Acknowledge
+) -> None:
+    def ignore(failure: str = "") -> None:
+        """Do nothing, because the command is acknowledged already."""
 
-    done()
-    self._inbox.put_nowait((envelope, nothing))
+    acknowledge()
+    self._received.put_nowait((envelope, ignore))
 
 
-async def _never_settled(*_: object) -> bool:
+def _never(*_: object) -> bool:
     return False
 
 
-_WRITE = orders.Orders._write
+def _enqueue_by_job(self: commands.CommandExecutor, entry: Any) -> None:
+    group = entry.command.group
+    entry.command = entry.command.model_copy(update={"group": entry.command.uid})
+    _ENQUEUE(self, entry)
+    entry.command = entry.command.model_copy(update={"group": group})
 
 
-async def _pod_before_cas(self: orders.Orders, order: Any, *, settle: bool) -> None:
-    with suppress(pods.PodProblem, UnreachableError):
-        job = await self._kube.get(jobs.PHJOBS, order.name)
-        if isinstance(order, Admit) and not settle and job:
-            admitted = {"fence": order.token, "resources": rendered(order.resources)}
-            await self._jobs._pods.create({**job, "status": {**job["status"], **admitted}}, _at_once)
-    await _WRITE(self, order, settle=settle)
+_ENQUEUE = commands.CommandExecutor._enqueue
 
 
-def _side_by_side(self: orders.Orders, order: Any, done: Done, *, settle: bool) -> None:
-    self._waiting.setdefault(order.uid, deque()).append((order, settle, done))
-    self._under_way.begin()
-    self._lanes.touch(order.uid)
+# --- the pod of an admission ---
+
+_BUILD = builder.build
 
 
-# --- writes and what is known ---
+def _build_without_gate(*args: Any) -> Any:
+    manifest = _BUILD(*args)
+    return {**manifest, "spec": {n: v for n, v in manifest["spec"].items() if n != "schedulingGates"}}
 
-_DEFINITE = writes.Writer.definite
+
+async def _patch_without_uid(self: pod_writes.PodWriter, pod: Any, patch_: Any, operation: str) -> Any:
+    operations = [op for op in patch_ if operation != "remove gate" or op["path"] != "/metadata/uid"]
+    return await _PATCH_POD(self, pod, operations, operation)
 
 
-async def _unknown_is_failure(self: writes.Writer, request: Any, what: str, tries: int = 0) -> Any:
+_PATCH_POD = pod_writes.PodWriter._patch
+
+
+def _finish_requeue_of_deleted_pod(now: planner.JobState) -> planner.Step | None:
+    return planner._finish_requeue(now)
+
+
+def _requeue_without_finalizer(now: planner.JobState, pod: Any) -> planner.Step | None:
+    if pod.never_started:
+        return planner._finish_requeue(now)
+    if pod.deleting:
+        return None
+    return planner._after_log(now, planner.DeletePod(pod, pod.resource_version), pod)
+
+
+_REMOVE_POD = store.JobStore.remove_pod
+
+
+def _remove_pod_as_never_started(self: store.JobStore, gone: Any) -> bool:
+    return _REMOVE_POD(self, gone.model_copy(update={"never_started": True}))
+
+
+def _keep_gated_pods(step_of: Callable[..., Any]) -> Callable[..., Any]:
+    def step(*args: Any, **options: Any) -> Any:
+        found = step_of(*args, **options)
+        return None if isinstance(found, planner.DeletePod) and found.pod.gated else found
+
+    return step
+
+
+def _always(*_: object) -> bool:
+    return True
+
+
+# --- writes, answers and caches ---
+
+_RETRY_UNTIL_DEFINITE = api_retry.ApiRetrier.retry_until_definite
+
+
+async def _retry_once(self: api_retry.ApiRetrier, request: Any, operation: str, max_attempts: int = 0) -> Any:
     try:
-        return await _DEFINITE(self, request, what, tries or 1)
+        return await _RETRY_UNTIL_DEFINITE(self, request, operation, max_attempts or 1)
     except UnreachableError as error:
-        raise RefusedError(500, "Unknown", str(error)) from error
+        raise RejectedError(500, "Unknown", str(error)) from error
 
 
-def _nothing_expected(_: object) -> status.Patch:
-    return []
+def _failure_as_rejection(status_: int, content: bytes, method: str = "GET") -> Exception:
+    error = _FAILURE(status_, content, method)
+    if isinstance(error, UnreachableError) and error.status in range(400, 429):
+        return http.rejection(status_, content)
+    return error
 
 
-def _put_anything(self: view.View[Any], fact: Any, *, listed: bool = False) -> bool:
+_FAILURE = http.failure
+
+
+def _upsert_stale_fact(
+    self: object_cache.ObjectCache[Any], fact: Any, *, from_snapshot: bool = False
+) -> bool:
     self._facts[fact.uid] = fact
     return True
 
 
-async def _believed(*_: object) -> bool:
-    return False
+async def _verify_nothing(*_: object) -> bool:
+    return True
 
 
-def _but_not_if_refused(step: plan.Step) -> bool:
-    of_creation = isinstance(step, plan.Transit) and step.event in (Event.POD_REFUSED, Event.POD_INVALID)
-    return plan.relies_on_absence(step) and not of_creation
+_DELETE = pod_writes.PodWriter.delete
 
 
-_DELETE = jobs.Jobs._delete
+async def _delete_at_any_revision(self: pod_writes.PodWriter, *args: Any, **options: Any) -> Any:
+    return await _DELETE(self, *args, **{**options, "revision": None})
 
 
-async def _deleted_however_it_is(self: jobs.Jobs, *args: Any, **options: Any) -> None:
-    await _DELETE(self, *args, **{**options, "revision": None})
+def _has_exit_code(self: messages.PodSeen) -> bool:
+    return self.start_time is not None or self.exit_code is not None
 
 
 # --- sessions ---
 
-_RECEIVE = session.Follower.receive
+_RECEIVE = stream.StreamReader.receive
 
 
-def _gaps_ignored(self: session.Follower, envelope: session.Envelope) -> session.Verdict:
-    if self._following and envelope.session == self._session and envelope.number > self._expected:
-        self._expected = envelope.number
+def _receive_across_gap(self: stream.StreamReader, envelope: stream.Envelope) -> stream.StreamAction:
+    if self._reading and envelope.session == self._session and envelope.sequence > self._expected:
+        self._expected = envelope.sequence
     return _RECEIVE(self, envelope)
 
 
-def _listed_only(_: mirror.Mirror[Any], listing: Any) -> Any:
+def _use_listing_only(_: informer.Informer[Any], listing: Any) -> Any:
     return listing
 
 
-async def _relists(self: mirror.Mirror[Any]) -> None:
+async def _run_with_relist(self: informer.Informer[Any]) -> None:
     while True:
         try:
-            await _FOLLOW(self)
-        except mirror.HistoryLostError:
-            await self.refresh()
+            await _RUN(self)
+        except informer.WatchGapError:
+            await self.relist()
 
 
-_FOLLOW = mirror.Mirror.follow
+_RUN = informer.Informer.run
 
 
 # --- the scheduler ---
 
-_GONE = admission.Admission.job_gone
+
+def _remove_job_and_charges(self: accounting.Accounting, job: accounting.TrackedJob) -> None:
+    group = self._queue_of(label_value(job.seen.group))
+    if job.pod:
+        group.release(job.pod.uid)
+    group.release(job.seen.uid)
 
 
-def _gone_is_gone(self: admission.Admission, uid: str, group: str, now: Any, *, has_pod: bool = True) -> Any:
-    return _GONE(self, uid, group, now, has_pod=False)
+def _update_started_pod_only(
+    self: accounting.Accounting, seen: Any, job: accounting.TrackedJob | None
+) -> set[str]:
+    return set() if seen.gated and not seen.over else _UPDATE_POD(self, seen, job)
 
 
-def _always_the_last(*_: object) -> bool:
-    return True
+_UPDATE_POD = accounting.Accounting.update_pod
+_DECIDE = engine.SchedulingEngine._decide
 
 
-_DECIDE = admission.Admission._decide
+def _decide_without_reservation(self: engine.SchedulingEngine, label: str, now: Any) -> Any:
+    decided = _DECIDE(self, label, now)
+    for command in decided:
+        if isinstance(command, messages.Admit):
+            self._queue(label).release(command.uid)
+    return decided
 
 
-def _reservation_forgotten(self: admission.Admission, label: str, now: Any) -> Any:
-    orders_ = _DECIDE(self, label, now)
-    for order in orders_:
-        if isinstance(order, Admit):
-            self._group(label).release(order.uid)
-    return orders_
+def _add_checked_jobs_only(self: Any, job: Any) -> None:
+    if not job.pending_catalog_check:
+        _ADD(self, job)
+
+
+_ADD = queue.GroupQueue.add
 
 
 BUGS: dict[str, Bug] = {
-    "any session's orders are obeyed": _instead(orders.Orders, "_obeys", _obeys_anybody),
-    "the fence does not wait for older writes": _instead(orders.Orders, "_fence", _fence_at_once),
-    "pods are created while a new session gets its snapshot": _instead(
-        jobs.Jobs, "hold_creations", _creations_go_on
+    "commands of any session are accepted": replace(
+        commands.CommandExecutor, "_accepts", _accepts_any_session
     ),
-    "redelivered orders are not settled": _instead(orders.Orders, "_enqueue", _no_settling),
-    "no fence in the compare-and-swap": _instead(status, "_expect", _expect_any_fence),
-    "a report is written over any other": _instead(status, "report", _report_over_anything),
-    "acknowledged before the effect": _instead(orders.Orders, "receive", _acknowledged_at_once),
-    "the pod is created before the admission is written": _instead(orders.Orders, "_write", _pod_before_cas),
-    "a group's orders are written side by side": _instead(orders.Orders, "_enqueue", _side_by_side),
-    "a settled order does not end the orders behind it": _instead(
-        orders.Orders, "_is_settled", _never_settled
+    "the fence does not wait for older writes": replace(
+        commands.CommandExecutor, "_fence", _fence_without_waiting
     ),
-    "a predecessor's admission is not confirmed": _instead(status, "_expect_no_pod_since", _nothing_expected),
-    "a pod is created without asking again": _instead(jobs.Jobs, "_still_admitted", _at_once),
-    "an unknown outcome is taken for a failure": _instead(writes.Writer, "definite", _unknown_is_failure),
-    "stale facts are believed": _instead(view.View, "put", _put_anything),
-    "a pod that was not seen is taken for none": _instead(jobs.Jobs, "_is_mistaken", _believed),
-    "a creation that failed is taken for not done": _instead(jobs, "relies_on_absence", _but_not_if_refused),
-    "a pod that has started meanwhile is deleted": _instead(jobs.Jobs, "_delete", _deleted_however_it_is),
-    "gaps in the stream are ignored": _instead(session.Follower, "receive", _gaps_ignored),
-    "sessions are not renamed on reconnect": _instead(
-        runtime.Service, "identity", property(lambda s: s.name)
+    "redelivered commands are not settled": replace(command_writes.CommandWriter, "settle", _do_nothing),
+    "the compare-and-swap does not test the fence": replace(status_patches, "_tests", _tests_without_fence),
+    "a late report overwrites a newer one": replace(
+        status_patches, "set_group_status", _set_group_status_without_test
     ),
-    "a snapshot lacks what was told while it was listed": _instead(mirror.Mirror, "newest", _listed_only),
-    "an expired watch lists again and goes on": _instead(mirror.Mirror, "follow", _relists),
-    "a job that is gone is taken to have no pod": _instead(admission.Admission, "job_gone", _gone_is_gone),
-    "an admission is over with its first pod": _instead(admission, "_is_last", _always_the_last),
-    "an admission holds nothing until it is seen": _instead(
-        admission.Admission, "_decide", _reservation_forgotten
+    "commands are acknowledged before their effect": replace(
+        commands.CommandExecutor, "receive", _acknowledge_at_once
     ),
+    "a group's commands are written in parallel": replace(
+        commands.CommandExecutor, "_enqueue", _enqueue_by_job
+    ),
+    "a settled command does not void the later ones": replace(command_writes, "_is_settled", _never),
+    "the pod is created without a gate": replace(pod_creator, "build", _build_without_gate),
+    "the gate is removed by name, not by uid": replace(pod_writes.PodWriter, "_patch", _patch_without_uid),
+    "a deleted pod counts as never started": replace(
+        planner, "_preparing_without_pod", _finish_requeue_of_deleted_pod
+    ),
+    "the end of any pod counts as proof of no start": replace(
+        store.JobStore, "remove_pod", _remove_pod_as_never_started
+    ),
+    "a requeue deletes its pod without a finalizer": replace(
+        planner, "_next_requeue_step", _requeue_without_finalizer
+    ),
+    "the finalizer of a requeue is left on the pod": replace(planner, "_is_being_requeued", _always),
+    "a stray gated pod is not deleted": combine(
+        replace(reconciler, "next_step", _keep_gated_pods(planner.next_step)),
+        replace(reconciler, "step_without_job", _keep_gated_pods(planner.step_without_job)),
+    ),
+    "any exit code counts as a start": replace(messages.PodSeen, "started", property(_has_exit_code)),
+    "an unknown outcome counts as a failure": replace(
+        api_retry.ApiRetrier, "retry_until_definite", _retry_once
+    ),
+    "401 and 403 count as definite answers": replace(http, "failure", _failure_as_rejection),
+    "the object cache accepts stale facts": replace(object_cache.ObjectCache, "upsert", _upsert_stale_fact),
+    "preconditions are not verified with the API server": replace(
+        preconditions.Preconditions, "verify", _verify_nothing
+    ),
+    "a pod is deleted although it has started since": replace(
+        pod_writes.PodWriter, "delete", _delete_at_any_revision
+    ),
+    "gaps in the stream are ignored": replace(stream.StreamReader, "receive", _receive_across_gap),
+    "a session keeps its name after a reconnect": replace(
+        service.Service, "identity", property(lambda s: s.name)
+    ),
+    "a snapshot lacks the changes during its LIST": replace(
+        informer.Informer, "merge_with_listing", _use_listing_only
+    ),
+    "an expired watch does not end the term": replace(informer.Informer, "run", _run_with_relist),
+    "a deleted job's charges are released at once": replace(
+        accounting.Accounting, "remove_job", _remove_job_and_charges
+    ),
+    "gated pods are never charged": replace(accounting.Accounting, "update_pod", _update_started_pod_only),
+    "an admission is not charged until it is observed": replace(
+        engine.SchedulingEngine, "_decide", _decide_without_reservation
+    ),
+    "a job that awaits a catalog check blocks nobody": replace(
+        queue.GroupQueue, "add", _add_checked_jobs_only
+    ),
+    **GROSS_BUGS,
 }
+WORLD_OF_BUG = {
+    "a settled command does not void the later ones": "settled-commands",
+    "gated pods are never charged": "jobs-deleted-unseen",
+    "the object cache accepts stale facts": "repeated-messages",
+    "gaps in the stream are ignored": "lost-messages",
+    "an expired watch does not end the term": "expired-watches",
+    "the gate is removed by name, not by uid": "delayed-gate-removals",
+}
+"""The worlds of the bugs that only one kind of fault reveals. In the usual world, that fault is too rare."""

@@ -1,6 +1,6 @@
-"""Our services on a simulated cluster: every replica of every shard, started, ended and started again.
+"""A simulated installation: every replica of every shard of the services.
 
-The code of the services is the real one, down to the wiring in each `__main__`; only the ports are simulated.
+The services' code is the real one, including the wiring in each `__main__`. Only the ports are simulated.
 """
 
 import asyncio
@@ -9,25 +9,24 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from tests.simulation.broker import Broker
-from tests.simulation.kube import ApiWeather, SimulatedKube
+from tests.simulation.clocks import Clocks
+from tests.simulation.kube import ApiConditions, SimulatedKube
 from tests.simulation.process import Process, ProcessClock
 from tests.simulation.store import Store
 
-import janitor.__main__
-import pod_manager.__main__
-import scheduler.__main__
-import watcher.__main__
-from shared import bus, runtime, topology
-from shared.settings import File, JobSubmission
-
-SETTINGS = JobSubmission(
-    preparingTimeoutSeconds=8, defaultActiveDeadlineSeconds=60, defaultTTLSecondsAfterFinished=0
-)
+import phjob_janitor.__main__
+import phjob_pod_manager.__main__
+import phjob_scheduler.__main__
+import phjob_watcher.__main__
+from phjob_runtime import service
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.port import Bus, Connection
+from phjob_runtime.settings import JobSubmission, SettingsFile
 
 
 @dataclass(frozen=True)
-class Post:
-    """What some process has to do."""
+class ReplicaSlot:
+    """A replica of a service. One process after the other runs it."""
 
     service: str
     shard: int
@@ -40,74 +39,95 @@ class Post:
 class Installation:
     """All processes of one installation."""
 
-    def __init__(self, store: Store, weather: ApiWeather, broker: Broker, shards: int, replicas: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        conditions: ApiConditions,
+        broker: Broker,
+        clocks: Clocks,
+        settings: JobSubmission,
+        *,
+        shards: int,
+        replicas: int,
+    ) -> None:
         self._store = store
-        self._weather = weather
+        self._conditions = conditions
         self._broker = broker
+        self._clocks = clocks
+        self._settings = settings
         self._shards = shards
         self._starts = 0
-        self.posts = [
-            Post(service, shard, replica)
+        self.slots = [
+            ReplicaSlot(service, shard, replica)
             for service in topology.SERVICES
             for shard in range(1 if service == topology.WATCHER else shards)
             for replica in range(replicas)
         ]
-        self.processes: dict[Post, Process] = {}
+        self.processes: dict[ReplicaSlot, Process] = {}
 
-    def start(self, post: Post) -> None:
-        """Start a process at its post."""
+    def start(self, slot: ReplicaSlot) -> None:
+        """Start a process for the replica."""
         self._starts += 1
-        process = Process(post.service, f"{post}~{self._starts}")
-        self.processes[post] = process
-        self._run(post, process)
+        process = Process(slot.service, f"{slot}~{self._starts}")
+        self.processes[slot] = process
+        self._run(slot, process)
 
-    def post_of(self, process: Process) -> Post | None:
-        """Whose post it is; None if it is there no more."""
-        return next((post for post, there in self.processes.items() if there is process), None)
+    def slot_of(self, process: Process) -> ReplicaSlot | None:
+        """Return the replica that the process runs; None if another process has replaced it."""
+        return next((slot for slot, current in self.processes.items() if current is process), None)
 
-    def kill(self, post: Post, straggle: float = 0.0) -> None:
-        """SIGKILL; what it has sent last may come so much later."""
-        process = self.processes[post]
+    def kill(self, slot: ReplicaSlot, extra_delay: float = 0.0) -> None:
+        """Kill the replica's process. Its messages in flight may arrive `extra_delay` seconds later."""
+        process = self.processes[slot]
         process.kill()
-        self.cut(post, straggle=straggle)
+        self.cut(slot, extra_delay=extra_delay)
 
-    def terminate(self, post: Post, ended: Callable[[], None]) -> None:
-        """SIGTERM."""
-        self.processes[post].terminate(ended)
+    def terminate(self, slot: ReplicaSlot, on_end: Callable[[], None]) -> None:
+        """Terminate the replica's process. `on_end` is called when it has shut down."""
+        self.processes[slot].terminate(on_end)
 
-    def cut(self, post: Post, notice: float = 0.0, straggle: float = 0.0) -> None:
-        """Cut the process's connection to the broker."""
-        process = self.processes[post]
+    def cut(self, slot: ReplicaSlot, notice: float = 0.0, extra_delay: float = 0.0) -> None:
+        """Cut the connection of the replica's process to RabbitMQ, as `Broker.drop` does."""
+        process = self.processes[slot]
         for connection in list(self._broker.connections):
             if connection.process is process:
-                self._broker.drop(connection, notice=notice, straggle=straggle)
+                self._broker.drop(connection, notice=notice, extra_delay=extra_delay)
 
-    def _run(self, post: Post, process: Process) -> None:
-        clock = ProcessClock(process)
-        api = SimulatedKube(self._store, self._weather, process)
+    def _run(self, slot: ReplicaSlot, process: Process) -> None:
+        clock = ProcessClock(process, str(slot), self._clocks)
+        api = SimulatedKube(self._store, self._conditions, process)
 
-        async def role(service: runtime.Service, bus: bus.Bus) -> None:
-            match post.service:
+        async def role(service: service.Service, bus: Bus) -> None:
+            shard = topology.Shard(slot.shard, self._shards)
+            match slot.service:
                 case topology.WATCHER:
-                    await watcher.__main__.serve(service, bus, api, clock, self._shards)
+                    await phjob_watcher.__main__.serve(service, bus, api, clock, self._shards)
                 case topology.SCHEDULER:
-                    await scheduler.__main__.serve(service, bus, clock, post.shard, self._shards)
+                    await phjob_scheduler.__main__.serve(service, bus, clock, shard)
                 case topology.JANITOR:
-                    part = post.shard, self._shards
-                    await janitor.__main__.serve(service, bus, clock, part, SETTINGS)
+                    await phjob_janitor.__main__.serve(service, bus, clock, shard, self._settings)
                 case topology.POD_MANAGER:
-                    file = File(jobSubmission=SETTINGS)
-                    await pod_manager.__main__.serve(
-                        service, bus, api, clock, shard=post.shard, file=file, archive=None
+                    file = SettingsFile(jobSubmission=self._settings)
+                    await phjob_pod_manager.__main__.serve(
+                        service, bus, api, clock, shard=shard, file=file, archive=None
                     )
 
-        def connect() -> AbstractAsyncContextManager[bus.Connection]:
+        def connect() -> AbstractAsyncContextManager[Connection]:
             return self._broker.connect(process)
 
         process.start(connect, role)
 
+    async def restart(self) -> None:
+        """Terminate every process in turn, and start it again."""
+        for slot in self.slots:
+            ended = asyncio.Event()
+            self.terminate(slot, ended.set)
+            await ended.wait()
+            self.cut(slot)
+            self.start(slot)
+
     async def end(self) -> None:
-        """Kill everybody, and let what is left of them go."""
-        for post in self.posts:
-            self.kill(post)
+        """Kill all processes, and let their tasks end."""
+        for slot in self.slots:
+            self.kill(slot)
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""The Kubernetes port of one process: the store behind a network and a server that may fail.
+"""The simulated Kubernetes API of one process: the store, behind a network and a server that may fail.
 
-A request may not arrive, its answer may be lost, it may be done much later than its sender believes, and the
-server may answer with an error and do it all the same. Watches lag, break and expire.
+A request may get lost, or its answer. The server may carry it out after its sender has given up, or carry it
+out and answer with an error. Watches lag, break and expire.
 """
 
 import asyncio
@@ -10,177 +10,190 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-from tests.simulation.ambush import Ambushes
+from tests.simulation import foreign_answers
+from tests.simulation.foreign_answers import ForeignAnswers
+from tests.simulation.interceptor import Interceptor
 from tests.simulation.process import Process
 from tests.simulation.store import Change, Store
 
-from shared.errors import RefusedError, UnreachableError
-from shared.kube import Listing, Object, Resource
+from phjob_core.api import Object
+from phjob_core.errors import RejectedError, UnreachableError
+from phjob_core.resource import Resource
+from phjob_kube.port import Listing
 
 T = TypeVar("T")
 Kind = tuple[str, str]
-"""Of a request: its verb (of a patch, what it does) and the plural of what it is about."""
+"""A kind of request: its verb (for a patch, its purpose), and the plural of the object."""
 
-TIMEOUT = 30.0
-"""Seconds after which a request without an answer is given up, as in `shared.kube`."""
-LATEST = 60.0
-"""Seconds after which an API server gives a request up (its `--request-timeout`): it can't be done later."""
-SLOWEST = 10.0
-"""Seconds that one way takes at most."""
-LATEST_CREATION = 2.5
-"""The same of a creation. As the time that a pod has to start is shorter here than in production, so is this
-(ARCHITECTURE.md, Known limit)."""
-LAG = 0.1
-"""Seconds that a watch is behind when all is well, at most."""
+CREATE: Kind = ("create", "pods")
+CLIENT_TIMEOUT_SECONDS = 30.0
+"""The time after which a client gives up a request without an answer, as in `phjob_kube.http`."""
+SERVER_TIMEOUT_SECONDS = 60.0
+"""The API server's `--request-timeout`, after which it no longer carries out a request."""
+MAX_DELAY_SECONDS = 10.0
+"""The maximum time that a request or an answer takes."""
+USUAL_WATCH_LAG_SECONDS = 0.1
+"""The maximum lag of a watch while no fault delays it."""
 WATCH_SECONDS = 300.0
+"""The time after which the server ends a watch."""
 BOOKMARK_SECONDS = 10.0
+"""The maximum time between two bookmarks."""
 
 
-class Held:
-    """A write on its way, which is done when it is let go, whatever has become of its sender."""
+class PendingRequest:
+    """A request in flight. It arrives when it is released, even if its sender is dead by then."""
 
     def __init__(self, process: Process, name: str, arrive: Callable[[], None]) -> None:
-        """`name`: of the object."""
+        """`name` is the object's. `arrive` carries the request out."""
         self.process = process
         self.name = name
         self._arrive: Callable[[], None] | None = arrive
 
-    def let_go(self) -> None:
-        """Let it be done now, if it is not yet."""
+    def release(self) -> None:
+        """Let the request arrive now, unless it has arrived before."""
         arrive, self._arrive = self._arrive, None
         if arrive:
             arrive()
 
 
 @dataclass
-class ApiWeather:
-    """What requests and watches may suffer; the probabilities are of each request."""
+class ApiConditions:
+    """The faults of the API server that are active now, and the requests in flight.
+
+    The probabilities are those of each request.
+    """
 
     random: Random
     latency: float = 0.02
-    """Seconds each way, at most; now and then much more."""
+    """The usual maximum seconds of one way. Rarely, one takes up to 20 times as long."""
     unreached: float = 0.0
-    """It does not arrive."""
+    """The probability that the request does not arrive."""
     lost: float = 0.0
-    """It is done, and the answer is lost."""
+    """The probability that the request is carried out, but its answer is lost."""
     late: float = 0.0
-    """As `lost`, but it is done long after its sender has given it up."""
+    """The probability that the answer is lost, and the request arrives after its sender has given up."""
     error: float = 0.0
-    """It is answered with an error of the server's, and done or not."""
-    trouble: dict[Kind, float] = field(default_factory=dict)
-    """Kinds of writes that are all answered with 500, as if a webhook failed; the share that is done."""
-    lag: float = LAG
-    """Seconds that a watch may be behind."""
-    behind: dict[str, float] = field(default_factory=dict)
-    """The same of one kind's watches alone, by plural."""
-    breaks: float = 0.0
-    """A watch breaks instead of going on."""
+    """The probability that the answer is a server error. The request may be carried out."""
+    failing_writes: dict[Kind, float] = field(default_factory=dict)
+    """The share that is carried out, for each kind of write that is always answered with 500."""
+    watch_lag: float = USUAL_WATCH_LAG_SECONDS
+    """The maximum lag of a watch, in seconds."""
+    watch_lag_of: dict[str, float] = field(default_factory=dict)
+    """The lag of the watches of one kind, by plural, or of one process, by identity; in seconds."""
+    foreign_answers: dict[str, ForeignAnswers] = field(default_factory=dict)
+    """The answers that do not come from the API server, by service; "": to the requests of all services."""
+    watch_break: float = 0.0
+    """The probability that a watch breaks before its next event."""
     down: bool = False
-    under_way: dict[object, float] = field(default_factory=dict)
-    """When each request that is not answered yet was made."""
+    unanswered: dict[object, float] = field(default_factory=dict)
+    """The time at which each unanswered request was sent."""
     generation: int = 0
-    """Counts up when every connection is lost."""
-    writes: Ambushes[Kind, Held] = field(default_factory=Ambushes)
-    """Those on their way that somebody wants to hold."""
-    on_their_way: dict[Held, None] = field(default_factory=dict)
-    """Every request that has not arrived yet."""
+    """The number of times that all connections were cut."""
+    write_interceptor: Interceptor[Kind, PendingRequest] = field(default_factory=Interceptor)
+    """The faults that wait for a write in flight."""
+    delayed_creations: int = 0
+    """The number of creations that a fault delays, and that have not arrived yet."""
+    pending: dict[PendingRequest, None] = field(default_factory=dict)
+    """The requests that have not arrived yet."""
 
     def cut(self) -> None:
-        """Let every connection be lost."""
+        """Break every connection."""
         self.generation += 1
 
-    def hurry(self) -> None:
-        """Let everything arrive that is on its way."""
-        for held in list(self.on_their_way):
-            held.let_go()
+    def deliver_pending(self) -> None:
+        """Let all requests in flight arrive now."""
+        for request in list(self.pending):
+            request.release()
 
-    def delay(self) -> float:
-        """Of one way."""
+    def draw_delay(self) -> float:
+        """Return the seconds that the next request or answer takes."""
         slow = 20 if self.random.random() < 0.02 else 1
-        return min(self.random.uniform(0.001, self.latency) * slow, SLOWEST)
+        return min(self.random.uniform(0.001, self.latency) * slow, MAX_DELAY_SECONDS)
 
-    def happens(self, probability: float) -> bool:
-        """Whether something of that probability happens now."""
+    def draw(self, probability: float) -> bool:
+        """Return whether an event of that probability occurs now."""
         return probability > 0 and self.random.random() < probability
 
 
 class SimulatedKube:
-    """The API server, as one process reaches it."""
+    """The API server, as one process reaches it: the product's port `Kube`."""
 
     namespace = "hub"
 
-    def __init__(self, store: Store, weather: ApiWeather, process: Process) -> None:
+    def __init__(self, store: Store, conditions: ApiConditions, process: Process) -> None:
         self._store = store
-        self._weather = weather
+        self._conditions = conditions
         self._process = process
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
-        """Every object, consistent as of now, each as `project` makes it."""
+        """Return the projection of every object, and the revision of the list."""
         items, revision = await self._request(lambda: self._listing(resource))
         return Listing([project(item) for item in items], revision)
 
     async def pages(self, resource: Resource) -> AsyncIterator[Sequence[Object]]:
-        """Every object, in one page."""
+        """Yield every object, in one page."""
         items, _ = await self._request(lambda: self._listing(resource))
         yield items
 
     async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
-        """Nothing: nobody reads logs, for there is no archive here."""
+        """Yield an empty log, because the simulation has no log archive."""
         if self._store.get("pods", pod) is None:
-            raise RefusedError(404, "NotFound", f"pod {pod!r}, container {container!r}")
+            raise RejectedError(404, "NotFound", f"pod {pod!r}, container {container!r}")
         yield b""
 
     async def watch(
         self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
     ) -> AsyncIterator[tuple[str, Object]]:
-        """(event type, object) for everything after the revision, until the server ends it."""
-        weather, loop = self._weather, asyncio.get_running_loop()
-        generation = weather.generation
+        """Yield the type and the object of every event after the revision."""
+        conditions, loop = self._conditions, asyncio.get_running_loop()
+        generation = conditions.generation
         await self._request(lambda: self._store.since(resource.plural, revision))
         opened()
-        changes = self._store.of[resource.plural]
+        changes = self._store.changes_of[resource.plural]
         seen = next((n for n, change in enumerate(changes) if change.revision > revision), len(changes))
         ends = loop.time() + WATCH_SECONDS
         while loop.time() < ends:
             if len(changes) == seen:
                 try:
                     async with asyncio.timeout(BOOKMARK_SECONDS):
-                        await self._store.changed(resource.plural)
+                        await self._store.wait_for_change(resource.plural)
                 except TimeoutError:
                     pass
             now = self._store.revision
-            behind = weather.behind.get(resource.plural, 0.0)
-            await asyncio.sleep(behind or weather.random.uniform(0, weather.lag))
-            await self._process.awake()
-            if weather.generation != generation or weather.happens(weather.breaks):
+            await asyncio.sleep(self._draw_watch_lag(resource.plural))
+            await self._process.wait_until_running()
+            if conditions.generation != generation or conditions.draw(conditions.watch_break):
                 raise UnreachableError("the API server does not answer: the watch broke")
-            upto = seen
-            while upto < len(changes) and changes[upto].revision <= now:
-                upto += 1
-            news, seen = changes[seen:upto], upto
-            for change in news:
-                if event := _event(resource, change):
+            end = seen
+            while end < len(changes) and changes[end].revision <= now:
+                end += 1
+            new, seen = changes[seen:end], end
+            for change in new:
+                if event := _watch_event(resource, change):
                     yield event
             yield "BOOKMARK", {"metadata": {"resourceVersion": str(now)}}
 
-    async def get(self, resource: Resource, name: str) -> Object | None:
-        """The object, or None."""
-        return await self._request(lambda: self._store.get(resource.plural, name))
+    async def get(self, resource: Resource, name: str, *, cached: bool = False) -> Object | None:
+        """Return the object; None if there is none. `cached`: it may be as old as the watches."""
+        plural = resource.plural
+        if not cached:
+            return await self._request(lambda: self._store.get(plural, name))
+        then = asyncio.get_running_loop().time() - self._draw_watch_lag(plural)
+        return await self._request(lambda: self._store.get_as_of(plural, name, then))
 
     async def create(self, resource: Resource, body: Object) -> Object:
-        """Create it and return it as the server has it."""
+        """Create an object. Returns it as the server stored it."""
         return await self._request(
             lambda: self._store.create(resource.plural, body),
             ("create", resource.plural),
-            LATEST_CREATION,
             name=body["metadata"].get("name", ""),
         )
 
     async def patch(
         self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
     ) -> Object:
-        """Apply a JSON Patch."""
-        assert (subresource == "status") is (resource.plural != "events")
+        """Apply a JSON Patch. Returns the object after it."""
+        assert (subresource == "status") is (resource.plural not in {"events", "pods"})
         return await self._request(
             lambda: self._store.patch(resource.plural, name, operations),
             (_verb(operations), resource.plural),
@@ -188,113 +201,159 @@ class SimulatedKube:
         )
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
-        """Write the whole object, at the resourceVersion it carries."""
-        return await self._request(lambda: self._store.replace(resource.plural, name, body))
+        """Replace an object, if it still has the resourceVersion in `body`."""
+        return await self._request(
+            lambda: self._store.replace(resource.plural, name, body), ("replace", resource.plural)
+        )
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str, revision: int | None = None, force: bool = False
-    ) -> None:
-        """Delete the object of that uid, if it still is at the revision; else do nothing."""
-        await self._request(
-            lambda: self._store.delete(resource.plural, name, uid=uid, revision=revision, force=force),
-            ("delete", resource.plural),
-        )
+    ) -> bool:
+        """Delete an object, if it still has the uid and the revision.
+
+        Returns whether it is deleted, or was gone already.
+        """
+        try:
+            return await self._request(
+                lambda: self._store.delete(resource.plural, name, uid=uid, revision=revision, force=force),
+                ("delete", resource.plural),
+            )
+        except RejectedError as error:
+            if error.status not in (404, 409):
+                raise
+            return error.status == 404
 
     def _listing(self, resource: Resource) -> tuple[Sequence[Object], int]:
         items = [item for item in self._store.all(resource.plural) if _selects(resource, item)]
         return items, self._store.revision
 
-    async def _request(
-        self, work: Callable[[], T], kind: Kind = ("get", ""), latest: float = LATEST, name: str = ""
-    ) -> T:
-        """Send it on its way, and wait for what comes back."""
-        await self._process.awake()
-        this = object()
-        self._weather.under_way[this] = asyncio.get_running_loop().time()
+    async def _request(self, work: Callable[[], T], kind: Kind = ("get", ""), name: str = "") -> T:
+        """Send a request, and wait for its answer. `work` carries it out on the store."""
+        await self._process.wait_until_running()
+        request = object()
+        self._conditions.unanswered[request] = asyncio.get_running_loop().time()
         try:
-            return await self._answered(work, kind, latest, name)
+            return await self._send(work, kind, name)
         finally:
-            del self._weather.under_way[this]
+            del self._conditions.unanswered[request]
 
-    async def _answered(self, work: Callable[[], T], kind: Kind, latest: float, name: str) -> T:
-        weather, loop = self._weather, asyncio.get_running_loop()
-        if weather.down or weather.happens(weather.unreached):
-            await asyncio.sleep(weather.delay())
-            await self._process.awake()
+    def _draw_watch_lag(self, plural: str) -> float:
+        """Return the seconds by which a watch of the kind is late now."""
+        conditions = self._conditions
+        lag = max(conditions.watch_lag_of.get(key, 0.0) for key in (plural, self._process.identity))
+        return lag or conditions.random.uniform(0, conditions.watch_lag)
+
+    async def _pass_network(self, kind: Kind, name: str) -> None:
+        """Pass the network and the intermediaries, or raise the error of one that answers.
+
+        Raises:
+            PhJobError: the API server does not get the request.
+
+        """
+        conditions = self._conditions
+        if conditions.down or conditions.draw(conditions.unreached):
+            await asyncio.sleep(conditions.draw_delay())
+            await self._process.wait_until_running()
             raise UnreachableError("the API server does not answer: connection refused")
-        generation = weather.generation
+        for service in ("", self._process.service):
+            answers = conditions.foreign_answers.get(service)
+            if answers and conditions.draw(answers.share):
+                await asyncio.sleep(conditions.draw_delay())
+                await self._process.wait_until_running()
+                answer = conditions.random.choice(answers.kinds)
+                if answer in foreign_answers.POLICY_ANSWERS:
+                    self._record_rejection(kind, name)
+                raise foreign_answers.failure(answer, kind[0])
+
+    def _record_rejection(self, kind: Kind, name: str) -> None:
+        """Record for the checker that a pod's creation failed or seemed to fail."""
+        if kind == CREATE:
+            self._store.rejected_pods.add(name)
+
+    async def _send(self, work: Callable[[], T], kind: Kind, name: str) -> T:
+        await self._pass_network(kind, name)
+        conditions, loop = self._conditions, asyncio.get_running_loop()
+        random, generation = conditions.random, conditions.generation
         answer: asyncio.Future[T] = loop.create_future()
-        late = weather.happens(weather.late)
-        lost = late or weather.happens(weather.lost)
-        trouble = weather.trouble.get(kind)
-        error = trouble is not None or weather.happens(weather.error)
-        undone = error and not weather.happens(0.5 if trouble is None else trouble)
+        is_late = conditions.draw(conditions.late)
+        is_lost = is_late or conditions.draw(conditions.lost)
+        share_done = conditions.failing_writes.get(kind)
+        is_error = share_done is not None or conditions.draw(conditions.error)
+        is_dropped = is_error and not conditions.draw(0.5 if share_done is None else share_done)
 
         def arrive() -> None:
-            """Be done, whether its sender still waits or not."""
-            del weather.on_their_way[held]
-            if weather.down or weather.generation != generation or undone:
-                _settle(answer, UnreachableError("the API server answered 500", 500))
+            """Carry the request out, whether its sender still waits or not."""
+            del conditions.pending[request]
+            if conditions.down or conditions.generation != generation or is_dropped:
+                self._record_rejection(kind, name)
+                _answer(answer, UnreachableError("the API server answered 500", 500))
                 return
             try:
-                done: T | Exception = work()
+                with self._store.acting_as(self._process.identity):
+                    outcome: T | Exception = work()
             except Exception as failure:
-                done = failure
-            if error:
-                status = weather.random.choice((500, 504)) if trouble is None else 500
-                done = UnreachableError(f"the API server answered {status}", status)
-            if not lost:
-                loop.call_later(weather.delay(), come_back, done)
+                outcome = failure
+            if is_error:
+                self._record_rejection(kind, name)
+                status = random.choice((500, 504)) if share_done is None else 500
+                outcome = UnreachableError(f"the API server answered {status}", status)
+            if not is_lost:
+                loop.call_later(conditions.draw_delay(), return_answer, outcome)
 
-        def come_back(done: T | Exception) -> None:
-            """Be answered, unless the connection is lost by now."""
-            whole = weather.generation == generation
-            _settle(answer, done if whole else UnreachableError("the connection was reset"))
+        def return_answer(outcome: T | Exception) -> None:
+            """Return the answer, unless the connection has broken since."""
+            is_connected = conditions.generation == generation
+            _answer(answer, outcome if is_connected else UnreachableError("the connection was reset"))
 
-        held = Held(self._process, name, arrive)
-        weather.on_their_way[held] = None
-        if weather.writes.comes(kind, held):
-            lost = True
-            loop.call_later(latest, held.let_go)
+        request = PendingRequest(self._process, name, arrive)
+        conditions.pending[request] = None
+        if conditions.write_interceptor.offer(kind, request):
+            is_lost = True
+            if kind != CREATE:  # `delay_creation` may let a creation arrive much later.
+                loop.call_later(SERVER_TIMEOUT_SECONDS, request.release)
         else:
-            in_time = weather.random.choice((weather.random.uniform(0, 1), weather.random.uniform(0, latest)))
-            loop.call_later(in_time if late else weather.delay(), held.let_go)
-        if lost:
-            await asyncio.sleep(weather.random.choice((TIMEOUT, weather.random.uniform(0.1, 5))))
-            await self._process.awake()
+            late_arrival = random.choice((random.uniform(0, 1), random.uniform(0, SERVER_TIMEOUT_SECONDS)))
+            loop.call_later(late_arrival if is_late else conditions.draw_delay(), request.release)
+        if is_lost:
+            await asyncio.sleep(random.choice((CLIENT_TIMEOUT_SECONDS, random.uniform(0.1, 5))))
+            await self._process.wait_until_running()
             raise UnreachableError("the API server does not answer: the connection was reset")
         try:
             result = await answer
         finally:
-            await self._process.awake()
+            await self._process.wait_until_running()
         return result
 
 
 def _verb(operations: Sequence[Object]) -> str:
-    """What a patch does, as those who wait for it name it."""
+    """Return the purpose of a patch, as the faults that wait for it name it."""
     written = {op["path"]: op["value"] for op in operations if op["op"] == "add"}
+    if any(op["path"].startswith("/spec/schedulingGates") for op in operations):
+        return "ungate"
+    if "/metadata/finalizers" in written:
+        return "hold"
     if "/status/fence" in written and "/status/phase" not in written:
         return "settle"
     return {"Admitted": "admit", "Requeued": "requeue"}.get(written.get("/status/reason", ""), "patch")
 
 
-def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
+def _answer(answer: asyncio.Future[Any], outcome: Any) -> None:
     if answer.done():
         return
     if isinstance(outcome, Exception):
         answer.set_exception(outcome)
-        answer.exception()  # Its sender may have given up.
+        answer.exception()  # Without this, asyncio logs an exception that no sender retrieves.
     else:
         answer.set_result(outcome)
 
 
-def _event(resource: Resource, change: Change) -> tuple[str, Object] | None:
-    """What a watch with the resource's selectors tells of the change."""
-    was = change.before is not None and _selects(resource, change.before)
-    now = not change.gone and _selects(resource, change.object)
-    if now:
-        return ("MODIFIED" if was else "ADDED"), change.object
-    if not was or change.before is None:
+def _watch_event(resource: Resource, change: Change) -> tuple[str, Object] | None:
+    """Return the event of a watch with the resource's selectors; None if they exclude the change."""
+    was_selected = change.before is not None and _selects(resource, change.before)
+    is_selected = not change.gone and _selects(resource, change.object)
+    if is_selected:
+        return ("MODIFIED" if was_selected else "ADDED"), change.object
+    if not was_selected or change.before is None:
         return None
     revision = {"resourceVersion": str(change.revision)}
     return "DELETED", {**change.before, "metadata": {**change.before["metadata"], **revision}}
@@ -310,4 +369,4 @@ def _selects(resource: Resource, item: Object) -> bool:
         return bool(item["status"].get("reclaimed"))
     if field.startswith("involvedObject.uid="):
         return field == f"involvedObject.uid={item['involvedObject']['uid']}"
-    raise RefusedError(400, "BadRequest", f"field selector {field!r}")
+    raise RejectedError(400, "BadRequest", f"field selector {field!r}")

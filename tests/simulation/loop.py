@@ -1,6 +1,6 @@
-"""An event loop whose time is simulated: it passes only when there is nothing left to do.
+"""An event loop with simulated time, which advances only when no task can run.
 
-There is no input or output and no thread, so a run depends on nothing but the program and its seed.
+The loop does no input or output, and runs no threads. A run therefore depends only on the code and the seed.
 """
 
 import asyncio
@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-"""When every simulation begins."""
+"""The time of day at which every simulation begins."""
 
 
-class NothingToDoError(Exception):
-    """Everybody waits for something that will never come."""
+class DeadlockError(Exception):
+    """Every task waits, and no timer is set."""
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """asyncio's own loop, with a selector that does not wait but lets the time pass."""
+    """asyncio's own loop, with a selector that advances the time instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,28 +24,28 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._selector = self
 
     def time(self) -> float:
-        """Seconds since the simulation began."""
+        """Return the seconds since the beginning of the simulation."""
         return self._simulated
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Let the time pass until the next timer."""
+        """Advance the time to the next timer."""
         if timeout is None:
-            raise NothingToDoError
+            raise DeadlockError
         self._simulated += timeout
         return []
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """Do nothing: there are no events from outside."""
+        """Do nothing, because the selector returns no events."""
 
     def _write_to_self(self) -> None:
-        """Do nothing: nobody has to be woken up."""
+        """Do nothing, because no other thread has to wake the loop."""
 
 
-def moment(seconds: float) -> datetime:
-    """The time of day so many seconds after the beginning."""
+def time_of_day(seconds: float) -> datetime:
+    """Return the time of day, so many seconds after the beginning of the simulation."""
     return EPOCH + timedelta(seconds=seconds)
 
 
 def rfc3339(seconds: float) -> str:
-    """The same as Kubernetes writes it: in whole seconds."""
-    return moment(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return the same as Kubernetes writes it: in whole seconds."""
+    return time_of_day(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,6 @@
-"""The Kubernetes API for tests: small, synchronous, and none of the product's own code.
+"""A small, synchronous client of the Kubernetes API.
 
-What the services did is proven from what this reads.
+It shares no code with the product, because the tests prove from its answers what the services did.
 """
 
 import http.client
@@ -19,7 +19,7 @@ import yaml
 
 Object = dict[str, Any]
 
-PLURALS = {
+COLLECTION_PATHS = {
     "PhJob": "apis/primehub.io/v1alpha1/{}/phjobs",
     "PhGroup": "apis/primehub.io/v1alpha1/{}/phgroups",
     "InstanceType": "apis/primehub.io/v1alpha1/{}/instancetypes",
@@ -31,15 +31,15 @@ PLURALS = {
     "ConfigMap": "api/v1/{}/configmaps",
     "Lease": "apis/coordination.k8s.io/v1/{}/leases",
 }
-"""Where the objects of a kind are."""
-OURS = ("PhJob", "PhGroup", "InstanceType", "Image", "Dataset")
-AT_ONCE = 1000
-"""Objects that one request deletes."""
-SECONDS = 60.0
+"""The path of each kind's collection, with a placeholder for the namespace."""
+PHJOB_KINDS = ("PhJob", "PhGroup", "InstanceType", "Image", "Dataset")
+DELETE_BATCH_OBJECTS = 1000
+"""The number of objects that one request deletes at most, so that it ends in time."""
+REQUEST_TIMEOUT_SECONDS = 60.0
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """The API server answered with an error."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -47,10 +47,10 @@ class ApiError(Exception):
 
 
 class Api:
-    """One namespace of the cluster of a kubeconfig."""
+    """One namespace of a cluster."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        """Reads the kubeconfig; asks nothing yet."""
+        """Read the kubeconfig, without a request."""
         content = yaml.safe_load(kubeconfig.read_text())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
         address = urlsplit(cluster["server"])
@@ -67,11 +67,11 @@ class Api:
             self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
 
     def list(self, kind: str, **query: str) -> Object:
-        """The collection, with its revision."""
+        """Return the collection, with its revision."""
         return self._call("GET", self._path(kind, query=query))
 
-    def serves(self, kind: str) -> bool:
-        """Whether it lists the kind; a new one is not served at once."""
+    def serves_kind(self, kind: str) -> bool:
+        """Return whether the API server lists the kind. A new CRD is not served at once."""
         try:
             self.list(kind)
         except ApiError:
@@ -79,7 +79,7 @@ class Api:
         return True
 
     def get(self, kind: str, name: str) -> Object | None:
-        """The object, or None."""
+        """Return the object, or None if it does not exist."""
         try:
             return self._call("GET", self._path(kind, name))
         except ApiError as error:
@@ -88,20 +88,20 @@ class Api:
             raise
 
     def create(self, manifest: Object) -> Object:
-        """Create it in this namespace."""
+        """Create the object in this namespace. Returns it as stored."""
         return self._call("POST", self._path(manifest["kind"]), manifest)
 
-    def create_sub(self, kind: str, name: str, subresource: str, manifest: Object) -> Object:
-        """Create a subresource of an object: an eviction, say."""
+    def create_subresource(self, kind: str, name: str, subresource: str, manifest: Object) -> Object:
+        """Create a subresource of an object, such as an eviction."""
         return self._call("POST", f"{self._path(kind, name)}/{subresource}", manifest)
 
-    def merge(self, kind: str, name: str, change: Object, *, subresource: str = "") -> Object:
-        """Change it by a merge patch."""
+    def merge_patch(self, kind: str, name: str, change: Object, *, subresource: str = "") -> Object:
+        """Change the object by a merge patch. Returns it as stored."""
         path = self._path(kind, name) + (f"/{subresource}" if subresource else "")
         return self._call("PATCH", path, change, "application/merge-patch+json")
 
     def delete(self, kind: str, name: str, **query: str) -> None:
-        """Delete it, if it is there."""
+        """Delete the object, if it exists."""
         try:
             self._call("DELETE", self._path(kind, name, query))
         except ApiError as error:
@@ -109,31 +109,31 @@ class Api:
                 raise
 
     def delete_all(self, kind: str, **query: str) -> None:
-        """Delete the chosen objects of the kind, so many with one request that it ends in time."""
-        path = self._path(kind, query={**query, "limit": str(AT_ONCE)})
-        while len(self._call("DELETE", path)["items"]) >= AT_ONCE:
+        """Delete all objects of the kind that the query selects, in batches."""
+        path = self._path(kind, query={**query, "limit": str(DELETE_BATCH_OBJECTS)})
+        while len(self._call("DELETE", path)["items"]) >= DELETE_BATCH_OBJECTS:
             pass
 
     def create_namespace(self) -> None:
-        """Make this namespace."""
+        """Create this namespace."""
         self._call("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
 
     def delete_namespace(self) -> None:
-        """Delete it; returns before it is gone."""
+        """Request the deletion of this namespace, without waiting for its end."""
         self._call("DELETE", f"/api/v1/namespaces/{self.namespace}")
 
     def watch(self, kind: str, revision: str, **query: str) -> "Watch":
-        """Every change after the revision."""
+        """Start a watch of all changes after the revision."""
         query |= {"watch": "true", "resourceVersion": revision}
         connection = self._connect(timeout=None)
         connection.request("GET", self._path(kind, query=query), headers=self._headers)
         return Watch(connection, connection.getresponse())
 
     def _path(self, kind: str, name: str = "", query: dict[str, str] | None = None) -> str:
-        path = "/" + PLURALS[kind].format(f"namespaces/{self.namespace}")
+        path = "/" + COLLECTION_PATHS[kind].format(f"namespaces/{self.namespace}")
         return path + (f"/{name}" if name else "") + (f"?{urlencode(query)}" if query else "")
 
-    def _connect(self, timeout: float | None = SECONDS) -> http.client.HTTPSConnection:
+    def _connect(self, timeout: float | None = REQUEST_TIMEOUT_SECONDS) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self.host, self.port, context=self._tls, timeout=timeout)
 
     def _call(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Object:
@@ -151,23 +151,23 @@ class Api:
 
 
 class Watch:
-    """A watch under way; `end` from another thread ends its iteration."""
+    """A running watch. `stop` from another thread ends its iteration."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
         self._response = response
-        # Of its own, so that the reader's TLS is not touched from another thread.
+        # A descriptor of its own. Without it, `stop` would touch the TLS state of the reading thread.
         self._handle = socket.socket(fileno=os.dup(connection.sock.fileno()))
 
     def __iter__(self) -> Iterator[Object]:
-        """Each event as the API server sends it."""
+        """Yield each event as the API server sends it."""
         if self._response.status != http.HTTPStatus.OK:
             raise ApiError(self._response.status, self._response.read().decode())
         while line := self._response.readline():
             yield json.loads(line)
 
-    def end(self) -> None:
-        """Cut the connection."""
+    def stop(self) -> None:
+        """Shut the connection down."""
         with suppress(OSError):
             self._handle.shutdown(socket.SHUT_RDWR)
 

@@ -1,11 +1,11 @@
-"""Objects as users and administrators write them, with defaults for whatever a test does not care about.
+"""Builders of the objects that users and administrators write, with defaults for all other fields.
 
-Plain dicts: what the API server is given.
+They return plain dicts, as they are sent to the API server.
 """
 
 from typing import Any
 
-from shared.labels import GROUP_LABEL, USER_LABEL, label_value
+from phjob_core.labels import GROUP_LABEL, USER_LABEL, label_value
 
 Object = dict[str, Any]
 
@@ -16,15 +16,15 @@ START = "dev.primehub.io/start"
 IMAGE = "base-notebook"
 INSTANCE_TYPE = "cpu-tiny"
 NOTEBOOK_URL = "primehub.dev/base-notebook:busybox"
-"""The image that the local real node carries."""
+"""The only image on the local node with real containers."""
 
 
 def an_object(kind: str, name: str, spec: Object) -> Object:
-    """Any of the five kinds."""
+    """Return an object of one of PhJob's five kinds."""
     return {"apiVersion": "primehub.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def a_job(  # each is an annotation that KWOK's pods obey
+def a_job(
     name: str,
     *,
     group: str = "phusers",
@@ -34,40 +34,53 @@ def a_job(  # each is an annotation that KWOK's pods obey
     start: str | None = None,
     **spec: Any,
 ) -> Object:
-    """A PhJob; `spec` is in the CRD's own words."""
-    smallest = {
+    """Return a PhJob.
+
+    `spec` are fields of its spec. KWOK simulates `run_for`, `exit_code` and `start`.
+    """
+    required = {
         "command": "true",
         "userName": user,
         "groupName": group,
         "image": IMAGE,
         "instanceType": INSTANCE_TYPE,
     }
-    job = an_object("PhJob", name, {**smallest, **spec})
-    played = {RUN_FOR: run_for, EXIT_CODE: exit_code, START: start}
-    job["metadata"]["annotations"] = {key: str(value) for key, value in played.items() if value is not None}
+    job = an_object("PhJob", name, {**required, **spec})
+    simulated = {RUN_FOR: run_for, EXIT_CODE: exit_code, START: start}
+    job["metadata"]["annotations"] = {
+        key: str(value) for key, value in simulated.items() if value is not None
+    }
     return job
 
 
 def a_group(name: str, **spec: Any) -> Object:
-    """A PhGroup without quotas, that grants the default image and instance type to anyone."""
+    """Return a PhGroup without quotas, with the default image and instance type."""
     return an_object("PhGroup", name, {"images": [IMAGE], "instanceTypes": [INSTANCE_TYPE], **spec})
 
 
 def an_instance_type(name: str = INSTANCE_TYPE, spec: Object | None = None, *, gpus: int = 0) -> Object:
-    """An InstanceType with little CPU and memory; keys with dots are in `spec`."""
+    """Return an InstanceType with little CPU and memory.
+
+    `spec` may have keys with dots.
+    """
     limits: Object = {"limits.cpu": 0.5, "limits.memory": "256M"}
     if gpus:
         limits["limits.nvidia.com/gpu"] = gpus
     return an_object("InstanceType", name, {**limits, **(spec or {})})
 
 
+def an_unschedulable_instance_type(name: str, *, gpus: int = 0) -> Object:
+    """Return an InstanceType whose node selector matches no node."""
+    return an_instance_type(name, {"nodeSelector": {"no-node": "has-this"}}, gpus=gpus)
+
+
 def an_image(name: str = IMAGE, **spec: Any) -> Object:
-    """An Image."""
+    """Return an Image."""
     return an_object("Image", name, {"url": NOTEBOOK_URL, **spec})
 
 
 def a_notebook(name: str, *, group: str, user: str, **limits: Any) -> Object:
-    """The pod of a Jupyter server, labelled as PrimeHub's JupyterHub does it."""
+    """Return the pod of a Jupyter server, with the labels of PrimeHub's JupyterHub."""
     labels = {GROUP_LABEL: label_value(group), USER_LABEL: label_value(user), "app": "jupyterhub"}
     container = {"name": "notebook", "image": NOTEBOOK_URL, "resources": {"limits": limits}}
     return {

@@ -1,67 +1,70 @@
-"""The services' bus on a real RabbitMQ, as its tests use it: one queue, and numbered messages in it."""
+"""Actions on one queue of a real RabbitMQ, through the services' bus and as an operator."""
 
 import asyncio
 
 import aio_pika
-from tests.support.inbox import SECONDS, Inbox
+from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
 
-from shared import topology
-from shared.bus import RabbitBus, connect
-from shared.messages import Heartbeat
-from shared.session import Envelope
+from phjob_core.messages import Heartbeat
+from phjob_core.stream import Envelope
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.bus import RabbitBus, connect
 
 QUEUE = topology.queue_of(topology.JANITOR)
 
 
-def send(bus: RabbitBus, numbers: range, publisher: str = "test") -> None:
-    """Send as many heartbeats, numbered."""
+def send_heartbeats(bus: RabbitBus, numbers: range, publisher: str = "test") -> None:
+    """Send a heartbeat for each of the sequence numbers."""
     for number in numbers:
         bus.send(QUEUE, Envelope(publisher, "session", number, Heartbeat()))
 
 
-async def confirmed(bus: RabbitBus) -> None:
-    """Return when all that was sent is confirmed."""
+async def wait_until_confirmed(bus: RabbitBus) -> None:
+    """Wait until RabbitMQ has confirmed everything that the bus has sent."""
     done = asyncio.Event()
-    bus.when_sent(done.set)
-    async with asyncio.timeout(SECONDS):
+    bus.when_confirmed(done.set)
+    async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
         await done.wait()
 
 
-async def waiting(broker: str, queue: str = QUEUE) -> int:
-    """How many messages are in the queue now: acknowledged ones, too, until RabbitMQ gets round to them."""
+async def count_queued_messages(broker: str, queue: str = QUEUE) -> int:
+    """Return the number of messages in the queue.
+
+    RabbitMQ removes acknowledged ones with a delay.
+    """
     async with await aio_pika.connect(broker) as connection:
         channel = await connection.channel()
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
 
 
-async def until_waiting(broker: str, count: int, queue: str = QUEUE) -> None:
-    """Return when there are so many."""
-    async with asyncio.timeout(SECONDS):
-        while await waiting(broker, queue) != count:  # noqa: ASYNC110 - the broker tells nobody
+async def wait_for_queued_messages(broker: str, count: int, queue: str = QUEUE) -> None:
+    """Wait until exactly this many messages are in the queue."""
+    async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
+        while await count_queued_messages(broker, queue) != count:  # noqa: ASYNC110 - the broker signals nothing
             await asyncio.sleep(0.05)
 
 
-async def broken(bus: RabbitBus) -> None:
-    """Return when the bus has given up."""
-    async with asyncio.timeout(SECONDS):
+async def wait_until_broken(bus: RabbitBus) -> None:
+    """Wait until the bus is broken. Raises the error that has broken it."""
+    async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
         await asyncio.shield(bus.broken)
 
 
 async def delete_queue(broker: str) -> None:
-    """Do what a person can do on RabbitMQ's management page."""
+    """Delete the queue, as an operator can in RabbitMQ's management UI."""
     async with await aio_pika.connect(broker) as connection:
         queue = await (await connection.channel()).get_queue(QUEUE)
         await queue.delete(if_unused=False, if_empty=False)
 
 
-async def given_up(broker: str, count: int) -> None:
-    """So many messages, numbered, that RabbitMQ gives up: one consumer after the other dies with them."""
+async def dead_letter_messages(broker: str, count: int) -> None:
+    """Let RabbitMQ dead-letter messages, because all of their consumers have died."""
     async with connect(broker, "sender", 1) as sender:
-        send(sender, range(count))
-        await confirmed(sender)
+        send_heartbeats(sender, range(count))
+        await wait_until_confirmed(sender)
     for _ in range(topology.DELIVERY_LIMIT + 1):
-        dying = Inbox(acks=False)
+        consumer = RecordingConsumer(acks=False)
         async with connect(broker, "dying", 1) as bus:
-            await bus.consume(QUEUE, dying.receive)
-            await dying.count(count)
+            await bus.consume(QUEUE, consumer.receive)
+            await consumer.wait_for_count(count)

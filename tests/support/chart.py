@@ -1,7 +1,7 @@
-"""The Helm chart as an operator handles it: rendered, and installed on a real API server.
+"""The Helm chart as an operator uses it: rendered, and installed on a real API server.
 
-A release here has no pods: the control plane of the tests runs no Deployments. What would run in
-them, a test starts as local processes, with what the release says.
+A release has no pods here, because the control plane of the tests runs no Deployments. A test starts their
+containers as local processes (`installed_release`) or with Docker.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.support.hub import kubectl_for
+from tests.support.cluster import kubectl_for
 
 from dev.tools import HELM, tools
 
@@ -23,11 +23,11 @@ Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "k8s" / "chart"
 KUBERNETES = "1.36.0"
-"""The version that is rendered for, where no cluster is asked."""
+"""The Kubernetes version for which `render` renders the chart, without a cluster."""
 
 
 def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run helm, built from its module; never raises because it failed."""
+    """Run helm. A failure is a normal outcome: it never raises."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     if kubeconfig:
         env["KUBECONFIG"] = str(kubeconfig)
@@ -35,35 +35,35 @@ def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    """What helm said of importance: not that the chart has links in it."""
+def helm_errors(done: subprocess.CompletedProcess[str]) -> str:
+    """Return helm's errors, without its warnings about the chart's symbolic links."""
     return "\n".join(line for line in done.stderr.splitlines() if "found symbolic link" not in line)
 
 
-def render(*args: str) -> list[Object]:
-    """Every object of the chart with these arguments, as a release named phjob in the namespace hub."""
-    fixed = ("template", "phjob", str(CHART), "--namespace=hub", f"--kube-version={KUBERNETES}")
+def render(*args: str, release: str = "phjob") -> list[Object]:
+    """Render the chart for the namespace hub. Returns all objects."""
+    fixed = ("template", release, str(CHART), "--namespace=hub", f"--kube-version={KUBERNETES}")
     done = helm(*fixed, *args)
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, helm_errors(done)
     return _objects(done.stdout)
 
 
-def one(objects: list[Object], kind: str, name: str) -> Object:
-    """The object of that kind and name."""
+def find_object(objects: list[Object], kind: str, name: str) -> Object:
+    """Return the only object of this kind and name."""
     (found,) = (o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name))
     return found
 
 
 def of_kind(objects: list[Object], kind: str) -> Iterator[Object]:
-    """All of a kind."""
+    """Return all objects of a kind."""
     return (o for o in objects if o["kind"] == kind)
 
 
 class Release:
-    """A release in a namespace of its own, on a real API server."""
+    """A release of the chart in its own namespace, on a real API server."""
 
     def __init__(self, kubeconfig: Path, namespace: str, folder: Path, name: str = "phjob") -> None:
-        """`kubeconfig` is an administrator's; `folder` is for files of this release's own."""
+        """Use an administrator's kubeconfig, and a folder for the files of this release."""
         self.name = name
         self.kubeconfig = kubeconfig
         self.namespace = namespace
@@ -71,26 +71,27 @@ class Release:
         self.kubectl = kubectl_for(kubeconfig)
 
     def install(self, *args: str) -> None:
-        """Do `helm install`, or `helm upgrade` if it is installed."""
+        """Run `helm install`, or `helm upgrade` if the release is installed."""
         command = ("upgrade", "--install", self.name, str(CHART), f"--namespace={self.namespace}")
         done = helm(*command, "--create-namespace", *args, kubeconfig=self.kubeconfig)
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, helm_errors(done)
 
     def rollback(self, revision: int) -> None:
-        """Do `helm rollback`."""
+        """Run `helm rollback`."""
         command = ("rollback", self.name, str(revision), f"--namespace={self.namespace}")
         done = helm(*command, kubeconfig=self.kubeconfig)
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, helm_errors(done)
 
-    def remove(self) -> None:
-        """Do `helm uninstall`, and delete the namespace with all that is in it.
+    def uninstall(self) -> None:
+        """Run `helm uninstall`, and delete the namespace and all cluster-scoped objects.
 
-        What belongs to no namespace goes also where helm has forgotten it with the namespace.
+        Helm records its releases in the namespace. Without that record, it would leave the cluster-scoped
+        objects behind.
         """
         helm("uninstall", self.name, f"--namespace={self.namespace}", kubeconfig=self.kubeconfig)
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
-        ours = f"{self.namespace}-{self.name}"
-        policy, reader = f"{ours}-identity", f"{ours}-watcher"
+        prefix = f"{self.namespace}-{self.name}"
+        policy, reader = f"{prefix}-identity", f"{prefix}-watcher"
         for kind, name in (
             ("validatingadmissionpolicybinding", policy),
             ("validatingadmissionpolicy", policy),
@@ -100,18 +101,18 @@ class Release:
             self.kubectl("delete", kind, name, "--ignore-not-found")
 
     def get(self, kind: str, name: str) -> Object:
-        """An object as the API server has it."""
+        """Return an object from the API server."""
         done = self.kubectl("-n", self.namespace, "get", kind, name, "-o", "json")
         assert done.returncode == 0, done.stderr
         found: Object = json.loads(done.stdout)
         return found
 
     def secret(self, name: str, key: str) -> str:
-        """The value in a Secret."""
+        """Return a value of a Secret."""
         return base64.b64decode(self.get("secret", name)["data"][key]).decode()
 
-    def as_account(self, account: str) -> Path:
-        """A kubeconfig with a token of a service account, as a pod of it would have one."""
+    def kubeconfig_of(self, account: str) -> Path:
+        """Write a kubeconfig with a token of a service account. Returns its path."""
         done = self.kubectl("-n", self.namespace, "create", "token", account)
         assert done.returncode == 0, done.stderr
         content = yaml.safe_load(self.kubeconfig.read_text())
@@ -120,8 +121,8 @@ class Release:
         file.write_text(yaml.safe_dump(content))
         return file
 
-    def bind(self, role: str, *subjects: str) -> None:
-        """Give users (`--user=...`) or accounts (`--serviceaccount=...`) one of the people's roles."""
+    def bind_role(self, role: str, *subjects: str) -> None:
+        """Bind a user role to users (`--user=...`) or accounts (`--serviceaccount=...`)."""
         command = ("-n", self.namespace, "create", "rolebinding", f"{role}-{secrets.token_hex(3)}")
         done = self.kubectl(*command, f"--clusterrole={self.name}-{role}", *subjects)
         assert done.returncode == 0, done.stderr

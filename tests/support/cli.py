@@ -1,4 +1,4 @@
-"""`kubectl phjob` as a user runs it: a process of its own, with a kubeconfig."""
+"""`kubectl phjob` as a user runs it: in a process of its own."""
 
 import json
 import os
@@ -15,33 +15,33 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Terminal:
-    """The other side of a terminal in which the program runs."""
+    """The controlling side of a terminal in which the program runs."""
 
     pid: int
     descriptor: int
 
     def read(self, until: bytes = b"\0") -> bytes:
-        """What it writes until that is in it, or it ends."""
+        """Return the output up to the text `until`, or up to the end of the program."""
         seen = b""
-        with suppress(OSError):  # Linux says so when the other side is gone.
+        with suppress(OSError):  # Linux raises it when the program has ended.
             while until not in seen and (piece := os.read(self.descriptor, 65536)):
                 seen += piece
         assert b"Traceback" not in seen
         return seen
 
     def press(self, key: bytes) -> None:
-        """Let a key be pressed."""
+        """Send a key to the program."""
         os.write(self.descriptor, key)
 
     def end(self) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait for the end of the program. Returns its exit code."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(status)
 
 
 class Cli:
-    """The program, for one user of one cluster."""
+    """`kubectl phjob` with the kubeconfig and the environment of one user."""
 
     def __init__(self, kubeconfig: Path | str, **environment: str) -> None:
         self.environment = {
@@ -53,7 +53,7 @@ class Cli:
         self.environment.pop("FORCE_COLOR", None)
 
     def __call__(self, *args: str, input: str | None = None) -> Done:  # noqa: A002 - subprocess's
-        """Run it to its end; a failure is an answer like any other, a traceback never is."""
+        """Run a command to its end. A failure is a normal outcome, a traceback is not."""
         done = subprocess.run(
             self.command(*args),
             input=input,
@@ -66,13 +66,13 @@ class Cli:
         return done
 
     def json(self, *args: str) -> Any:
-        """What it answers to a program; it must answer."""
+        """Return the output of a command with `-o json`, which must succeed."""
         done = self(*args, "-o", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        """Run it beside the test."""
+        """Start a command, and return without waiting for its end."""
         return subprocess.Popen(
             self.command(*args),
             env=self.environment,
@@ -82,14 +82,14 @@ class Cli:
         )
 
     def on_a_terminal(self, *args: str) -> "Terminal":
-        """Run it in a terminal of its own."""
-        pid, other_side = pty.fork()
+        """Start a command in a terminal of its own."""
+        pid, descriptor = pty.fork()
         if pid == 0:
             environment = {**self.environment, "TERM": "xterm", "COLUMNS": "200"}
-            os.execve(sys.executable, self.command(*args), environment)  # noqa: S606 - no shell is wanted
-        return Terminal(pid, other_side)
+            os.execve(sys.executable, self.command(*args), environment)  # noqa: S606 - without a shell
+        return Terminal(pid, descriptor)
 
     @staticmethod
     def command(*args: str) -> list[str]:
-        """Its words."""
-        return [sys.executable, "-m", "kubectl_phjob", *args]
+        """Return the command line of a command."""
+        return [sys.executable, "-m", "phjob_cli", *args]

@@ -1,4 +1,4 @@
-"""docker-compose.yml as a person runs it, where no registry is in reach; its ports are a test's own."""
+"""docker-compose.yml as a user runs it, but without a registry, and with ports of the test's own."""
 
 import os
 import subprocess
@@ -6,25 +6,25 @@ from pathlib import Path
 
 from dev import docker_images
 from dev.docker import Docker
-from dev.site import Site
+from dev.paths import StackPaths
 from dev.tools import COMPOSE, tools
 
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "docker-compose.ci.yml")
 PORTS = ("KUBERNETES_PORT", "RABBITMQ_MANAGEMENT_PORT", "PROMETHEUS_PORT")
 IMAGE = "phjob:0.1.0"
-"""The services', by .env."""
-WITHIN = 240
-"""Seconds until the stack has to be healthy; generous, for a busy machine."""
+"""The services' image, as in .env."""
+HEALTHY_TIMEOUT_SECONDS = 240
+"""The time for the stack to become healthy, with slack for a busy machine."""
 
 
 class Compose:
-    """The compose project of one folder, in which also the kubeconfig will be."""
+    """A compose project, with a folder for its kubeconfig."""
 
     def __init__(self, docker: Docker, folder: Path) -> None:
-        """Starts nothing."""
+        """Prepare the folder, without starting anything."""
         self.docker = docker
-        site = Site(folder)
+        site = StackPaths(folder)
         site.make()
         self.folder = folder / "host"
         self.folder.mkdir()
@@ -32,7 +32,7 @@ class Compose:
         self.ports = {name: str(site.ports[name]) for name in PORTS}
 
     def __call__(self, *args: str, files: tuple[str, ...] = FILES) -> str:
-        """The output of `docker compose ARGS`; it must succeed."""
+        """Run `docker compose ARGS`, which must succeed. Returns its output."""
         command = [
             str(tools(COMPOSE) / "docker-compose"),
             *(f"--file={ROOT / file}" for file in files),
@@ -47,19 +47,21 @@ class Compose:
             **self.ports,
         }
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}\n{self._states(env)}"
+        assert done.returncode == 0, (
+            f"{done.stdout[-3000:]}{done.stderr[-3000:]}\n{self._describe_containers(env)}"
+        )
         return done.stdout
 
     def up(self) -> None:
-        """Do `docker compose up --wait`."""
-        self("up", "--wait", f"--wait-timeout={WITHIN}")
+        """Run `docker compose up --wait`."""
+        self("up", "--wait", f"--wait-timeout={HEALTHY_TIMEOUT_SECONDS}")
 
-    def _states(self, env: dict[str, str]) -> str:
-        """What the containers have said last, for a person."""
-        names = subprocess.run(
+    def _describe_containers(self, env: dict[str, str]) -> str:
+        """Return the status of the containers and the ends of their logs."""
+        statuses = subprocess.run(
             [self.docker.program, "ps", "--all", "--format={{.Names}}: {{.Status}}"],
             env=env, capture_output=True, text=True, check=False,
         ).stdout  # fmt: skip
-        logs = [str(tools(COMPOSE) / "docker-compose"), "logs", "--tail=20"]
-        said = subprocess.run(logs, cwd=ROOT, env=env, capture_output=True, text=True, check=False).stdout
-        return f"{names}\n{said[-6000:]}"
+        command = [str(tools(COMPOSE) / "docker-compose"), "logs", "--tail=20"]
+        logs = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False).stdout
+        return f"{statuses}\n{logs[-6000:]}"

@@ -1,22 +1,22 @@
-"""The promises that every history must keep, whatever was done to the services. Pure.
+"""The promises that every history has to keep, whatever happens to the services.
 
-Each function returns what went against its promise, one sentence each; nothing returned is good.
-Of the product's own code only the names of labels and the reading of quantities are used.
+The functions are pure. Each `..._violations` returns a sentence for each violation of its promise. They use
+only the labels and the quantities of the product's code, so that they do not repeat its errors.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tests.support.history import Event
+from tests.support.history import WatchEvent
 
-from shared.labels import USER_LABEL, label_value
-from shared.resources import parse
+from phjob_core.labels import USER_LABEL, label_value
+from phjob_core.quantities import parse
 
 Object = Mapping[str, Any]
 Amounts = dict[str, int]
 
-MOVES = {
+ALLOWED_TRANSITIONS = {
     "": {"Pending"},
     "Pending": {"Preparing", "Failed", "Cancelled"},
     "Preparing": {"Pending", "Running", "Succeeded", "Failed", "Cancelled"},
@@ -25,64 +25,60 @@ MOVES = {
     "Failed": set(),
     "Cancelled": set(),
 }
-"""Seed, State Diagram; Preparing to Succeeded or Failed at once: contract.md, Lifecycle."""
-ADMITTED = {"Preparing", "Running"}
-FINISHED = {"Succeeded", "Failed"}
-FENCE = "primehub.io/fence"
+"""The phases that can follow each phase (spec.md, L1). A short job may skip Running (spec.md, L4)."""
+ADMITTED_PHASES = {"Preparing", "Running"}
+FINISHED_POD_PHASES = {"Succeeded", "Failed"}
 
 
-def against_state_diagram(events: Iterable[Event]) -> list[str]:
-    """Every job moves along the state diagram."""
+def state_diagram_violations(events: Iterable[WatchEvent]) -> list[str]:
+    """Return the transitions that are not in the state diagram."""
     phases: dict[str, str] = defaultdict(str)
-    wrong = []
+    violations = []
     for event in events:
         if event.kind != "PhJob" or event.gone:
             continue
         before, phases[event.uid] = phases[event.uid], event.phase
-        if event.phase not in {before, *MOVES[before]}:
-            move = f"from {before or 'nothing'} to {event.phase}"
-            wrong.append(f"{event.name} went {move} at r{event.revision}")
-    return wrong
+        if event.phase not in {before, *ALLOWED_TRANSITIONS[before]}:
+            transition = f"from {before or 'nothing'} to {event.phase}"
+            violations.append(f"{event.name} went {transition} at r{event.revision}")
+    return violations
 
 
-def against_one_pod_a_job(events: Iterable[Event]) -> list[str]:
-    """A job never has two live pods, and its command never starts twice."""
+def single_pod_violations(events: Iterable[WatchEvent]) -> list[str]:
+    """Return the times at which a job had two live pods, or its command started again."""
     live: dict[str, set[str]] = defaultdict(set)
     started: dict[str, set[str]] = defaultdict(set)
-    wrong = []
+    violations = []
     for event in events:
-        job = owner(event)
+        job = controlling_job(event)
         if not job:
             continue
-        if event.gone or event.phase in FINISHED:
+        if event.gone or event.phase in FINISHED_POD_PHASES:
             live[job].discard(event.uid)
         else:
             live[job].add(event.uid)
         if len(live[job]) > 1:
-            wrong.append(f"{event.name} had {len(live[job])} live pods at r{event.revision}")
-        if _ran(event) and event.uid not in started[job]:
+            violations.append(f"{event.name} had {len(live[job])} live pods at r{event.revision}")
+        if has_started(event) and event.uid not in started[job]:
             started[job].add(event.uid)
             if len(started[job]) > 1:
-                wrong.append(f"{event.name} started again at r{event.revision}")
-    return wrong
+                violations.append(f"{event.name} started again at r{event.revision}")
+    return violations
 
 
-def _ran(pod: Event) -> bool:
-    """Whether the command was started, to run to an end.
+def has_started(pod: WatchEvent) -> bool:
+    """Return whether the command has started.
 
-    A pod may also fail before, when its node does not take it; and a kubelet that ends a pod before its
-    container began says that this was terminated, without a start. A container that starts when its pod's
-    deletion is under way is killed by that: it counts only if it succeeds nevertheless.
+    A pod may also fail before, if its node rejects it. If a kubelet ends a pod before its container starts,
+    it reports the container as terminated, without a start time.
     """
-    if "deletionTimestamp" in pod.object["metadata"] and pod.phase != "Succeeded":
-        return False
     containers = pod.object.get("status", {}).get("containerStatuses", ())
     states = [state for container in containers for state in container.get("state", {}).values()]
     return pod.phase in {"Running", "Succeeded"} or any(state.get("startedAt") for state in states)
 
 
-def entered_preparing(events: Iterable[Event], group: str) -> list[str]:
-    """The names of the group's jobs as they first entered Preparing."""
+def admission_order(events: Iterable[WatchEvent], group: str) -> list[str]:
+    """Return the group's jobs in the order in which they first entered Preparing."""
     names: dict[str, None] = {}
     for event in events:
         if event.kind == "PhJob" and event.group == group and event.phase == "Preparing":
@@ -90,9 +86,9 @@ def entered_preparing(events: Iterable[Event], group: str) -> list[str]:
     return list(names)
 
 
-def created(events: Iterable[Event], group: str) -> list[str]:
-    """The names of the group's jobs in the order of their creation (contract.md, Queueing 1)."""
-    first: dict[str, Event] = {}
+def creation_order(events: Iterable[WatchEvent], group: str) -> list[str]:
+    """Return the group's jobs in the order of their creation (spec.md, Q1)."""
+    first: dict[str, WatchEvent] = {}
     for event in events:
         if event.kind == "PhJob" and event.group == group:
             first.setdefault(event.uid, event)
@@ -100,42 +96,47 @@ def created(events: Iterable[Event], group: str) -> list[str]:
     return [event.name for event in ordered]
 
 
-def out_of_order(events: Iterable[Event], group: str) -> list[str]:
-    """Jobs enter Preparing in the order of their creation (seed, FAQ)."""
+def order_violations(events: Iterable[WatchEvent], group: str) -> list[str]:
+    """Return the jobs that entered Preparing after a later one (spec.md, Q1)."""
     events = list(events)
-    places = {name: place for place, name in enumerate(created(events, group))}
-    wrong = []
+    positions = {name: position for position, name in enumerate(creation_order(events, group))}
+    violations = []
     last = -1
-    for name in entered_preparing(events, group):
-        if places[name] < last:
-            wrong.append(f"{name}, number {places[name]} of {group}, entered Preparing after number {last}")
-        last = max(last, places[name])
-    return wrong
+    for name in admission_order(events, group):
+        if positions[name] < last:
+            violations.append(
+                f"{name}, number {positions[name]} of {group}, entered Preparing after number {last}"
+            )
+        last = max(last, positions[name])
+    return violations
 
 
-def out_of_order_by_user(events: Iterable[Event], group: str) -> list[str]:
-    """The same for each user by himself: where users have a quota, one may be passed over for its want."""
+def order_violations_by_user(events: Iterable[WatchEvent], group: str) -> list[str]:
+    """Return the order violations among the jobs of each user.
+
+    If the group has a user quota, a job may overtake jobs of other users that wait for it.
+    """
     jobs = [event for event in events if event.kind == "PhJob" and event.group == group]
     users = dict.fromkeys(event.object["spec"]["userName"] for event in jobs)
     return [
         line
         for user in users
-        for line in out_of_order([e for e in jobs if e.object["spec"]["userName"] == user], group)
+        for line in order_violations([e for e in jobs if e.object["spec"]["userName"] == user], group)
     ]
 
 
-def over_quota(
-    events: Iterable[Event],
+def quota_violations(
+    events: Iterable[WatchEvent],
     group: str,
     *,
     user_quota: Mapping[str, Any] | None = None,
     group_quota: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Neither the group nor one of its users ever uses more than the quota, at no revision."""
-    wrong = []
+    """Return the events after which the group or a user exceeded the quota."""
+    violations = []
     for event, users in usages(events, group):
-        wrong += [
-            f"{user} of {group} used {name} {used[name]} of {limit} after {event.line()}"
+        violations += [
+            f"{user} of {group} used {name} {used[name]} of {limit} after {event.describe()}"
             for user, used in users.items()
             for name, limit in (user_quota or {}).items()
             if used.get(name, 0) > parse(name, limit)
@@ -143,87 +144,99 @@ def over_quota(
         for name, limit in (group_quota or {}).items():
             total = sum(used.get(name, 0) for used in users.values())
             if total > parse(name, limit):
-                wrong.append(f"{group} used {name} {total} of {limit} after {event.line()}")
-    return wrong
+                violations.append(f"{group} used {name} {total} of {limit} after {event.describe()}")
+    return violations
 
 
-def most_used(events: Iterable[Event], group: str, resource: str) -> int:
-    """The most that the group ever used at a time."""
+def peak_usage(events: Iterable[WatchEvent], group: str, resource: str) -> int:
+    """Return the most of a resource that the group used at any time."""
     totals = (sum(used.get(resource, 0) for used in users.values()) for _, users in usages(events, group))
     return max(totals, default=0)
 
 
-def usages(events: Iterable[Event], group: str) -> Iterator[tuple[Event, dict[str, Amounts]]]:
-    """What each user of the group (by label value) uses after each event that concerns it."""
+def usages(events: Iterable[WatchEvent], group: str) -> Iterator[tuple[WatchEvent, dict[str, Amounts]]]:
+    """Yield each event of the group, with the usage of each user after it.
+
+    The users are label values.
+    """
     usage = _Usage()
     for event in events:
         if event.kind == "PhJob" and event.group == group:
-            usage.job(event)
+            usage.on_job(event)
         elif event.kind == "Pod" and event.group == label_value(group):
-            usage.pod(event)
+            usage.on_pod(event)
         else:
             continue
         yield event, usage.by_user()
 
 
 class _Usage:
-    """Unfinished pods, and admitted jobs whose pod is not there yet (contract.md, Queueing 3)."""
+    """The usage of a group: pods that can run, and admitted jobs without such a pod (spec.md, Q3)."""
 
     def __init__(self) -> None:
-        self._pods: dict[str, tuple[str, str, Amounts]] = {}
+        self._pods: dict[str, tuple[str, Amounts]] = {}
         self._jobs: dict[str, tuple[str, str, Amounts]] = {}
-        self._ended: set[tuple[str, str]] = set()
+        self._ended_pods: set[str] = set()
 
-    def job(self, event: Event) -> None:
-        """Count the job while it is admitted."""
+    def on_job(self, event: WatchEvent) -> None:
+        """Count the job while it is admitted. Its named pod replaces it."""
         self._jobs.pop(event.uid, None)
-        if not event.gone and event.phase in ADMITTED:
+        if not event.gone and event.phase in ADMITTED_PHASES:
             status = event.object["status"]
             user = label_value(event.object["spec"]["userName"])
-            self._jobs[event.uid] = status["fence"], user, _charged(status["resources"])
+            self._jobs[event.uid] = status.get("podUID", ""), user, _amounts(status["resources"])
 
-    def pod(self, event: Event) -> None:
-        """Count the pod until it is finished."""
+    def on_pod(self, event: WatchEvent) -> None:
+        """Count the pod from the removal of its gate until no container of it can run."""
         self._pods.pop(event.uid, None)
-        metadata = event.object["metadata"]
-        if not event.gone and event.phase not in FINISHED:
-            user = metadata["labels"].get(USER_LABEL, "")
-            self._pods[event.uid] = owner(event), user, _limits(event.object)
-        elif not event.gone:
-            self._ended.add((owner(event), metadata.get("annotations", {}).get(FENCE, "")))
+        if event.gone or has_ended(event.object):
+            self._ended_pods.add(event.uid)
+        elif not is_gated(event.object):
+            user = event.object["metadata"]["labels"].get(USER_LABEL, "")
+            self._pods[event.uid] = user, _limits(event.object)
 
     def by_user(self) -> dict[str, Amounts]:
-        """The sums."""
-        with_pod = {job for job, _, _ in self._pods.values()}
-        held = [(user, amounts) for _, user, amounts in self._pods.values()]
-        held += [
+        """Return the usage of each user, by label value."""
+        charges = list(self._pods.values())
+        charges += [
             (user, amounts)
-            for uid, (fence, user, amounts) in self._jobs.items()
-            if uid not in with_pod and (uid, fence) not in self._ended
+            for pod, user, amounts in self._jobs.values()
+            if pod not in self._pods and pod not in self._ended_pods
         ]
         total: dict[str, Amounts] = {}
-        for user, amounts in held:
+        for user, amounts in charges:
             of_user = total.setdefault(user, {})
             for name, amount in amounts.items():
                 of_user[name] = of_user.get(name, 0) + amount
         return total
 
 
-def owner(event: Event) -> str:
-    """The uid of the PhJob that controls the pod; empty for any other object."""
+def is_gated(pod: Object) -> bool:
+    """Return whether a scheduling gate keeps the pod from a node."""
+    return bool(pod["spec"].get("schedulingGates"))
+
+
+def has_ended(pod: Object) -> bool:
+    """Return whether no container of the pod runs, or can start."""
+    deleted_without_node = "deletionTimestamp" in pod["metadata"] and not pod["spec"].get("nodeName")
+    return deleted_without_node or pod["status"].get("phase") in FINISHED_POD_PHASES
+
+
+def controlling_job(event: WatchEvent) -> str:
+    """Return the uid of the PhJob that controls the pod, or an empty string."""
     owners = event.object["metadata"].get("ownerReferences", ()) if event.kind == "Pod" else ()
-    # A job's pod has its name; whatever else says that it is a job's was made by somebody else.
-    ours = (o for o in owners if o["kind"] == "PhJob" and o.get("controller"))
-    return next((str(o["uid"]) for o in ours if o.get("name", event.name) == event.name), "")
+    # A job's pod has its job's name. A third party has created any other pod that names a job as its owner.
+    jobs = (o for o in owners if o["kind"] == "PhJob" and o.get("controller"))
+    return next((str(o["uid"]) for o in jobs if o.get("name", event.name) == event.name), "")
 
 
 def _limits(pod: Object) -> Amounts:
     (container,) = pod["spec"]["containers"]
-    return _charged(container.get("resources", {}).get("limits", {}))
+    return _amounts(container.get("resources", {}).get("limits", {}))
 
 
-def _charged(limits: Mapping[str, Any]) -> Amounts:
-    """As numbers, and every GPU also as `gpu`."""
+def _amounts(limits: Mapping[str, Any]) -> Amounts:
+    """Return the limits as numbers, with the sum of all kinds of GPUs as `gpu`."""
     amounts = {name: parse(name, quantity) for name, quantity in limits.items()}
     amounts["gpu"] = sum(n for name, n in amounts.items() if name.endswith("/gpu"))
     return amounts

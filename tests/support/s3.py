@@ -1,4 +1,4 @@
-"""A server on this machine that speaks S3 (moto's), with one bucket."""
+"""A local S3 server (moto) with one bucket."""
 
 import http.client
 import sys
@@ -10,38 +10,44 @@ import pytest
 from tests.support.waiting import eventually
 
 from dev.ports import Ports
-from dev.probe import listens
-from dev.process import end, spawn
+from dev.probe import is_listening
+from dev.process import spawn, terminate
 
 
 class Bucket:
-    """The bucket `logs` of the server at a port."""
+    """The bucket `logs` of the server at a local port."""
 
     url = "s3://logs"
 
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def request(self, method: str, path: str, first: int = 0) -> tuple[int, bytes]:
-        """How long the answer's body is, and its first bytes."""
+    def request(self, method: str, path: str, first_bytes: int = 0) -> tuple[int, bytes]:
+        """Send a request, which must succeed.
+
+        Returns the body's length and its first bytes.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request(method, f"/logs{path}")
             response = connection.getresponse()
             assert response.status == http.HTTPStatus.OK, response.read()
-            return int(response.headers["Content-Length"]), response.read(first)
+            return int(response.headers["Content-Length"]), response.read(first_bytes)
         finally:
             connection.close()
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Bucket]:
-    """The server while the context lasts, and how to reach it in the environment."""
+def s3_server(folder: Path) -> Iterator[Bucket]:
+    """Run the server while the context lasts.
+
+    The environment has its address and credentials.
+    """
     port = Ports(folder / "ports.json")["s3"]
     log = folder / "moto.log"
     server = spawn([sys.executable, "-m", "moto.server", "-p", str(port)], {}, log)
     try:
-        eventually(lambda: listens(port), "the S3 server listens", instead=log.read_text)
+        eventually(lambda: is_listening(port), "the S3 server listens", diagnostics=log.read_text)
         bucket = Bucket(port)
         bucket.request("PUT", "")
         with pytest.MonkeyPatch.context() as environment:
@@ -51,4 +57,4 @@ def serving(folder: Path) -> Iterator[Bucket]:
             environment.setenv("AWS_SECRET_ACCESS_KEY", "any")
             yield bucket
     finally:
-        end([server], 5)
+        terminate([server], 5)

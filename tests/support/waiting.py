@@ -1,4 +1,4 @@
-"""Waiting for something to become true, never for time to pass."""
+"""Waiting until a condition holds. Tests never wait for a fixed time."""
 
 import asyncio
 import time
@@ -7,41 +7,41 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-WITHIN = 90.0
-"""Seconds; far more than needed: speed is not tested here."""
-_POLL = 0.05
+TIMEOUT_SECONDS = 90.0
+"""The default bound of a wait. It is generous, because these tests are not about speed."""
+_POLL_SECONDS = 0.05
 
 
 def eventually(
-    found: Callable[[], T | None],
-    what: str,
+    condition: Callable[[], T | None],
+    description: str,
     *,
-    within: float = WITHIN,
-    instead: Callable[[], Any] | None = None,
+    within: float = TIMEOUT_SECONDS,
+    diagnostics: Callable[[], Any] | None = None,
 ) -> T:
-    """What `found` returns as soon as it is truthy.
+    """Call the condition until it returns something truthy. Returns that.
 
     Args:
-        found: asked again and again.
-        what: the sentence that was hoped to become true.
-        within: seconds until the test fails.
-        instead: what to show then; default: what `found` returned last.
+        condition: a function without side effects.
+        description: a sentence that is true when the condition holds.
+        within: the seconds until the test fails.
+        diagnostics: returns what the failure shows; default: the last result of the condition.
 
     """
     deadline = time.monotonic() + within
-    while not (answer := found()):
+    while not (result := condition()):
         if time.monotonic() > deadline:
-            now = instead() if instead else answer
-            raise AssertionError(f"not within {within:.0f} s: {what}; instead: {now!r}")
-        time.sleep(_POLL)
-    return answer
+            shown = diagnostics() if diagnostics else result
+            raise AssertionError(f"timed out after {within:.0f} s: {description}; last observed: {shown!r}")
+        time.sleep(_POLL_SECONDS)
+    return result
 
 
-async def soon(found: Callable[[], object], what: str) -> None:
-    """Return as soon as `found` returns something truthy; the event loop goes on meanwhile."""
+async def eventually_async(condition: Callable[[], object], description: str) -> None:
+    """Call the condition until it is truthy, without blocking the event loop."""
     try:
-        async with asyncio.timeout(WITHIN):
-            while not found():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(_POLL)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not condition():  # noqa: ASYNC110 - nothing signals that the condition holds
+                await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError as error:
-        raise AssertionError(f"not within {WITHIN:.0f} s: {what}") from error
+        raise AssertionError(f"timed out after {TIMEOUT_SECONDS:.0f} s: {description}") from error

@@ -1,1 +1,1 @@
-"""PhJob on one machine: a real control plane, RabbitMQ, a node and the four services."""
+"""The local stack of PhJob: a Kubernetes control plane, RabbitMQ, a node and the four services."""

@@ -1,6 +1,6 @@
-"""The command line: `python -m dev up | down | demo | install | docs`; the Makefile's targets call it.
+"""The command line of the local stack: `python -m dev up | down | demo | install | docs`.
 
-Wiring only: what the words mean is said in `stack`.
+The targets of the Makefile call it. `stack` has what the commands do.
 """
 
 import argparse
@@ -9,16 +9,16 @@ import shutil
 import sys
 from pathlib import Path
 
-from dev import docker_images, docs
-from dev.component import Record
+from dev import docker_images
+from dev.component import ProcessRecord
 from dev.debian import DOCKER_PACKAGES, require
 from dev.demo.run import demo
 from dev.errors import DevError
 from dev.kubectl import kubectl_path
 from dev.monitoring import grafana
 from dev.options import Options, default_node
-from dev.progress import say
-from dev.site import Site
+from dev.paths import StackPaths
+from dev.progress import print_line
 from dev.stack import PARTS, Stack, down, install
 from dev.tools import COMPOSE, HELM, LOAD, tools
 
@@ -26,23 +26,26 @@ DEFAULT_STATE = Path(".local")
 
 
 def main() -> int:
-    """Run one command; the exit code is 0 only if all of it is done."""
+    """Run one command. Returns its exit code, which is 0 only if everything is done."""
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments)
     except DevError as error:
-        say(f"dev: {error}")
+        print_line(f"dev: {error}")
         return 1
     except KeyboardInterrupt:
-        say("dev: interrupted; `make up` goes on from here, `make down` ends it")
+        print_line("dev: interrupted; `make up` continues, `make down` removes what was started")
         return 130
     return 0
 
 
 def up(arguments: argparse.Namespace) -> None:
-    """Bring the stack up, and print how to reach it: for people on stderr, for a shell on stdout."""
-    site = Site(arguments.state)
-    site.make()
+    """Start a stack, and print the variables that point a shell to it.
+
+    They go to stdout, and every other text to stderr.
+    """
+    paths = StackPaths(arguments.state)
+    paths.make()
     given = Options(
         node=arguments.node,
         nodes=arguments.nodes,
@@ -51,10 +54,10 @@ def up(arguments: argparse.Namespace) -> None:
         broker=arguments.broker,
         kubeconfig=_absolute(arguments.kubeconfig),
     )
-    options = given.after(Options.load(site.options) if Record.all(site.state) else None)
-    options.save(site.options)
+    options = given.merged_over(Options.load(paths.options) if ProcessRecord.all(paths.state) else None)
+    options.save(paths.options)
     stack = Stack(
-        site.state,
+        paths.state,
         node=options.node or default_node(),
         nodes=options.nodes or 1,
         replicas=options.replicas or 1,
@@ -63,7 +66,8 @@ def up(arguments: argparse.Namespace) -> None:
         kubeconfig=Path(options.kubeconfig) if options.kubeconfig else None,
     )
     stack.up()
-    say(f"The stack is up{_pods(options)}; logs and pid files are in {site.state}. For your shell:")
+    print_line(f"The stack is up{_describe_pods(options)}. Logs and pid files are in {paths.state}.")
+    print_line('`eval "$(make -s up)"` sets these variables in your shell:')
     print(f"export KUBECONFIG={shlex.quote(str(stack.kubeconfig))}")
     print(f"export AMQP_URL={shlex.quote(stack.amqp_url)}")
     if shutil.which("kubectl") is None:
@@ -71,18 +75,18 @@ def up(arguments: argparse.Namespace) -> None:
 
 
 def bring_down(arguments: argparse.Namespace) -> None:
-    """End the stack and delete its data."""
+    """End a stack and delete its data."""
     down(arguments.state)
-    say(f"The stack is down; its logs are in {arguments.state.absolute()}.")
+    print_line(f"The stack is down. Its logs are in {arguments.state.absolute()}.")
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """Show what PhJob does, on a stack of its own that is gone afterwards."""
+    """Show queues, cancel and requeue on a stack of its own, and remove it."""
     demo(arguments.node or default_node())
 
 
 def install_all(_: argparse.Namespace) -> None:
-    """Install what any stack on this machine may need, so that tests don't have to wait for it."""
+    """Install everything that a stack may need, so that no test waits for it."""
     install((*PARTS, "prometheus"), "kwok")
     tools(HELM)
     tools(LOAD)
@@ -94,9 +98,10 @@ def install_all(_: argparse.Namespace) -> None:
 
 
 def write_docs(_: argparse.Namespace) -> None:
-    """Make what comes from the product itself: parts of ARCHITECTURE.md, Grafana's dashboards."""
-    docs.PAGE.write_text(docs.written(docs.PAGE.read_text()))
-    for file, content in grafana.files().items():
+    """Write the generated files: docs/reference, and the Grafana dashboards."""
+    from dev import docs  # noqa: PLC0415 - the other commands do not need the services' modules
+
+    for file, content in {**docs.files(), **grafana.files()}.items():
         file.write_text(content)
 
 
@@ -108,11 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=up)
     _add_state(command)
     _add_node(command)
-    command.add_argument("--nodes", type=int, help="how many KWOK nodes")
-    command.add_argument("--replicas", type=int, help="how many processes of each service")
-    command.add_argument("--settings", type=Path, help="the services' settings file")
-    command.add_argument("--broker", help="AMQP URL of a broker to use instead of a RabbitMQ of our own")
-    command.add_argument("--kubeconfig", type=Path, help="of a cluster to use instead of one of our own")
+    command.add_argument("--nodes", type=int, help="number of nodes that KWOK simulates")
+    command.add_argument("--replicas", type=int, help="number of processes of each service")
+    command.add_argument("--settings", type=Path, help="settings file of the services")
+    command.add_argument("--broker", help="AMQP URL of a RabbitMQ to use instead of a new one")
+    text = "kubeconfig of a cluster to use instead of a new one"
+    command.add_argument("--kubeconfig", type=Path, help=text)
 
     command = commands.add_parser("down", help=bring_down.__doc__)
     command.set_defaults(run=bring_down)
@@ -130,21 +136,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pods(options: Options) -> str:
+def _describe_pods(options: Options) -> str:
+    """Return how pods run on the stack, as the end of a sentence.
+
+    The text is empty for a cluster of the user's.
+    """
     if options.kubeconfig:
         return ""
     if options.node == "real":
         return ", with real containers"
-    return f", with pods that KWOK plays on {options.nodes} node(s)"
+    return f", with pods that KWOK simulates on {options.nodes} node(s)"
 
 
 def _add_state(command: argparse.ArgumentParser) -> None:
-    where = "folder of the stack (default: %(default)s)"
-    command.add_argument("--state", type=Path, default=DEFAULT_STATE, help=where)
+    text = "folder of the stack (default: %(default)s)"
+    command.add_argument("--state", type=Path, default=DEFAULT_STATE, help=text)
 
 
 def _add_node(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--node", choices=("real", "kwok"), help="real containers, or KWOK's simulated ones")
+    text = "real: run containers; kwok: let KWOK simulate them"
+    command.add_argument("--node", choices=("real", "kwok"), help=text)
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -1,6 +1,6 @@
-"""What is built or fetched once per machine, and the locks that make it once.
+"""The cache: files that are built or fetched once per machine, and locks for that.
 
-Leaves to others what goes in: `golang`, `tools`, `debian` and `ports` each use a name of their own.
+`golang`, `tools`, `docker_images`, `debian` and `ports` use it, each with names of its own.
 """
 
 import fcntl
@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.progress import working
+from dev.progress import show_progress
 
 
 def cache_dir() -> Path:
-    """`$PHJOB_CACHE`, else `$XDG_CACHE_HOME/phjob`, else `~/.cache/phjob`; made if missing."""
+    """Return the folder of the cache, and create it if it is missing.
+
+    It is `$PHJOB_CACHE`, otherwise `$XDG_CACHE_HOME/phjob`, otherwise `~/.cache/phjob`.
+    """
     if given := os.environ.get("PHJOB_CACHE"):
         cache = Path(given)
     elif base := os.environ.get("XDG_CACHE_HOME"):
@@ -26,15 +29,16 @@ def cache_dir() -> Path:
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock of this name; if another process has it, say that it is `busy`, and wait.
+    """Hold the lock of this file.
 
-    The kernel frees the lock when its holder ends in any way, so none can be left behind.
+    While another process holds it, wait, and show "waiting for another run that" with `busy`. The kernel
+    releases the lock when its holder ends, so no lock can be left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with working(f"waiting for another run that {busy}"):
+            with show_progress(f"waiting for another run that {busy}"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,6 @@
-"""A component of the stack: one background process, its log, its pid file, and when it is ready.
+"""A component of the stack: one background process, with its log, its pid file and its readiness check.
 
-Which components there are, and with what command, is for the modules that are named after them.
+The modules that are named after a component have its command.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.errors import DevError
-from dev.process import Process, end, spawn
+from dev.process import Process, spawn, terminate
 
 POLL_SECONDS = 0.1
 TAIL_LINES = 20
-PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 def mark(state: Path) -> dict[str, str]:
-    """In the environment of every process of this STATE, and of all that they start in turn."""
+    """Return the variable that marks every process of this STATE and its children."""
     return {"PHJOB_STATE": str(state)}
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that may hold secrets: for this user alone."""
+    """Write a file that may contain secrets, so that only this user can read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(content)
@@ -34,7 +34,7 @@ def write_private(path: Path, content: str) -> None:
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run under one name."""
+    """The specification of a component: its command, environment, files and readiness check."""
 
     name: str
     argv: Sequence[str]
@@ -43,49 +43,48 @@ class Spec:
     files: Mapping[Path, str] = field(default_factory=dict)
     """Configuration files, written before each start."""
     ready_within: float = 60.0
-    """Seconds; generous, for a busy machine."""
+    """The time that it may take to become ready, in seconds. A busy machine is slow."""
 
     def fingerprint(self) -> str:
-        """Changes with anything that a running process would have to be restarted for."""
+        """Return a hash that changes with everything that requires a restart."""
         parts = (list(self.argv), sorted(self.env.items()), sorted(map(str, self.files.items())))
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-class Record:
-    """The process that runs, or ran, under a component's name in one STATE."""
+class ProcessRecord:
+    """The files that name the process of one component in one STATE."""
 
     def __init__(self, state: Path, name: str) -> None:
-        """Of the component of this name."""
         self.name = name
         self.log = state / f"{name}.log"
         self._pid_file = state / f"{name}.pid"
         self._file = state / "run" / f"{name}.json"
 
     @classmethod
-    def all(cls, state: Path) -> list["Record"]:
-        """Of everything that was started in this STATE and not ended since."""
+    def all(cls, state: Path) -> list["ProcessRecord"]:
+        """Return those of all components that were started in this STATE and not stopped."""
         return [cls(state, file.stem) for file in sorted((state / "run").glob("*.json"))]
 
     def process(self) -> Process | None:
-        """The process, if it still runs."""
+        """Return the process if it still runs, otherwise None."""
         content = self._content()
         process = Process(int(content["pid"]), content["started"]) if content else None
-        return process if process and process.alive() else None
+        return process if process and process.is_alive() else None
 
     def fingerprint(self) -> str | None:
-        """Of the spec that it was started with."""
+        """Return the fingerprint of the spec that the process was started with."""
         content = self._content()
         return content["fingerprint"] if content else None
 
     def write(self, process: Process, fingerprint: str) -> None:
-        """Remember what was started."""
+        """Write the files of a process that was started."""
         self._file.parent.mkdir(exist_ok=True)
         content = {"pid": str(process.pid), "started": process.started, "fingerprint": fingerprint}
         self._file.write_text(json.dumps(content))
         self._pid_file.write_text(f"{process.pid}\n")
 
     def remove(self) -> None:
-        """Forget a process that has ended."""
+        """Delete the files of a process that has ended."""
         self._file.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
 
@@ -94,46 +93,50 @@ class Record:
 
 
 class Component:
-    """One component of one stack: started, killed, stopped and awaited on its own."""
+    """One component of one stack."""
 
     def __init__(self, state: Path, spec: Spec) -> None:
-        """The component of this spec in this STATE."""
         self.spec = spec
         self._mark = mark(state)
-        self._record = Record(state, spec.name)
+        self._record = ProcessRecord(state, spec.name)
 
     @property
     def name(self) -> str:
-        """As in `STATE/<name>.log`."""
+        """The name of the component, as in `STATE/<name>.log`."""
         return self.spec.name
 
     @property
     def log(self) -> Path:
-        """The file that its output is appended to."""
+        """The file to which the output of the process is appended."""
         return self._record.log
 
     @property
     def pid(self) -> int | None:
-        """None if it doesn't run."""
+        """The pid of the process; None if it does not run."""
         process = self._record.process()
         return process.pid if process else None
 
     def is_current(self) -> bool:
-        """Whether it runs, and with the command and configuration that it would be started with now."""
+        """Return whether the process runs with the current command and configuration."""
         return self.pid is not None and self._record.fingerprint() == self.spec.fingerprint()
 
     def start(self) -> None:
-        """Start it, unless it runs; returns before it is ready."""
+        """Start the process, unless it runs. Returns before it is ready."""
         if self.pid is not None:
             return
         for path, content in self.spec.files.items():
             write_private(path, content)
-        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        env = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         process = spawn(self.spec.argv, {**env, **self._mark, **self.spec.env}, self.log)
         self._record.write(process, self.spec.fingerprint())
 
     def wait_ready(self) -> None:
-        """Return when it is ready; DevError with the end of its log if it ends or takes too long."""
+        """Wait until the component is ready.
+
+        Raises:
+            DevError: it ended, or was not ready in time. The message has the end of its log.
+
+        """
         deadline = time.monotonic() + self.spec.ready_within
         while not self.spec.ready():
             if self.pid is None:
@@ -144,16 +147,16 @@ class Component:
             time.sleep(POLL_SECONDS)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send the signal; a SIGKILL is awaited."""
+        """Send the signal. After SIGKILL, wait until the process has ended."""
         if process := self._record.process():
             process.signal(number)
             if number == signal.SIGKILL:
                 process.wait(10)
 
     def stop(self, grace: float = 10.0) -> None:
-        """End it: SIGTERM, then SIGKILL after `grace` seconds."""
+        """End the process by SIGTERM, or by SIGKILL after `grace` seconds."""
         if process := self._record.process():
-            end([process], grace)
+            terminate([process], grace)
         self._record.remove()
 
     def _tail(self) -> str:

@@ -1,6 +1,7 @@
-"""The real node's container runtime: a containerd of our own beside any other, with our two images.
+"""The container runtime of the real node: a private containerd with the images of `image`.
 
-Its folders, sockets, bridge and cgroups carry the stack's id; `leftovers` removes them by that.
+It does not disturb another containerd. Its folders, sockets, bridge and cgroups contain the stack's id, by
+which `leftovers` removes them.
 """
 
 import json
@@ -12,99 +13,100 @@ from pathlib import Path
 
 from dev import image
 from dev.component import Spec
-from dev.debian import found
+from dev.debian import installed_file
 from dev.errors import DevError
-from dev.site import Site
+from dev.paths import StackPaths
 
-# Where containerd keeps what the kubelet asks for; their cgroups have the same name.
+# containerd's namespace for the kubelet's containers. Their cgroups have the same name.
 NAMESPACE = "k8s.io"
 CNI_VERSION = "1.0.0"
-# A bridge without an address of the host: pods reach each other and nothing else, and the host's
-# routes, firewall and forwarding stay as they are. So all stacks may use the same addresses.
+# The host has no address on the bridge. Therefore pods reach only each other, the routes and the firewall of
+# the host stay unchanged, and all stacks can use the same addresses.
 POD_CIDR = "10.244.0.0/16"
-# Go's names, which images use.
+# The architectures by Go's names, which images use.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def containerd(site: Site, programs: Path) -> Spec:
-    """The runtime, with the CRI that the kubelet talks to."""
-    config = site.config / "containerd.toml"
-    files = {config: _config(site), site.config / "cni" / "phjob.conflist": _network(site)}
+def containerd(paths: StackPaths, programs: Path) -> Spec:
+    """Return the spec of containerd, with the CRI plugin that the kubelet uses."""
+    config = paths.config / "containerd.toml"
+    files = {config: _config(paths), paths.config / "cni" / "phjob.conflist": _network(paths)}
     argv = [f"{programs}/containerd", f"--config={config}"]
-    env = {"PATH": f"{programs}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}  # It looks for its shim there.
-    return Spec("containerd", argv, env=env, files=files, ready=lambda: _answers(site, programs))
+    # containerd finds its shim in this PATH.
+    env = {"PATH": f"{programs}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    return Spec("containerd", argv, env=env, files=files, ready=lambda: _is_answering(paths, programs))
 
 
-def load_images(site: Site, programs: Path) -> None:
-    """Import our images, unless they are there."""
-    if set(_ctr(site, programs, "images", "list", "--quiet").split()) >= image.ALL:
+def load_images(paths: StackPaths, programs: Path) -> None:
+    """Import the images of `image`, unless containerd has them."""
+    if set(_ctr(paths, programs, "images", "list", "--quiet").split()) >= image.ALL:
         return
-    busybox, bash = found("busybox-static"), found("bash-static")
+    busybox, bash = installed_file("busybox-static"), installed_file("bash-static")
     if busybox is None or bash is None:
-        raise DevError("no static busybox or bash: install busybox-static and bash-static")
+        raise DevError("no static busybox or bash; install the packages busybox-static and bash-static")
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "images.tar")
         image.write_archive(
             archive, busybox, applets, bash, ARCHITECTURES.get(platform.machine(), platform.machine())
         )
-        # Unpacked when a container needs it, by the snapshotter that it needs.
-        _ctr(site, programs, "images", "import", "--no-unpack", str(archive))
+        # containerd unpacks an image when a container needs it, with the snapshotter of the configuration.
+        _ctr(paths, programs, "images", "import", "--no-unpack", str(archive))
 
 
-def socket(site: Site) -> Path:
-    """Where it listens."""
-    return site.node_run / "containerd.sock"
+def socket(paths: StackPaths) -> Path:
+    """Return the path of containerd's socket."""
+    return paths.node_run / "containerd.sock"
 
 
-def bridge(site: Site) -> str:
-    """The name of its bridge; an interface's name has 15 characters at most."""
-    return f"phj-{site.id}"
+def bridge(paths: StackPaths) -> str:
+    """Return the name of the bridge, which may have at most 15 characters."""
+    return f"phj-{paths.id}"
 
 
-def _answers(site: Site, programs: Path) -> bool:
+def _is_answering(paths: StackPaths, programs: Path) -> bool:
     try:
-        _ctr(site, programs, "version")
+        _ctr(paths, programs, "version")
     except DevError:
         return False
     return True
 
 
-def _ctr(site: Site, programs: Path, *args: str) -> str:
-    command = [f"{programs}/ctr", f"--address={socket(site)}", f"--namespace={NAMESPACE}", *args]
+def _ctr(paths: StackPaths, programs: Path, *args: str) -> str:
+    command = [f"{programs}/ctr", f"--address={socket(paths)}", f"--namespace={NAMESPACE}", *args]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DevError(f"ctr {' '.join(args)}: {done.stderr.strip()}")
     return done.stdout
 
 
-def _config(site: Site) -> str:
-    """In TOML, whose strings are written as JSON writes them."""
-    runc = found("runc")
-    cni_bin = found("containernetworking-plugins")
+def _config(paths: StackPaths) -> str:
+    """Return containerd's configuration. A string in TOML is written as in JSON."""
+    runc = installed_file("runc")
+    cni_bin = installed_file("containernetworking-plugins")
     return f"""\
 version = 3
-root = {json.dumps(str(site.node_data / "containerd"))}
-state = {json.dumps(str(site.node_run / "containerd"))}
+root = {json.dumps(str(paths.node_data / "containerd"))}
+state = {json.dumps(str(paths.node_run / "containerd"))}
 
 [grpc]
-address = {json.dumps(str(socket(site)))}
+address = {json.dumps(str(socket(paths)))}
 
 [plugins.'io.containerd.cri.v1.images']
-# Works on every file system, an overlay included; our images are small.
+# This snapshotter works on every file system, also on an overlay. It is slow, but the images are small.
 snapshotter = 'native'
 
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = {json.dumps(image.PAUSE)}
 
 [plugins.'io.containerd.cri.v1.runtime']
-# Where root may not lower its own score, runc could start no container otherwise.
+# Without this, runc could start no container on a machine where root may not lower its own OOM score.
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 bin_dirs = [{json.dumps(str(cni_bin.parent if cni_bin else ""))}]
-conf_dir = {json.dumps(str(site.config / "cni"))}
+conf_dir = {json.dumps(str(paths.config / "cni"))}
 use_internal_loopback = true
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
@@ -112,21 +114,21 @@ runtime_type = 'io.containerd.runc.v2'
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 BinaryName = {json.dumps(str(runc))}
-Root = {json.dumps(str(site.node_run / "runc"))}
+Root = {json.dumps(str(paths.node_run / "runc"))}
 
 [plugins.'io.containerd.grpc.v1.cri']
 stream_server_address = '127.0.0.1'
 """
 
 
-def _network(site: Site) -> str:
+def _network(paths: StackPaths) -> str:
     plugin = {
         "type": "bridge",
-        "bridge": bridge(site),
+        "bridge": bridge(paths),
         "ipam": {
             "type": "host-local",
-            "dataDir": str(site.node_data / "cni"),
+            "dataDir": str(paths.node_data / "cni"),
             "ranges": [[{"subnet": POD_CIDR}]],
         },
     }
-    return json.dumps({"cniVersion": CNI_VERSION, "name": site.network, "plugins": [plugin]}, indent=2)
+    return json.dumps({"cniVersion": CNI_VERSION, "name": paths.network, "plugins": [plugin]}, indent=2)

@@ -1,21 +1,29 @@
-"""A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
+"""The Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
 
-All on 127.0.0.1, each with the flags that a small machine needs. The nodes are `kwok`'s or `kubelet`'s.
+All of them listen on 127.0.0.1 only. `kwok` or `kubelet` adds the nodes.
 """
 
 import json
 from pathlib import Path
 
-from dev.access import ADMIN, CONTROLLER_MANAGER, SCHEDULER, kubeconfig, kubeconfig_file, tokens_csv
+from dev.access import (
+    ADMIN,
+    CONTROLLER_MANAGER,
+    SCHEDULER,
+    SERVICES,
+    kubeconfig,
+    kubeconfig_file,
+    tokens_csv,
+)
 from dev.component import Spec
+from dev.paths import StackPaths
 from dev.pki import Pki
-from dev.probe import says_ok
-from dev.site import Site
+from dev.probe import is_healthy
 
 SERVICE_CIDR = "10.0.0.0/24"
 ISSUER = "https://kubernetes.default.svc"
 
-# What jobs, quotas and pods by hand need; the rest would only watch and wait.
+# The controllers that jobs, quotas and other pods need. Any other one would only use memory.
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
@@ -30,16 +38,20 @@ CONTROLLERS = (
     "serviceaccount-controller",
     "taint-eviction-controller",
 )
-# Requests per second to the API server; the defaults would hold back hundreds of pods at once.
+# The limits of requests to the API server: per second, and in a burst. The defaults would delay the creation
+# of hundreds of pods at once.
 QPS, BURST = 300, 600
 
 
-def etcd(site: Site, programs: Path) -> Spec:
-    """The store. It skips fsync: only a crash of the machine loses data, and `down` deletes it anyway."""
-    client, peer = site.url("etcd", "http"), site.url("etcd-peer", "http")
+def etcd(paths: StackPaths, programs: Path) -> Spec:
+    """Return the spec of etcd, which stores all objects.
+
+    It skips fsync, so a crash of the machine can lose data. `down` deletes the data anyway.
+    """
+    client, peer = paths.url("etcd", "http"), paths.url("etcd-peer", "http")
     argv = [
         f"{programs}/etcd",
-        f"--data-dir={site.data / 'etcd'}",
+        f"--data-dir={paths.data / 'etcd'}",
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",
@@ -48,18 +60,18 @@ def etcd(site: Site, programs: Path) -> Spec:
         "--unsafe-no-fsync=true",
         "--log-level=warn",
     ]
-    return Spec("etcd", argv, ready=lambda: says_ok(f"{client}/health"))
+    return Spec("etcd", argv, ready=lambda: is_healthy(f"{client}/health"))
 
 
-def apiserver(site: Site, pki: Pki, programs: Path) -> Spec:
-    """The API, with RBAC; needs etcd."""
-    tokens = site.config / "tokens.csv"
+def apiserver(paths: StackPaths, pki: Pki, programs: Path) -> Spec:
+    """Return the spec of the API server, with RBAC. It needs etcd."""
+    tokens = paths.config / "tokens.csv"
     argv = [
         f"{programs}/kube-apiserver",
-        f"--etcd-servers={site.url('etcd', 'http')}",
+        f"--etcd-servers={paths.url('etcd', 'http')}",
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
-        f"--secure-port={site.ports['kube-apiserver']}",
+        f"--secure-port={paths.ports['kube-apiserver']}",
         "--endpoint-reconciler-type=none",
         f"--service-cluster-ip-range={SERVICE_CIDR}",
         f"--tls-cert-file={pki.server_cert}",
@@ -74,22 +86,27 @@ def apiserver(site: Site, pki: Pki, programs: Path) -> Spec:
         f"--kubelet-client-key={pki.client_key}",
         "--kubelet-preferred-address-types=Hostname",
         "--allow-privileged=true",
-        # Stricter than most clusters, as OpenShift is: an owner reference takes a right of its own.
+        # With this plugin, which OpenShift has and most clusters have not, an owner reference needs a right.
         "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         "--profiling=false",
     ]
-    files = {tokens: tokens_csv(site)}
+    files = {tokens: tokens_csv(paths)}
     files |= {
-        kubeconfig_file(site, user): kubeconfig(site, pki, user)
-        for user in (ADMIN, CONTROLLER_MANAGER, SCHEDULER)
+        kubeconfig_file(paths, user): kubeconfig(paths, pki, user)
+        for user in (ADMIN, CONTROLLER_MANAGER, SCHEDULER, *SERVICES)
     }
-    url = f"{site.url('kube-apiserver')}/readyz"
-    return Spec("kube-apiserver", argv, files=files, ready=lambda: says_ok(url, ca=pki.ca), ready_within=120)
+    url = f"{paths.url('kube-apiserver')}/readyz"
+    return Spec(
+        "kube-apiserver", argv, files=files, ready=lambda: is_healthy(url, ca=pki.ca), ready_within=120
+    )
 
 
-def controller_manager(site: Site, pki: Pki, programs: Path) -> Spec:
-    """The controllers named above; needs the API server."""
-    config = kubeconfig_file(site, CONTROLLER_MANAGER)
+def controller_manager(paths: StackPaths, pki: Pki, programs: Path) -> Spec:
+    """Return the spec of the controller manager, with `CONTROLLERS` only.
+
+    It needs the API server.
+    """
+    config = kubeconfig_file(paths, CONTROLLER_MANAGER)
     argv = [
         f"{programs}/kube-controller-manager",
         f"--kubeconfig={config}",
@@ -99,37 +116,44 @@ def controller_manager(site: Site, pki: Pki, programs: Path) -> Spec:
         f"--kube-api-qps={QPS}",
         f"--kube-api-burst={BURST}",
         "--leader-elect=false",
-        *_serving(site, pki, "kube-controller-manager"),
+        *_serving(paths, pki, "kube-controller-manager"),
         "--profiling=false",
     ]
-    url = f"{site.url('kube-controller-manager')}/healthz"
-    return Spec("kube-controller-manager", argv, ready=lambda: says_ok(url, ca=pki.ca))
+    url = f"{paths.url('kube-controller-manager')}/healthz"
+    return Spec("kube-controller-manager", argv, ready=lambda: is_healthy(url, ca=pki.ca))
 
 
-def scheduler(site: Site, pki: Pki, programs: Path) -> Spec:
-    """Kubernetes' own scheduler, which gives pods to nodes; needs the API server."""
-    config = site.config / "kube-scheduler.json"
+def scheduler(paths: StackPaths, pki: Pki, programs: Path) -> Spec:
+    """Return the spec of kube-scheduler, which assigns pods to nodes.
+
+    It needs the API server.
+    """
+    config = paths.config / "kube-scheduler.json"
     content = {
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
-        "clientConnection": {"kubeconfig": str(kubeconfig_file(site, SCHEDULER)), "qps": QPS, "burst": BURST},
+        "clientConnection": {
+            "kubeconfig": str(kubeconfig_file(paths, SCHEDULER)),
+            "qps": QPS,
+            "burst": BURST,
+        },
         "leaderElection": {"leaderElect": False},
         "enableProfiling": False,
     }
-    argv = [f"{programs}/kube-scheduler", f"--config={config}", *_serving(site, pki, "kube-scheduler")]
-    url = f"{site.url('kube-scheduler')}/healthz"
+    argv = [f"{programs}/kube-scheduler", f"--config={config}", *_serving(paths, pki, "kube-scheduler")]
+    url = f"{paths.url('kube-scheduler')}/healthz"
     return Spec(
         "kube-scheduler",
         argv,
         files={config: json.dumps(content, indent=2)},
-        ready=lambda: says_ok(url, ca=pki.ca),
+        ready=lambda: is_healthy(url, ca=pki.ca),
     )
 
 
-def _serving(site: Site, pki: Pki, name: str) -> list[str]:
+def _serving(paths: StackPaths, pki: Pki, name: str) -> list[str]:
     return [
         "--bind-address=127.0.0.1",
-        f"--secure-port={site.ports[name]}",
+        f"--secure-port={paths.ports[name]}",
         f"--tls-cert-file={pki.server_cert}",
         f"--tls-private-key-file={pki.server_key}",
     ]

@@ -1,6 +1,6 @@
-"""System packages: which are missing, and installing them where that is possible (Debian, root).
+"""System packages: the check for missing ones, and their installation (as root, on Debian and Ubuntu).
 
-Starts no service: Debian's packages would start one each, and this stack runs its own processes.
+A package's own service is not started, because the stack runs its own processes.
 """
 
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from dev.cache import cache_dir, locked
 from dev.errors import DevError
-from dev.progress import working
+from dev.progress import show_progress
 
-# Debian's package -> a file that shows it is there, by whatever means it came.
-PROOF = {
+# Each Debian package, and files that show that it is installed, by whatever means.
+MARKER_FILES = {
     "rabbitmq-server": ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
     "runc": ("/usr/sbin/runc", "/usr/bin/runc"),
     "containernetworking-plugins": ("/usr/lib/cni/bridge",),
@@ -37,9 +37,9 @@ POLICY_TEXT = "#!/bin/sh\n# Put here by PhJob while it installs packages: start 
 OTHER_INSTALLER_SECONDS = 600
 
 
-def found(package: str) -> Path | None:
-    """The file that proves the package is there."""
-    for name in PROOF[package]:
+def installed_file(package: str) -> Path | None:
+    """Return the file that shows that the package is installed; None if it is not."""
+    for name in MARKER_FILES[package]:
         path = Path(name)
         if path.exists() and not (package == "busybox-static" and _is_dynamic(path)):
             return path
@@ -47,7 +47,12 @@ def found(package: str) -> Path | None:
 
 
 def require(packages: Iterable[str]) -> None:
-    """Install what is missing, or say what to install."""
+    """Install the packages that are missing.
+
+    Raises:
+        DevError: they cannot be installed here. The message has the command to install them.
+
+    """
     if not _missing(packages):
         return
     with locked(cache_dir() / "packages.lock", busy="installs packages"):
@@ -55,15 +60,20 @@ def require(packages: Iterable[str]) -> None:
         if missing:
             _install(missing)
             if still := _missing(missing):
-                raise DevError(f"installed, yet not found: {', '.join(still)}")
+                raise DevError(
+                    f"no file of these packages was found after their installation: {', '.join(still)}"
+                )
 
 
 def _missing(packages: Iterable[str]) -> list[str]:
-    return [package for package in packages if found(package) is None]
+    return [package for package in packages if installed_file(package) is None]
 
 
 def _is_dynamic(binary: Path) -> bool:
-    """Whether it names a loader (near its start), which no image of ours has."""
+    """Return whether the program needs a dynamic loader.
+
+    The images of `image` have none. Its name is near the start of the file.
+    """
     with binary.open("rb") as file:
         return b"/ld-" in file.read(4096)
 
@@ -71,16 +81,16 @@ def _is_dynamic(binary: Path) -> bool:
 def _install(packages: list[str]) -> None:
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        who = "only root can install them" if apt else "this system has no apt-get"
+        cause = "only root can install them" if apt else "this system has no apt-get"
         raise DevError(
-            f"missing: {', '.join(packages)} (names of Debian's packages), and {who}.\n"
+            f"missing Debian packages: {', '.join(packages)}; {cause}.\n"
             f"As root on Debian or Ubuntu: apt-get install {' '.join(packages)}"
         )
-    with _no_services(), working(f"installing {', '.join(packages)}"):
+    with _no_services(), show_progress(f"installing {', '.join(packages)}"):
         install = [apt, "install", "--yes", "--no-install-recommends", *packages]
         if _apt(install).returncode == 0:
             return
-        # A fresh machine has no package lists, an old one outdated lists.
+        # A new machine has no package lists, and an old one has outdated lists.
         updated = _apt([apt, "update"])
         installed = _apt(install)
     if installed.returncode != 0:
@@ -104,7 +114,10 @@ def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Debian's own switch against starting services; one of the administrator's is left alone."""
+    """Keep Debian's packages from starting a service, by a policy file.
+
+    An administrator's own policy file stays unchanged.
+    """
     ours = not POLICY.exists() or POLICY.read_text(errors="replace") == POLICY_TEXT
     if ours:
         POLICY.write_text(POLICY_TEXT)

@@ -1,7 +1,7 @@
-"""Images that stand for those of a registry, made on this machine from Debian's packages, once.
+"""Images that replace those of a registry. They are made on this machine, once, from Debian's packages.
 
-A base with Python by debootstrap, RabbitMQ and Prometheus on it (`dev/images`), and the cluster's
-programs as `tools` has built them. docker-compose takes them by the variables of `.env`.
+debootstrap makes a base image with Python. `dev/images` adds RabbitMQ and Prometheus to it. A further image
+has the cluster's programs, which `tools` builds. docker-compose uses them by the variables of `.env`.
 """
 
 import hashlib
@@ -16,14 +16,17 @@ from dev.cache import cache_dir, locked
 from dev.debian import require
 from dev.docker import Docker
 from dev.errors import DevError
-from dev.progress import working
+from dev.progress import show_progress
 from dev.tools import KUBERNETES, KWOK, tools
 
 RECIPES = Path(__file__).parents[2] / "images"
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
-"""Of this machine's own: what is built here reaches the registries as this machine does."""
+"""The CA certificates that were added to this machine.
+
+The base image has them, so that a build can reach the same package registries as this machine.
+"""
 UNNEEDED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
 
 PYTHON = "phjob.dev/python:bookworm"
@@ -37,11 +40,11 @@ ENVIRONMENT = {
     "RABBITMQ_IMAGE": RABBITMQ,
     "PROMETHEUS_IMAGE": PROMETHEUS,
 }
-"""For docker-compose, over `.env`."""
+"""The variables for docker-compose, which override those of `.env`."""
 
 
 def load(docker: Docker, tags: Iterable[str]) -> None:
-    """Give the daemon the images with these tags, and what they are made of."""
+    """Load the images with these tags into the daemon, and the base image."""
     docker("import", str(base()), PYTHON)
     for tag in tags:
         if tag == PROGRAMS:
@@ -51,7 +54,7 @@ def load(docker: Docker, tags: Iterable[str]) -> None:
 
 
 def base() -> Path:
-    """The archive of the base's file system; made now if this machine hasn't it yet."""
+    """Return the archive of the base image, and make it if it is not in the cache."""
     content = [
         SUITE,
         *PACKAGES,
@@ -62,7 +65,7 @@ def base() -> Path:
     with locked(_images() / "base.lock", busy="makes the base image"):
         if not archive.exists():
             require(["debootstrap"])
-            with working("making the base image"), tempfile.TemporaryDirectory(dir=_images()) as folder:
+            with show_progress("making the base image"), tempfile.TemporaryDirectory(dir=_images()) as folder:
                 _bootstrap(Path(folder, "root"))
                 _pack(Path(folder, "root"), "", archive)
     return archive
@@ -79,7 +82,10 @@ def _bootstrap(root: Path) -> None:
 
 
 def _import_programs(docker: Docker) -> None:
-    """The control plane's and KWOK's programs, where `tools` looks for them in a container."""
+    """Import an image with the programs of the control plane and KWOK.
+
+    They are in the folder that is the cache in a container.
+    """
     with tempfile.TemporaryDirectory(dir=_images()) as folder:
         archive = Path(folder, "programs.tar")
         with tarfile.open(archive, "w") as target:
@@ -91,7 +97,7 @@ def _import_programs(docker: Docker) -> None:
 
 
 def _load_built(docker: Docker, tag: str) -> None:
-    """Build it on the base, or take it from the cache."""
+    """Load the image from the cache, or build it on the base image."""
     recipe = RECIPES / RECIPE_OF[tag]
     content = [base().name, *(file.read_text() for file in sorted(recipe.iterdir()))]
     archive = _images() / f"{recipe.name}-{_key(content)}.tar"
@@ -99,7 +105,7 @@ def _load_built(docker: Docker, tag: str) -> None:
         if archive.exists():
             docker("load", f"--input={archive}")
             return
-        with working(f"making the image of {recipe.name}"):
+        with show_progress(f"making the image of {recipe.name}"):
             build = ("build", "--network=host", f"--build-arg=BASE={PYTHON}", f"--tag={tag}", str(recipe))
             docker(*build, env={"DOCKER_BUILDKIT": "0"})
             part = archive.with_suffix(".part")
@@ -108,7 +114,7 @@ def _load_built(docker: Docker, tag: str) -> None:
 
 
 def _pack(root: Path, name: str, archive: Path) -> None:
-    """Write a folder's content to the archive, at once or not at all."""
+    """Write the content of a folder to the archive, which appears when it is complete."""
     part = archive.with_suffix(".part")
     with tarfile.open(part, "w") as target:
         target.add(root, name)

@@ -1,8 +1,8 @@
-"""The one error that a person reads: what went wrong, and what to do about it.
+"""The error that is shown to the user: its message has the problem and its remedy.
 
-Anything else that escapes is a fault of this package, and keeps its traceback.
+Any other exception is a bug of this package, and is shown with its traceback.
 """
 
 
 class DevError(Exception):
-    """Its message stands alone: no traceback is needed to act on it."""
+    """An error whose message is enough to act on, without a traceback."""

@@ -1,7 +1,7 @@
-"""The images of the real node, made here: nothing is pulled, so no registry is needed.
+"""The images of the real node. They are made here, so that no registry is needed.
 
-A static busybox as a notebook image as jobs use it (user jovyan, home /home/jovyan), without and with
-a bash, and as the pause image that holds a pod's namespaces.
+All of them contain a static busybox. Two replace a notebook image (user jovyan, home /home/jovyan), one of
+them with bash. The third is the pause image, which keeps the namespaces of a pod.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 def write_archive(target: Path, busybox: Path, applets: list[str], bash: Path, architecture: str) -> None:
-    """All images as one archive in Docker's format, as `ctr images import` reads it."""
+    """Write all images to one archive in Docker's format, for `ctr images import`."""
     layers = {
         "layer.tar": _layer(busybox.read_bytes(), applets),
         "bash.tar": _tar([(_entry("bin/bash", mode=0o755), bash.read_bytes())]),
@@ -35,12 +35,16 @@ def write_archive(target: Path, busybox: Path, applets: list[str], bash: Path, a
         "WorkingDir": "/home/jovyan",
         "Cmd": ["sh"],
     }
-    hold_on = {"User": "65535:65535", "Env": [PATH], "Entrypoint": ["/bin/busybox", "sleep", "infinity"]}
+    sleep_forever = {
+        "User": "65535:65535",
+        "Env": [PATH],
+        "Entrypoint": ["/bin/busybox", "sleep", "infinity"],
+    }
     manifest, files = [], dict(layers)
     for tag, config, names in (
         (NOTEBOOK, run_as_jovyan, ["layer.tar"]),
         (NOTEBOOK_WITH_BASH, run_as_jovyan, ["layer.tar", "bash.tar"]),
-        (PAUSE, hold_on, ["layer.tar"]),
+        (PAUSE, sleep_forever, ["layer.tar"]),
     ):
         content = _image_config(config, [layers[name] for name in names], architecture)
         name = f"{hashlib.sha256(content).hexdigest()}.json"
@@ -51,7 +55,7 @@ def write_archive(target: Path, busybox: Path, applets: list[str], bash: Path, a
 
 
 def _layer(busybox: bytes, applets: list[str]) -> bytes:
-    """The file system: busybox under the name of each of its applets, and one user."""
+    """Return the layer with busybox, a link for each applet, and the user jovyan."""
     members = [
         (_entry("bin", kind=tarfile.DIRTYPE), b""),
         (_entry("etc", kind=tarfile.DIRTYPE), b""),

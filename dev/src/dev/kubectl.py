@@ -1,4 +1,4 @@
-"""kubectl with one kubeconfig: the one on PATH, else the one built with the control plane."""
+"""kubectl with one kubeconfig: the program on PATH, otherwise the one that `tools` builds."""
 
 import shutil
 import subprocess
@@ -9,20 +9,24 @@ from dev.tools import KUBERNETES, tools
 
 
 def kubectl_path() -> Path:
-    """The program; built now if there is none on PATH and none in the cache."""
+    """Return the path of kubectl, and build it if PATH and the cache have none."""
     on_path = shutil.which("kubectl")
     return Path(on_path) if on_path else tools(KUBERNETES) / "kubectl"
 
 
 class Kubectl:
-    """Runs kubectl against one cluster, and no other."""
+    """kubectl for the cluster of one kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        """The cluster of this kubeconfig."""
         self._command = [str(kubectl_path()), f"--kubeconfig={kubeconfig}"]
 
     def __call__(self, *args: str, given: str | None = None) -> str:
-        """Its output; DevError with what it said if it fails. `given` is its standard input."""
+        """Run kubectl with `given` as its standard input. Returns its standard output.
+
+        Raises:
+            DevError: it failed. The message has its standard error.
+
+        """
         done = subprocess.run(
             [*self._command, *args], input=given, capture_output=True, text=True, check=False
         )

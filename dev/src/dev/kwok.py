@@ -1,4 +1,4 @@
-"""Fake nodes: KWOK plays their kubelets, and what pods do on them is in `kwok_stages.yaml`."""
+"""Simulated nodes: KWOK does what their kubelets would do. `kwok_stages.yaml` has the life of a pod."""
 
 import json
 from collections.abc import Mapping
@@ -6,23 +6,26 @@ from pathlib import Path
 
 from dev.component import Spec
 from dev.kubectl import Kubectl
+from dev.paths import StackPaths
 from dev.pki import Pki
-from dev.probe import says_ok
-from dev.site import Site
+from dev.probe import is_healthy
 
 STAGES = Path(__file__).with_name("kwok_stages.yaml")
 POD_CIDR = "10.244.0.0/16"
 CAPACITY = {"cpu": "1000", "memory": "4Ti", "pods": "100000", "nvidia.com/gpu": "0"}
-# In the format of a container runtime: time, stream, whole line or part of one.
+# The log of every simulated pod, in the format of a container runtime: time, stream, F for a full line, text.
 LOG = (
-    "2026-01-01T00:00:00Z stdout F No container ran here: KWOK plays this pod's life; it has no other log.\n"
+    "2026-01-01T00:00:00Z stdout F No container ran here: KWOK simulates this pod, which has no other log.\n"
 )
 
 
-def kwok(site: Site, pki: Pki, programs: Path) -> Spec:
-    """The program that plays all nodes of the cluster; needs the API server."""
-    port = site.ports["kwok"]
-    config, log = site.config / "kwok.yaml", site.config / "kwok-pod.log"
+def kwok(paths: StackPaths, pki: Pki, programs: Path) -> Spec:
+    """Return the spec of KWOK, which simulates all nodes of the cluster.
+
+    It needs the API server.
+    """
+    port = paths.ports["kwok"]
+    config, log = paths.config / "kwok.yaml", paths.config / "kwok-pod.log"
     options = {
         "manageAllNodes": True,
         "cidr": POD_CIDR,
@@ -50,15 +53,16 @@ def kwok(site: Site, pki: Pki, programs: Path) -> Spec:
         "".join(f"---\n{json.dumps(document, indent=2)}\n" for document in documents)
         + f"---\n{STAGES.read_text()}"
     )
-    argv = [f"{programs}/kwok", f"--kubeconfig={site.kubeconfig}", f"--config={config}"]
-    health = f"{site.url('kwok', 'http')}/healthz"
-    return Spec("kwok", argv, files={config: content, log: LOG}, ready=lambda: says_ok(health))
+    argv = [f"{programs}/kwok", f"--kubeconfig={paths.kubeconfig}", f"--config={config}"]
+    health = f"{paths.url('kwok', 'http')}/healthz"
+    return Spec("kwok", argv, files={config: content, log: LOG}, ready=lambda: is_healthy(health))
 
 
 def create_nodes(kubectl: Kubectl, count: int, capacity: Mapping[str, str]) -> None:
-    """Create `kwok-0`, `kwok-1`, ... as far as they are missing."""
-    there = kubectl("get", "nodes", "--output=name").split()
-    missing = [name for name in (f"kwok-{number}" for number in range(count)) if f"node/{name}" not in there]
+    """Create those of the nodes `kwok-0`, `kwok-1`, ... that do not exist."""
+    existing = kubectl("get", "nodes", "--output=name").split()
+    names = (f"kwok-{number}" for number in range(count))
+    missing = [name for name in names if f"node/{name}" not in existing]
     if missing:
         nodes = [_node(name, {**CAPACITY, **capacity}) for name in missing]
         kubectl(

@@ -1,7 +1,7 @@
-"""What a real node leaves on the host once its processes are killed, and removing it.
+"""The removal of what a real node leaves on the host after its processes were killed.
 
-Containers, mounts, network namespaces, cgroups, a bridge: all found by the stack's id, so that
-nothing of another stack is touched, and no earlier state has to be known.
+These are containers, mounts, network namespaces, cgroups and a bridge. All of them are found by the stack's
+id, so that other stacks are not touched, and no state has to be stored.
 """
 
 import json
@@ -13,55 +13,61 @@ from pathlib import Path
 
 from dev.containerd import NAMESPACE, bridge
 from dev.errors import DevError
-from dev.process import PROC, kill, process_of
-from dev.site import Site
+from dev.paths import StackPaths
+from dev.process import PROC, find_process, kill
 
 CGROUPS = Path("/sys/fs/cgroup")
 CNI_RESULTS = Path("/var/lib/cni/results")
 LOG_LINKS = Path("/var/log/containers")
-SECONDS = 20.0
+CGROUP_TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
-def remove(site: Site) -> None:
-    """Remove everything of this stack's node; its kubelet, containerd and shims have ended."""
-    if not site.node_data.exists() and not site.node_run.exists():
+def remove(paths: StackPaths) -> None:
+    """Remove everything of this stack's node, whose processes have ended.
+
+    Raises:
+        DevError: a cgroup is still in use, or a mount point cannot be unmounted.
+
+    """
+    if not paths.node_data.exists() and not paths.node_run.exists():
         return
-    tasks = list(site.node_run.glob(f"containerd/io.containerd.runtime.v2.task/{NAMESPACE}/*"))
+    tasks = list(paths.node_run.glob(f"containerd/io.containerd.runtime.v2.task/{NAMESPACE}/*"))
     _remove_cgroups(tasks)
     _remove_shim_sockets(tasks)
-    for point in _mounts(site):
+    for point in _mounts(paths):
         subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
-    if still := _mounts(site):
-        raise DevError(f"can't unmount, so nothing below is deleted: {', '.join(still)}")
-    if Path("/sys/class/net", bridge(site)).exists():
-        subprocess.run(["ip", "link", "delete", bridge(site)], capture_output=True, check=False)
-    for file in (*CNI_RESULTS.glob(f"{site.network}-*"), *_log_links(site)):
+    if still := _mounts(paths):
+        raise DevError(f"cannot unmount, so the folders stay: {', '.join(still)}")
+    if Path("/sys/class/net", bridge(paths)).exists():
+        subprocess.run(["ip", "link", "delete", bridge(paths)], capture_output=True, check=False)
+    for file in (*CNI_RESULTS.glob(f"{paths.network}-*"), *_log_links(paths)):
         file.unlink(missing_ok=True)
-    for folder in (site.node_data, site.node_run):
+    for folder in (paths.node_data, paths.node_run):
         shutil.rmtree(folder, ignore_errors=True)
-    # What all stacks share goes with the last of them.
-    for folder in (site.node_run.parent, site.node_data.parent):
+    # The last stack removes what all stacks share.
+    for folder in (paths.node_run.parent, paths.node_data.parent):
         with suppress(OSError):
             folder.rmdir()
-    if not site.node_data.parent.exists():
+    if not paths.node_data.parent.exists():
         _remove_empty_cgroups()
 
 
 def _remove_cgroups(tasks: list[Path]) -> None:
-    """Kill what runs in the containers and remove their cgroups."""
-    deadline = time.monotonic() + SECONDS
-    # cgroup v2 has one tree, v1 one for each controller.
+    """Kill the processes in the containers, and remove the cgroups."""
+    deadline = time.monotonic() + CGROUP_TIMEOUT_SECONDS
+    # cgroup v2 has one tree, and v1 has one for each controller.
     names = [f"{NAMESPACE}/{task.name}" for task in tasks]
     while groups := [
         group for name in names for group in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")) if group.exists()
     ]:
         if time.monotonic() > deadline:
-            raise DevError(f"still in use after {SECONDS:.0f} s: {', '.join(map(str, groups))}")
+            names_in_use = ", ".join(map(str, groups))
+            raise DevError(f"cgroups are still in use after {CGROUP_TIMEOUT_SECONDS:.0f} s: {names_in_use}")
         for group in groups:
-            with suppress(OSError):  # Busy for a moment after the last process has ended.
+            with suppress(OSError):  # A cgroup is busy for a moment after its last process has ended.
                 pids = (group / "cgroup.procs").read_text().split()
-                kill(process for pid in pids if (process := process_of(int(pid))))
+                kill(process for pid in pids if (process := find_process(int(pid))))
                 group.rmdir()
         time.sleep(POLL_SECONDS)
 
@@ -73,21 +79,27 @@ def _remove_empty_cgroups() -> None:
 
 
 def _remove_shim_sockets(tasks: list[Path]) -> None:
-    """They lie in a folder that all containerds share; each task's own folder says which is its."""
+    """Delete the sockets of these tasks' shims.
+
+    They are in a folder that every containerd uses. The folder of each task has the path of its socket.
+    """
     for task in tasks:
         with suppress(FileNotFoundError):
             address = json.loads((task / "bootstrap.json").read_text())["address"]
             Path(address.removeprefix("unix://")).unlink()
 
 
-def _mounts(site: Site) -> list[str]:
-    """Mount points in our folders, the inner ones first."""
+def _mounts(paths: StackPaths) -> list[str]:
+    """Return the mount points in the stack's folders, inner ones first."""
     points = [line.split()[4] for line in (PROC / "self/mountinfo").read_text().splitlines()]
-    ours = (f"{site.node_data}/", f"{site.node_run}/")
+    ours = (f"{paths.node_data}/", f"{paths.node_run}/")
     return [point for point in reversed(points) if point.startswith(ours)]
 
 
-def _log_links(site: Site) -> list[Path]:
-    """The kubelet's, to the logs in our folder: where they lie is fixed in it."""
+def _log_links(paths: StackPaths) -> list[Path]:
+    """Return the kubelet's links to logs in the stack's folder.
+
+    The kubelet has a fixed folder for them.
+    """
     links = (link for link in LOG_LINKS.glob("*.log") if link.is_symlink())
-    return [link for link in links if link.readlink().is_relative_to(site.node_data)]
+    return [link for link in links if link.readlink().is_relative_to(paths.node_data)]

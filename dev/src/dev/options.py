@@ -1,7 +1,7 @@
-"""What the user chose for a stack, remembered in its STATE: what isn't given again stays as it was.
+"""The options of a stack. They are stored in its STATE, and apply until they are given again or it goes down.
 
-A stack can get other settings while it is up (its services are then restarted); for another node,
-broker or cluster it has to go down first.
+A running stack can get other settings, for which its services are restarted. For any other change, such as
+another node, broker or cluster, the stack must go down first.
 """
 
 import json
@@ -15,15 +15,15 @@ from dev.errors import DevError
 NodeKind = Literal["real", "kwok"]
 
 STATUS = Path("/proc/self/status")
-# Bits of capabilities(7): without these there are no namespaces, mounts and bridges of one's own.
+# Bits of capabilities(7). Without these two, a process cannot create namespaces, mounts and bridges.
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
-# Of cgroup v2, and of v1's controller for memory.
+# The root of cgroup v2, and of the memory controller of cgroup v1.
 CGROUP_TREES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of one `up`; None stands for not given."""
+    """The options of one `up`. None means not given."""
 
     node: NodeKind | None = None
     nodes: int | None = None
@@ -34,15 +34,20 @@ class Options:
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
-        """Those of a stack that is, or was, up."""
+        """Return the options in the file; None if there is no file."""
         return cls(**json.loads(file.read_text())) if file.exists() else None
 
     def save(self, file: Path) -> None:
-        """Remember them."""
+        """Write the options to the file."""
         file.write_text(json.dumps(asdict(self), indent=2))
 
-    def after(self, earlier: Self | None) -> Self:
-        """These, and where they say nothing the earlier ones or the defaults."""
+    def merged_over(self, earlier: Self | None) -> Self:
+        """Return these options, completed by those of the stack or by the defaults.
+
+        Raises:
+            DevError: an option differs from that of the running stack and cannot change while it is up.
+
+        """
         if earlier is None:
             return replace(
                 self, node=self.node or default_node(), nodes=self.nodes or 1, replicas=self.replicas or 1
@@ -52,13 +57,19 @@ class Options:
         }
         for name, value in given.items():
             if name != "settings" and value != getattr(earlier, name):
-                up = getattr(earlier, name)
-                raise DevError(f"{name.upper()}={value}, but this stack is up with {up}: `make down` first")
+                current = getattr(earlier, name)
+                raise DevError(
+                    f"{name.upper()}={value} is not possible, because this stack is up with {current}; "
+                    "run `make down` first"
+                )
         return replace(earlier, **given)
 
 
 def default_node() -> NodeKind:
-    """Real containers where they are possible: Linux, and the rights of root."""
+    """Return `real` where real containers are possible, otherwise `kwok`.
+
+    They need Linux and the rights of root.
+    """
     if os.geteuid() != 0 or not STATUS.exists():
         return "kwok"
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("CapEff:"))

@@ -1,6 +1,6 @@
-"""Keys and certificates of one control plane: one CA, one serving certificate, one client's.
+"""The keys and certificates of one control plane: a CA, a serving certificate and a client certificate.
 
-All servers listen on 127.0.0.1 and share the serving certificate; users come with tokens (`access`).
+All servers listen on 127.0.0.1 and share the serving certificate. Users have tokens (`access`).
 """
 
 import datetime as dt
@@ -12,16 +12,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-VALID = dt.timedelta(days=3650)
+VALIDITY = dt.timedelta(days=3650)
 CLOCK_SKEW = dt.timedelta(days=1)
 SERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 
 class Pki:
-    """The files of one folder; complete once `make` has returned."""
+    """The files of the keys and certificates in one folder. They exist after `make`."""
 
     def __init__(self, folder: Path) -> None:
-        """In this folder."""
         self._folder = folder
         self.ca = folder / "ca.crt"
         self.server_cert, self.server_key = folder / "server.crt", folder / "server.key"
@@ -30,7 +29,7 @@ class Pki:
         self.service_account_public = folder / "service-account.pub"
 
     def make(self) -> None:
-        """Make what is missing: all or nothing, the last file tells."""
+        """Create all files, unless the last one exists, because then all of them do."""
         if self.service_account_public.exists():
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +82,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + VALID)
+        .not_valid_after(now + VALIDITY)
     )
 
 

@@ -1,7 +1,7 @@
-"""Free ports, chosen once for a stack and kept, so that what is restarted is found where it was.
+"""The ports of a stack. Each is chosen once and kept, so that a component has it again after a restart.
 
-The ports lie below the range that the kernel hands out by itself, and a register in the cache keeps
-two stacks that start at the same moment from choosing the same one.
+The ports are below the range from which the kernel assigns ports. A register in the cache prevents two
+stacks that start at the same time from choosing the same port.
 """
 
 import json
@@ -17,14 +17,13 @@ RANGE = range(20000, 32000)
 
 
 class Ports:
-    """The ports of one stack, by what listens there; kept in a file that people may read."""
+    """The ports of one stack by name, as they are stored in a file that people may read."""
 
     def __init__(self, file: Path) -> None:
-        """Of the stack that keeps its ports in `file`."""
         self.file = file
 
     def __getitem__(self, name: str) -> int:
-        """The port of this name; chosen now if it has none yet."""
+        """Return the port of this name, and choose one if it has none."""
         if (port := self._known().get(name)) is not None:
             return port
         register = cache_dir() / "ports.json"
@@ -59,7 +58,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: Mapping[str, int | str]) -> None:
-    """At once or not at all: another process may read it at this moment."""
+    """Write the file, so that another process reads either the old or the new content."""
     new = file.with_suffix(".new")
     new.write_text(json.dumps(content, indent=2))
     new.replace(file)

@@ -1,7 +1,6 @@
-"""A background process of a session of its own: starting it, telling whether it still runs, ending it.
+"""Background processes, each in a session of its own: their start, their state and their end.
 
-A pid alone may by now belong to someone else; a process is therefore known by its pid together
-with the moment it started. What should run, and where that is written down, is `component`'s.
+The kernel reuses pids, so a process is identified by its pid and its start time. `component` stores both.
 """
 
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
-# Kept until they end: the parent has to collect them, else they stay as zombies.
+# The children of this process by pid. A child that has ended stays a zombie until it is collected.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -27,25 +26,28 @@ class Process:
     pid: int
     started: str
 
-    def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+    def is_alive(self) -> bool:
+        """Return whether the process still runs. A zombie does not."""
         return not self.wait(0)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it, unless the process has ended; never to another that got its pid."""
+        """Send a signal, unless the process has ended.
+
+        Another process with its pid never gets it.
+        """
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
-                if _start_of(self.pid) == self.started:
+                if _start_time(self.pid) == self.started:
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within that time.
+        """Wait until the process has ended. Returns whether it has within that time.
 
-        It has when its last thread has: /proc calls it a zombie as soon as its first thread is one, while
-        the others may still hold its files and ports.
+        A process has ended with its last thread. /proc shows it as a zombie as soon as its first thread has
+        ended, but other threads may still hold its files and ports.
         """
         _collect(self.pid)
         try:
@@ -55,7 +57,7 @@ class Process:
         try:
             poll = select.poll()
             poll.register(handle, select.POLLIN)
-            ended = _start_of(self.pid) != self.started or bool(poll.poll(max(seconds, 0) * 1000))
+            ended = _start_time(self.pid) != self.started or bool(poll.poll(max(seconds, 0) * 1000))
         finally:
             os.close(handle)
         _collect(self.pid)
@@ -63,7 +65,10 @@ class Process:
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
-    """Start it in the background, in the folder of its log; its output is appended there."""
+    """Start a command in the background, in the folder of its log.
+
+    Its output is appended to the log.
+    """
     with log.open("ab") as out:
         child = subprocess.Popen(
             argv,
@@ -75,29 +80,29 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
             start_new_session=True,
         )
     _children[child.pid] = child
-    return Process(child.pid, _start_of(child.pid) or "")
+    return Process(child.pid, _start_time(child.pid) or "")
 
 
-def process_of(pid: int) -> Process | None:
-    """The process that has this pid now."""
-    started = _start_of(pid)
+def find_process(pid: int) -> Process | None:
+    """Return the process that has this pid now; None if there is none."""
+    started = _start_time(pid)
     return Process(pid, started) if started else None
 
 
-def marked(variable: str) -> list[Process]:
-    """Every process with this `NAME=value` in the environment that it was started with."""
+def find_marked(variable: str) -> list[Process]:
+    """Return every process that was started with this `NAME=value` in its environment."""
     found = []
     for entry in PROC.iterdir():
-        # It may end at any moment, or belong to another user.
+        # The process may end at any moment, or belong to another user.
         with suppress(OSError, ValueError):
-            process = process_of(int(entry.name))
+            process = find_process(int(entry.name))
             if process and variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(process)
     return found
 
 
-def end(processes: Iterable[Process], grace: float) -> None:
-    """SIGTERM to all at once, SIGKILL to those that are still there after `grace` seconds."""
+def terminate(processes: Iterable[Process], grace: float) -> None:
+    """End the processes by SIGTERM, or by SIGKILL after `grace` seconds."""
     chosen = list(processes)
     for process in chosen:
         process.signal(signal.SIGTERM)
@@ -106,31 +111,38 @@ def end(processes: Iterable[Process], grace: float) -> None:
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """SIGKILL, and wait for the end: the kernel needs a moment to free what it held."""
+    """End the processes by SIGKILL, and wait until they have ended.
+
+    Without the wait, their files and ports could still be in use.
+    """
     for process in list(processes):
         process.signal(signal.SIGKILL)
         process.wait(10)
 
 
 def _collect(pid: int) -> None:
+    """Collect the exit status of a child that has ended."""
     child = _children.get(pid)
     if child and child.poll() is not None:
         del _children[pid]
 
 
-def _start_of(pid: int) -> str | None:
-    """When it started, in clock ticks since the boot, and which boot; None if it is gone altogether."""
-    fields = stat(pid)
+def _start_time(pid: int) -> str | None:
+    """Return the start time of a process; None if there is no process.
+
+    It is the clock ticks since the boot, and the id of the boot.
+    """
+    fields = read_stat(pid)
     if fields is None:
         return None
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{fields[19]}@{boot}"
 
 
-def stat(pid: int) -> list[str] | None:
-    """Fields of proc(5)'s `stat` from the third on; None if there is no such process.
+def read_stat(pid: int) -> list[str] | None:
+    """Return the fields of a process's `stat`, proc(5), from the third on.
 
-    The second may hold spaces and brackets.
+    The second field may contain spaces and brackets. Returns None if there is no process.
     """
     try:
         return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -1,6 +1,6 @@
-"""What is being done and for how long: a live line on a terminal, now and then a line elsewhere.
+"""The progress of slow work: a line that is updated on a terminal, and a line every 15 s elsewhere.
 
-Everything goes to stderr; stdout belongs to what a shell evaluates.
+All of it goes to stderr, because a shell evaluates stdout.
 """
 
 import threading
@@ -16,47 +16,50 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 LINE_EVERY_SECONDS = 15.0
 
 
-def say(line: str) -> None:
-    """One line for the person who waits; never parsed for markup."""
+def print_line(line: str) -> None:
+    """Print a line to stderr, without any markup."""
     console.print(Text(line))
 
 
 @contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
-    """Show that `what` goes on; yields a function that says how far it is."""
+def show_progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Show `what` and its duration during the context.
+
+    Yields a function that adds a detail.
+    """
     started = time.monotonic()
     detail = ""
     done = threading.Event()
     live = console.is_terminal
 
     def line() -> str:
-        return f"{what} ... {spell(time.monotonic() - started)}{detail and f', {detail}'}"
+        return f"{what} ... {format_duration(time.monotonic() - started)}{detail and f', {detail}'}"
 
-    def tell(news: str) -> None:
+    def set_detail(text: str) -> None:
         nonlocal detail
-        detail = news
+        detail = text
 
     def show() -> None:
         if not live:
-            say(f"{what} ...")
+            print_line(f"{what} ...")
             while not done.wait(LINE_EVERY_SECONDS):
-                say(line())
+                print_line(line())
             return
         with console.status(Text(line())) as status:
             while not done.wait(0.5):
                 status.update(Text(line()))
 
-    shower = threading.Thread(target=show, name="progress", daemon=True)
-    shower.start()
+    thread = threading.Thread(target=show, name="progress", daemon=True)
+    thread.start()
     try:
-        yield tell
+        yield set_detail
     finally:
         done.set()
-        shower.join()
-    say(f"{what}: done in {spell(time.monotonic() - started)}")
+        thread.join()
+    print_line(f"{what}: done in {format_duration(time.monotonic() - started)}")
 
 
-def spell(seconds: float) -> str:
-    """`7 s`, `3 min 05 s`."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as text: `7 s`, `3 min 05 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,53 +1,66 @@
-"""The four services of PhJob, as they run anywhere: a module each, configured by the environment."""
+"""The four services of PhJob. Each is a Python module, which the environment configures."""
 
 import os
 import sys
 from pathlib import Path
 
+from dev.access import service_kubeconfig
 from dev.cluster import NAMESPACE
 from dev.component import Spec
 from dev.errors import DevError
-from dev.probe import says_ok
-from dev.site import Site
+from dev.paths import StackPaths
+from dev.probe import is_healthy
+from dev.rights import WITH_KUBERNETES
 
-MODULES = {"watcher": "watcher", "scheduler": "scheduler", "pod-manager": "pod_manager", "janitor": "janitor"}
-# The others have no credentials, and need none.
-WITH_KUBERNETES = ("watcher", "pod-manager")
-# The log archive's credentials and endpoint, by the providers' own names.
-OF_ARCHIVE = ("AWS_", "AZURE_", "GOOGLE_")
+SERVICES = ("watcher", "scheduler", "pod-manager", "janitor")
+# The prefixes of the variables with the credentials and the endpoint of the log archive, by provider.
+ARCHIVE_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
 
 
 def service_of(name: str) -> str | None:
-    """The service that a component is a replica of; None if it is something else."""
+    """Return the service that a component is a replica of, or None."""
     base, _, number = name.rpartition("-")
     service = base if number.isdecimal() else name
-    return service if service in MODULES else None
+    return service if service in SERVICES else None
 
 
 def replicas(count: int) -> list[str]:
-    """The names of all components: `janitor`, and `janitor-2` for its second replica."""
-    return [f"{name}-{number}" if number > 1 else name for number in range(1, count + 1) for name in MODULES]
+    """Return the names of all components: `janitor`, `janitor-2` and so on."""
+    return [f"{name}-{number}" if number > 1 else name for number in range(1, count + 1) for name in SERVICES]
 
 
-def services(site: Site, amqp_url: str, settings: Path | None, count: int) -> list[Spec]:
-    """So many replicas of all four; they wait for each other and for the rest by themselves."""
+def services(
+    paths: StackPaths, amqp_url: str, settings: Path | None, count: int, *, own_cluster: bool = True
+) -> list[Spec]:
+    """Return the specs of `count` replicas of each service, which start in any order.
+
+    In the local cluster, each service has an account of its own, with the chart's rights (`rights`). In the
+    user's cluster, where this module grants no rights, they use the kubeconfig that the user gave.
+
+    Raises:
+        DevError: the settings file does not exist.
+
+    """
     if settings and not settings.is_file():
-        raise DevError(f"no settings file {settings}")
-    return [_service(site, name, amqp_url, settings) for name in replicas(count)]
+        raise DevError(f"the settings file {settings} does not exist")
+    return [_service(paths, name, amqp_url, settings, own_cluster=own_cluster) for name in replicas(count)]
 
 
-def _service(site: Site, name: str, amqp_url: str, settings: Path | None) -> Spec:
+def _service(
+    paths: StackPaths, name: str, amqp_url: str, settings: Path | None, *, own_cluster: bool
+) -> Spec:
+    """Return the spec of one replica."""
     service = service_of(name) or name
-    env = {"AMQP_URL": amqp_url, "NAMESPACE": NAMESPACE, "HTTP_PORT": str(site.ports[name])}
+    env = {"AMQP_URL": amqp_url, "NAMESPACE": NAMESPACE, "HTTP_PORT": str(paths.ports[name])}
     files = {}
     if service in WITH_KUBERNETES:
-        env["KUBECONFIG"] = str(site.kubeconfig)
+        env["KUBECONFIG"] = str(service_kubeconfig(paths, service) if own_cluster else paths.kubeconfig)
     if service == "pod-manager":
-        env |= {key: value for key, value in os.environ.items() if key.startswith(OF_ARCHIVE)}
+        env |= {key: value for key, value in os.environ.items() if key.startswith(ARCHIVE_VARIABLES)}
     if settings:
-        copy = site.config / "settings.yaml"
+        copy = paths.config / "settings.yaml"
         files[copy] = settings.read_text()
         env["SETTINGS_FILE"] = str(copy)
-    ready = f"{site.url(name, 'http')}/readyz"
-    argv = [sys.executable, "-m", MODULES[service]]
-    return Spec(name, argv, env=env, files=files, ready=lambda: says_ok(ready))
+    ready = f"{paths.url(name, 'http')}/readyz"
+    argv = [sys.executable, "-m", f"phjob_{service.replace('-', '_')}"]
+    return Spec(name, argv, env=env, files=files, ready=lambda: is_healthy(ready))

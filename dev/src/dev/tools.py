@@ -1,6 +1,6 @@
-"""Programs built from Go modules, once per machine: each module under `dev/tools` is one set.
+"""Programs that are built from Go modules, once per machine. Each module under `dev/tools` is one set.
 
-A set lies in the cache under a key of all that goes into it, and appears there complete or not at all.
+The cache has a set under a hash of everything that it is built from. A set appears there when it is complete.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from dev.cache import cache_dir, locked
 from dev.errors import DevError
 from dev.golang import go
-from dev.progress import working
+from dev.progress import show_progress
 
 MODULES = Path(__file__).parents[2] / "tools"
 
@@ -24,17 +24,20 @@ CONTAINERD = "containerd"
 HELM = "helm"
 COMPOSE = "compose"
 LOAD = "load"
-"""The benchmarks' client: the one program whose source is ours."""
+"""The client of the benchmarks. Only this set has its source in this repository."""
 
 VERSION_SYMBOL = "k8s.io/component-base/version.gitVersion"
 BUILD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
-# What a binary is called by its package, where that says too little.
+# New names of binaries whose Go package has a name that is too general.
 RENAMED = {"server": "etcd", "cmd": "docker-compose"}
 
 
 def tools(name: str) -> Path:
-    """The folder with this set's programs; built now if this machine hasn't it yet."""
+    """Return the folder with the programs of this set.
+
+    Builds them if they are not in the cache.
+    """
     module = MODULES / name
     flags = _flags(module)
     target = cache_dir() / "tools" / f"{name}-{_key(module, flags)}"
@@ -54,7 +57,7 @@ def _flags(module: Path) -> list[str]:
 
 
 def _key(module: Path, flags: list[str]) -> str:
-    """Of all that goes into the build."""
+    """Return a hash of everything that the set is built from."""
     files = (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go")))
     content = b"".join(file.read_bytes() for file in files) + repr(flags).encode()
     return hashlib.sha256(content).hexdigest()[:16]
@@ -65,17 +68,17 @@ def _build(module: Path, flags: list[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=target.parent) as folder,
-        working(f"building {module.name} (once per machine, takes minutes)") as tell,
+        show_progress(f"building {module.name} (once per machine, takes minutes)") as set_detail,
     ):
-        _run(command, module, {"GOBIN": folder}, tell)
+        _run(command, module, {"GOBIN": folder}, set_detail)
         for old, new in RENAMED.items():
             if (built := Path(folder, old)).exists():
                 built.rename(Path(folder, new))
         Path(folder).rename(target)
-        Path(folder).mkdir()  # For the context to remove.
+        Path(folder).mkdir()  # Without this, the context manager would find no folder to remove.
 
 
-def _run(command: list[str], module: Path, env: dict[str, str], tell: Callable[[str], None]) -> None:
+def _run(command: list[str], module: Path, env: dict[str, str], set_detail: Callable[[str], None]) -> None:
     lines: list[str] = []
     compiled = 0
     with subprocess.Popen(
@@ -89,10 +92,10 @@ def _run(command: list[str], module: Path, env: dict[str, str], tell: Callable[[
         for line in process.stdout or ():
             lines.append(line.rstrip())
             if line.startswith("go: downloading"):
-                tell(line.removeprefix("go: ").strip())
+                set_detail(line.removeprefix("go: ").strip())
             else:
                 compiled += 1
-                tell(f"{compiled} packages compiled")
+                set_detail(f"{compiled} packages compiled")
     if process.returncode != 0:
         tail = "\n".join(lines[-30:])
         raise DevError(f"could not build {module.name}:\n{tail}")

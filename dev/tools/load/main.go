@@ -1,11 +1,11 @@
-// Load is the benchmarks' client of the API server: it sends requests and watches what becomes of them,
-// and costs little CPU, so that it does not distort what it measures.
+// Load is the client of the benchmarks. It sends requests to the API server, and records the changes of jobs and pods.
+// It uses little CPU, so that it does not distort the measurements.
 //
 //	load send  < requests > answers
 //	load watch > events
 //
-// Requests, answers and events are JSON lines. Times are nanoseconds since the epoch: the wall clock when the
-// program started, and a monotonic clock since. What the figures mean is for their reader.
+// Requests, answers and events are JSON lines. Times are nanoseconds since the epoch, by the wall clock at the start of
+// the program and a monotonic clock since then.
 package main
 
 import (
@@ -24,14 +24,14 @@ var started = time.Now()
 
 func now() int64 { return started.UnixNano() + int64(time.Since(started)) }
 
-// server is where requests go, and how.
+// server is the server of all requests, with the credentials and the client for it.
 type server struct {
 	url    string
 	token  string
 	client *http.Client
 }
 
-// connect reads who to be from LOAD_TOKEN; at most so many connections are open at a time, of HTTP/1.1.
+// connect returns a server with the bearer token of LOAD_TOKEN. It opens at most that many connections of HTTP/1.1.
 func connect(url, ca string, connections int) (*server, error) {
 	transport := &http.Transport{MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections}
 	if ca != "" {
@@ -72,15 +72,15 @@ func main() {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("send or watch?")
+		return fmt.Errorf("the command is missing: send or watch")
 	}
 	flags := flag.NewFlagSet(arguments[0], flag.ExitOnError)
-	url := flags.String("url", "", "of the server")
-	ca := flags.String("ca", "", "file with the certificate of its authority")
+	url := flags.String("url", "", "URL of the server")
+	ca := flags.String("ca", "", "file with the CA certificate of the server")
 	switch arguments[0] {
 	case "send":
-		connections := flags.Int("connections", 32, "open at a time")
-		rate := flags.Float64("rate", 0, "requests a second; 0: as fast as they are answered")
+		connections := flags.Int("connections", 32, "maximum number of open connections")
+		rate := flags.Float64("rate", 0, "requests per second; 0: as fast as they are answered")
 		flags.Parse(arguments[1:])
 		server, err := connect(*url, *ca, *connections)
 		if err != nil {
@@ -89,11 +89,11 @@ func run(arguments []string) error {
 		return send(server, *connections, *rate)
 	case "watch":
 		var wanted wanted
-		namespace := flags.String("namespace", "hub", "of jobs and pods")
-		flags.StringVar(&wanted.prefix, "prefix", "", "of the names of jobs and pods")
-		flags.StringVar(&wanted.phase, "phase", "Preparing", "in which jobs are awaited")
-		flags.IntVar(&wanted.jobs, "jobs", 0, "end when so many jobs have been in the phase ...")
-		flags.IntVar(&wanted.pods, "pods", 0, "... and so many pods were created")
+		namespace := flags.String("namespace", "hub", "namespace of jobs and pods")
+		flags.StringVar(&wanted.prefix, "prefix", "", "prefix of the names of jobs and pods")
+		flags.StringVar(&wanted.phase, "phase", "Preparing", "phase of the jobs that -jobs counts")
+		flags.IntVar(&wanted.jobs, "jobs", 0, "end after this number of jobs was in the phase, and -pods is reached")
+		flags.IntVar(&wanted.pods, "pods", 0, "end after this number of pods was created, and -jobs is reached")
 		flags.Parse(arguments[1:])
 		server, err := connect(*url, *ca, 2)
 		if err != nil {
@@ -101,5 +101,5 @@ func run(arguments []string) error {
 		}
 		return watch(server, *namespace, wanted)
 	}
-	return fmt.Errorf("no command %q", arguments[0])
+	return fmt.Errorf("unknown command %q: use send or watch", arguments[0])
 }

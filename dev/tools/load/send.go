@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// longestLine is that of one request: a transaction of etcd's with a hundred objects.
-const longestLine = 16 << 20
+// maxLineBytes limits one request. The largest is a transaction of etcd with a hundred objects.
+const maxLineBytes = 16 << 20
 
 type request struct {
 	Key    string          `json:"key"`
@@ -24,15 +24,16 @@ type request struct {
 
 type answer struct {
 	Key      string `json:"key"`
-	Status   int    `json:"status"` // 0: there was none.
+	Status   int    `json:"status"` // The HTTP status; 0 if there was no answer.
 	Sent     int64  `json:"sent"`
 	Answered int64  `json:"answered"`
 	UID      string `json:"uid,omitempty"`
 	Version  string `json:"version,omitempty"`
-	Said     string `json:"said,omitempty"` // Of an answer that is no success.
+	Said     string `json:"said,omitempty"` // The body of an answer that is not a success, or the error.
 }
 
-// send makes each request of standard input, in order, so many at a time; its answers in the order of coming.
+// send sends the requests of standard input in their order, up to connections at a time. It writes the answers in the
+// order in which they arrive.
 func send(server *server, connections int, rate float64) error {
 	requests := make(chan request, 2*connections)
 	answers := make(chan answer, 2*connections)
@@ -63,10 +64,10 @@ func send(server *server, connections int, rate float64) error {
 	return out.buffer.Flush()
 }
 
-// read hands the requests out; with a rate, each when it is due.
+// read passes the requests on. With a rate, it passes each one on when it is due.
 func read(requests chan<- request, rate float64) error {
 	scanner := bufio.NewScanner(os.Stdin)
-	scanner.Buffer(make([]byte, 1<<20), longestLine)
+	scanner.Buffer(make([]byte, 1<<20), maxLineBytes)
 	begun := time.Now()
 	for number := 0; scanner.Scan(); number++ {
 		var next request
@@ -81,43 +82,45 @@ func read(requests chan<- request, rate float64) error {
 	return scanner.Err()
 }
 
-func (s *server) do(made request) answer {
-	result := answer{Key: made.Key, Sent: now()}
-	said, err := s.call(made, &result)
+// do sends a request. It returns the answer, with the uid and version of the object in its body.
+func (s *server) do(sent request) answer {
+	result := answer{Key: sent.Key, Sent: now()}
+	body, err := s.call(sent, &result)
 	result.Answered = now()
 	if err != nil {
 		result.Said = err.Error()
 		return result
 	}
 	if result.Status >= 300 {
-		result.Said = string(said)
+		result.Said = string(body)
 		return result
 	}
 	var object struct {
 		Metadata struct{ UID, ResourceVersion string }
 	}
-	if json.Unmarshal(said, &object) == nil {
+	if json.Unmarshal(body, &object) == nil {
 		result.UID, result.Version = object.Metadata.UID, object.Metadata.ResourceVersion
 	}
 	return result
 }
 
-func (s *server) call(made request, result *answer) ([]byte, error) {
-	call, err := http.NewRequest(made.Method, s.url+made.Path, bytes.NewReader(made.Body))
+// call sends a request and writes the status to the result. It returns the body of the answer.
+func (s *server) call(sent request, result *answer) ([]byte, error) {
+	call, err := http.NewRequest(sent.Method, s.url+sent.Path, bytes.NewReader(sent.Body))
 	if err != nil {
 		return nil, err
 	}
 	s.authorize(call)
-	call.Header.Set("Content-Type", made.Type)
+	call.Header.Set("Content-Type", sent.Type)
 	response, err := s.client.Do(call)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	said, err := io.ReadAll(response.Body)
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, err
 	}
 	result.Status = response.StatusCode
-	return said, nil
+	return body, nil
 }

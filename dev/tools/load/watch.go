@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// wanted is what is recorded, and when that is enough.
+// wanted selects the jobs and pods to record, and the numbers of them after which the recording ends.
 type wanted struct {
 	prefix, phase string
 	jobs, pods    int
@@ -25,7 +25,8 @@ type object struct {
 		Labels            map[string]string `json:"labels,omitempty"`
 	} `json:"metadata"`
 	Spec struct {
-		GroupName string `json:"groupName,omitempty"`
+		GroupName       string     `json:"groupName,omitempty"`
+		SchedulingGates []struct{} `json:"schedulingGates,omitempty"`
 	} `json:"spec"`
 	Status struct {
 		Phase string `json:"phase"`
@@ -39,15 +40,15 @@ type event struct {
 	Object object `json:"object"`
 }
 
-type news struct {
+type result struct {
 	event event
 	err   error
 }
 
-// watch records what happens to jobs and their pods until it is what is wanted. It says on standard error when
-// it has begun, and ends when standard input does.
+// watch records the changes of jobs and their pods until the wanted numbers are reached, or standard input ends. It
+// prints "watching" to standard error when it has begun.
 func watch(server *server, namespace string, wanted wanted) error {
-	told := make(chan news, 1000)
+	results := make(chan result, 1000)
 	paths := map[string]string{
 		"PhJob": "/apis/primehub.io/v1alpha1/namespaces/" + namespace + "/phjobs?",
 		"Pod":   "/api/v1/namespaces/" + namespace + "/pods?labelSelector=primehub.io/group&",
@@ -57,7 +58,7 @@ func watch(server *server, namespace string, wanted wanted) error {
 		if err != nil {
 			return err
 		}
-		go func() { told <- news{err: server.record(kind, path, revision, told)} }()
+		go func() { results <- result{err: server.record(kind, path, revision, results)} }()
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -72,13 +73,13 @@ func watch(server *server, namespace string, wanted wanted) error {
 		select {
 		case <-ended:
 			return out.buffer.Flush()
-		case next := <-told:
+		case next := <-results:
 			if next.err != nil {
 				return next.err
 			}
 			item := next.event.Object
-			if !strings.HasPrefix(item.Metadata.Name, wanted.prefix) {
-				continue
+			if !strings.HasPrefix(item.Metadata.Name, wanted.prefix) || len(item.Spec.SchedulingGates) > 0 {
+				continue // A gated pod cannot start. Its job may not be admitted yet.
 			}
 			if err := out.encoder.Encode(next.event); err != nil {
 				return err
@@ -93,7 +94,7 @@ func watch(server *server, namespace string, wanted wanted) error {
 	return out.buffer.Flush()
 }
 
-// revision is that of a collection now.
+// revision returns the current revision of a collection.
 func (s *server) revision(path string) (string, error) {
 	listing, err := s.get(path + "limit=1")
 	if err != nil {
@@ -107,6 +108,7 @@ func (s *server) revision(path string) (string, error) {
 	return list.Metadata.ResourceVersion, err
 }
 
+// get returns the body of a successful answer.
 func (s *server) get(path string) (io.ReadCloser, error) {
 	request, err := http.NewRequest(http.MethodGet, s.url+path, nil)
 	if err != nil {
@@ -119,15 +121,15 @@ func (s *server) get(path string) (io.ReadCloser, error) {
 	}
 	if response.StatusCode != http.StatusOK {
 		defer response.Body.Close()
-		said, _ := io.ReadAll(response.Body)
-		return nil, fmt.Errorf("%s: %s", response.Status, said)
+		body, _ := io.ReadAll(response.Body)
+		return nil, fmt.Errorf("%s: %s", response.Status, body)
 	}
 	return response.Body, nil
 }
 
-// record tells everything that happens to a collection after the revision. The API server cuts off a watch that it
-// takes for slow, as any is on a busy machine: it goes on where that ended.
-func (s *server) record(kind, path, revision string, told chan<- news) error {
+// record sends every change of a collection after the revision to results. The API server ends a watch that is too slow,
+// which happens on a busy machine. record then starts a new one at the revision where the old one ended.
+func (s *server) record(kind, path, revision string, results chan<- result) error {
 	for {
 		stream, err := s.get(path + "watch=true&resourceVersion=" + revision)
 		if err != nil {
@@ -146,7 +148,7 @@ func (s *server) record(kind, path, revision string, told chan<- news) error {
 				return fmt.Errorf("the watch of %s has failed", kind)
 			}
 			revision = change.Object.Metadata.ResourceVersion
-			told <- news{event: event{now(), kind, change.Type == "DELETED", change.Object}}
+			results <- result{event: event{now(), kind, change.Type == "DELETED", change.Object}}
 		}
 		stream.Close()
 	}

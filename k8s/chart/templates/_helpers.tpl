@@ -3,7 +3,7 @@
 {{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
-{{/* Of what belongs to no namespace. */}}
+{{/* The name prefix of objects without a namespace. */}}
 {{- define "phjob.clusterName" -}}
 {{ .Release.Namespace }}-{{ include "phjob.fullname" . }}
 {{- end }}
@@ -21,7 +21,7 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* Of one Deployment's pods. Call: (list $ item), of phjob.deployments. */}}
+{{/* The selector of one Deployment's pods. Call: (list $ item), with an item of phjob.deployments. */}}
 {{- define "phjob.podSelector" -}}
 {{- $item := index . 1 -}}
 {{ include "phjob.selector" (index . 0) }}
@@ -48,7 +48,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* The account of a service. Call: (list $ "watcher"). */}}
+{{/* The service account of a service. Call: (list $ "watcher"). */}}
 {{- define "phjob.account" -}}
 {{ include "phjob.fullname" (index . 0) }}-{{ index . 1 }}
 {{- end }}
@@ -62,8 +62,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{/*
-Every Deployment of the services, as {"items": [{name, service, shard, kubernetes}]}: the watcher has no shards,
-and only the watcher and pod-manager speak to Kubernetes.
+Every Deployment of the services, as {"items": [{name, service, shard, kubernetes}]}. The watcher has no shards. Only the
+watcher and pod-manager access Kubernetes.
 */}}
 {{- define "phjob.deployments" -}}
 {{- $items := list (dict "name" "watcher" "service" "watcher" "kubernetes" true) }}
@@ -76,14 +76,14 @@ and only the watcher and pod-manager speak to Kubernetes.
 {{- dict "items" $items | toJson }}
 {{- end }}
 
-{{/* What every container of ours is allowed: nothing. */}}
+{{/* The security context of every container of the chart: no privileges. */}}
 {{- define "phjob.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Call with the user's id. */}}
+{{/* The security context of a pod. Call with the id of its user. */}}
 {{- define "phjob.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
@@ -97,7 +97,7 @@ seccompProfile: {type: RuntimeDefault}
 {{ toYaml (pick .Values "jobSubmission" "logArchive") }}
 {{- end }}
 
-{{/* Who acts for others, as a list in CEL. pod-manager deletes records whose time is over. */}}
+{{/* The users that act for every user, as a list in CEL. pod-manager is one, because it deletes old records. */}}
 {{- define "phjob.trusted" -}}
 {{ prepend .Values.identity.trusted (printf "system:serviceaccount:%s:%s" .Release.Namespace (include "phjob.account" (list . "pod-manager"))) | toJson }}
 {{- end }}

@@ -1,4 +1,4 @@
-"""A Docker daemon of the tests' own, with images that are made on this machine."""
+"""Fixtures of the tests with containers: a Docker daemon of their own, and images that it builds."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from dev.options import default_node
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """The daemon; it holds the base images, and nothing of ours yet."""
+    """Start a Docker daemon that has the base images, but none of PhJob's."""
     if default_node() != "real":
         pytest.skip("a Docker daemon needs Linux and root")
     with Docker(tmp_path_factory.mktemp("docker")) as docker:
@@ -22,14 +22,14 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 @pytest.fixture(scope="session")
 def image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The services' image, built as docker-compose builds it."""
+    """Build the services' image as docker-compose does. Returns its name."""
     Compose(docker, tmp_path_factory.mktemp("image"))("build", "--quiet", "watcher")
     return IMAGE
 
 
 @pytest.fixture(scope="session")
 def compose(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """The stack of docker-compose.yml, up."""
+    """Start the stack of docker-compose.yml."""
     compose = Compose(docker, tmp_path_factory.mktemp("compose"))
     try:
         compose.up()

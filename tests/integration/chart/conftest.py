@@ -1,4 +1,4 @@
-"""One release of the chart on the real API server, for all tests of this folder."""
+"""A release of the chart on a real API server, for all tests of this folder."""
 
 import secrets
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from tests.support.chart import Release
 
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 TRUSTED = "primehub-graphql"
-"""PrimeHub's web server: its service account."""
+"""The service account of PrimeHub's web server."""
 
 
 @pytest.fixture(scope="session")
 def release(control_plane: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """Installed by helm, in a namespace that admits no pod which wants a privilege."""
+    """A release that helm has installed, in a namespace that enforces PodSecurity `restricted`."""
     namespace = f"chart-{secrets.token_hex(3)}"
     release = Release(control_plane, namespace, tmp_path_factory.mktemp("release"))
     try:
@@ -25,4 +25,4 @@ def release(control_plane: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         release.install("--set", trusted)
         yield release
     finally:
-        release.remove()
+        release.uninstall()

@@ -1,4 +1,4 @@
-"""Whose a job is, held by the real API server: nobody submits, cancels or deletes as somebody else."""
+"""The identity policy on a real API server: users submit, change and delete only their own jobs."""
 
 import json
 import secrets
@@ -9,61 +9,63 @@ from pathlib import Path
 import pytest
 from tests.support.builders import a_group, a_job
 from tests.support.chart import Release
-from tests.support.hub import kubectl_for
+from tests.support.cluster import kubectl_for
 from tests.support.waiting import eventually
 
 from .conftest import TRUSTED
 
 Done = subprocess.CompletedProcess[str]
-As = Callable[..., Done]
-"""Kubectl as a user: the user, the arguments, and `input`."""
+KubectlAs = Callable[..., Done]
+"""Kubectl as a user: it takes the user, the arguments, and `input`."""
 CANCEL = ("--type=merge", "-p", '{"spec":{"cancel":true}}')
 
 
 @pytest.fixture(scope="module")
-def kubectl_as(release: Release) -> As:
-    """Kubectl in the release's namespace as one of its people; the policy is in force."""
-    account = f"--serviceaccount={release.namespace}:{TRUSTED}"
+def kubectl_as(release: Release) -> KubectlAs:
+    """Kubectl as one of several users, in the release's namespace. The policy is in force."""
+    trusted = f"--serviceaccount={release.namespace}:{TRUSTED}"
     stranger = f"--serviceaccount={release.namespace}:stranger"
-    release.bind("submitter", "--user=bob", "--user=lin", account, stranger)
-    release.bind("operator", "--user=olga")
+    release.bind_role("submitter", "--user=bob", "--user=lin", trusted, stranger)
+    release.bind_role("operator", "--user=olga")
 
     def run(user: str, *args: str, input: str | None = None) -> Done:  # noqa: A002 - subprocess's
         return release.kubectl("-n", release.namespace, f"--as={user}", *args, input=input)
 
     def refused() -> bool:
-        return submit(run, "bob", "lin", dry=True).returncode != 0
+        return submit(run, "bob", "lin", dry_run=True).returncode != 0
 
-    eventually(refused, "the policy is in force: it takes a moment after the installation")
+    eventually(refused, "the policy is in force")
     return run
 
 
-def account(release: Release, name: str) -> str:
-    """The user name of a service account of the release's namespace."""
+def account_name(release: Release, name: str) -> str:
+    """Return the user name of a service account in the release's namespace."""
     return f"system:serviceaccount:{release.namespace}:{name}"
 
 
-def submit(kubectl_as: As, who: str, user: str, *, name: str = "", dry: bool = False) -> Done:
-    """Create a job of `user` as `who`."""
+def submit(
+    kubectl_as: KubectlAs, requester: str, user: str, *, name: str = "", dry_run: bool = False
+) -> Done:
+    """Create a job of `user`, in a request of `requester`."""
     job = a_job(name or f"job-{secrets.token_hex(4)}", user=user)
-    options = ("--dry-run=server",) if dry else ()
-    return kubectl_as(who, "create", "-f", "-", "-o", "name", *options, input=json.dumps(job))
+    options = ("--dry-run=server",) if dry_run else ()
+    return kubectl_as(requester, "create", "-f", "-", "-o", "name", *options, input=json.dumps(job))
 
 
 @pytest.fixture
-def bobs_job(kubectl_as: As) -> str:
-    """A job of bob's."""
+def bobs_job(kubectl_as: KubectlAs) -> str:
+    """A job of the user bob."""
     done = submit(kubectl_as, "bob", "bob")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_a_user_cannot_submit_as_another(kubectl_as: As) -> None:
-    """And is told why."""
+def test_a_user_cannot_submit_a_job_of_another_user(kubectl_as: KubectlAs) -> None:
+    """The message says why (spec.md, I1)."""
     done = submit(kubectl_as, "bob", "lin")
     assert done.returncode != 0
     assert "Forbidden" in done.stderr
-    assert "spec.userName is lin, but you are bob: a job is submitted by the user whose it is" in done.stderr
+    assert "spec.userName is lin, but you are bob: only the user of a job may submit it" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,10 @@ def test_a_user_cannot_submit_as_another(kubectl_as: As) -> None:
     ],
     ids=["cancel", "shorten", "annotate", "delete"],
 )
-def test_a_user_cannot_touch_anothers_job(kubectl_as: As, bobs_job: str, command: tuple[str, ...]) -> None:
-    """The job is as it was, and the other is told whose it is."""
+def test_a_user_cannot_change_or_delete_the_job_of_another_user(
+    kubectl_as: KubectlAs, bobs_job: str, command: tuple[str, ...]
+) -> None:
+    """The message names the job's user, and the job is unchanged (spec.md, I1)."""
     before = kubectl_as("bob", "get", bobs_job, "-o", "jsonpath={.metadata.resourceVersion}").stdout
     verb, *options = command
     done = kubectl_as("lin", verb, bobs_job, *options)
@@ -86,42 +90,44 @@ def test_a_user_cannot_touch_anothers_job(kubectl_as: As, bobs_job: str, command
     assert kubectl_as("bob", "get", bobs_job, "-o", "jsonpath={.metadata.resourceVersion}").stdout == before
 
 
-def test_a_user_cancels_and_deletes_his_own(kubectl_as: As, bobs_job: str) -> None:
-    """As the README says."""
+def test_a_user_can_cancel_and_delete_their_own_job(kubectl_as: KubectlAs, bobs_job: str) -> None:
+    """The role submitter is enough for both (spec.md, I3)."""
     assert kubectl_as("bob", "patch", bobs_job, *CANCEL).returncode == 0
     assert kubectl_as("bob", "delete", bobs_job).returncode == 0
 
 
-@pytest.mark.parametrize("who", ["olga", TRUSTED])
-def test_operators_and_trusted_accounts_act_for_others(
-    kubectl_as: As, release: Release, bobs_job: str, who: str
+@pytest.mark.parametrize("requester", ["olga", TRUSTED])
+def test_operators_and_trusted_accounts_can_act_for_any_user(
+    kubectl_as: KubectlAs, release: Release, bobs_job: str, requester: str
 ) -> None:
-    """PrimeHub's web server submits, cancels and deletes for whoever is logged in there."""
-    user = account(release, who) if who == TRUSTED else who
+    """PrimeHub's web server submits, cancels and deletes for its users (spec.md, I2)."""
+    user = account_name(release, requester) if requester == TRUSTED else requester
     assert submit(kubectl_as, user, "lin").returncode == 0
     assert kubectl_as(user, "patch", bobs_job, *CANCEL).returncode == 0
     assert kubectl_as(user, "delete", bobs_job).returncode == 0
 
 
-def test_an_account_that_nobody_named_is_not_trusted(kubectl_as: As, release: Release) -> None:
-    """Though it may submit."""
-    user = account(release, "stranger")
-    assert submit(kubectl_as, user, user).returncode == 0
-    assert "a job is submitted by the user whose it is" in submit(kubectl_as, user, "bob").stderr
-
-
-def test_pod_manager_deletes_the_records_whose_time_is_over(
-    kubectl_as: As, release: Release, bobs_job: str
+def test_an_account_that_is_not_listed_as_trusted_acts_only_for_itself(
+    kubectl_as: KubectlAs, release: Release
 ) -> None:
-    """With its own token; the history is the janitor's order."""
-    kubectl = kubectl_for(release.as_account("phjob-pod-manager"))
+    """The role submitter alone does not make it trusted (spec.md, I2)."""
+    user = account_name(release, "stranger")
+    assert submit(kubectl_as, user, user).returncode == 0
+    assert "only the user of a job may submit it" in submit(kubectl_as, user, "bob").stderr
+
+
+def test_pod_manager_can_delete_the_record_of_any_user(
+    kubectl_as: KubectlAs, release: Release, bobs_job: str
+) -> None:
+    """It does so with its own token, when the janitor sends the command (spec.md, I2)."""
+    kubectl = kubectl_for(release.kubeconfig_of("phjob-pod-manager"))
     done = kubectl("-n", release.namespace, "delete", bobs_job, "--wait=false")
     assert done.returncode == 0, done.stderr
     assert not kubectl_as("bob", "get", bobs_job, "--ignore-not-found").stdout
 
 
-def test_nobody_but_an_operator_widens_a_quota(kubectl_as: As) -> None:
-    """Neither of his own group nor of another."""
+def test_only_an_operator_can_change_a_quota(kubectl_as: KubectlAs) -> None:
+    """A user cannot change the quota of their own group, or create a group with another quota."""
     group = a_group("phusers", groupQuota={"cpu": 1}, users=["bob"])
     assert kubectl_as("olga", "create", "-f", "-", input=json.dumps(group)).returncode == 0
     wider = ("--type=merge", "-p", '{"spec":{"groupQuota":{"cpu":1000}}}')
@@ -134,8 +140,10 @@ def test_nobody_but_an_operator_widens_a_quota(kubectl_as: As) -> None:
     assert kubectl_as("olga", "patch", "phgroup", "phusers", *wider).returncode == 0
 
 
-def test_a_user_with_two_names_is_the_one_that_the_mapping_says(control_plane: Path, tmp_path: Path) -> None:
-    """An identity provider's prefix is no part of PrimeHub's name; and a namespace can still be deleted."""
+def test_the_user_name_of_the_identity_provider_is_mapped_to_that_of_primehub(
+    control_plane: Path, tmp_path: Path
+) -> None:
+    """The identity provider may add a prefix. The policy does not keep the namespace from being deleted."""
     other = Release(control_plane, f"chart-{secrets.token_hex(3)}", tmp_path)
     try:
         without_prefix = "identity.userName=request.userInfo.username.replace('oidc:'\\, '')"
@@ -149,7 +157,7 @@ def test_a_user_with_two_names_is_the_one_that_the_mapping_says(control_plane: P
             return other.kubectl("-n", other.namespace, f"--as={user}", *args, input=input)
 
         def refused() -> bool:
-            return submit(run, "oidc:bob", "lin", dry=True).returncode != 0
+            return submit(run, "oidc:bob", "lin", dry_run=True).returncode != 0
 
         eventually(refused, "the policy is in force")
         done = submit(run, "oidc:bob", "bob")
@@ -159,7 +167,7 @@ def test_a_user_with_two_names_is_the_one_that_the_mapping_says(control_plane: P
         assert other.kubectl("delete", "namespace", other.namespace, "--wait=false").returncode == 0
         eventually(
             lambda: not other.kubectl("get", "namespace", other.namespace, "--ignore-not-found").stdout,
-            "the namespace is gone, bob's job with it",
+            "the namespace is deleted, with the job of bob",
         )
     finally:
-        other.remove()
+        other.uninstall()

@@ -7,8 +7,8 @@ from tests.support.chart import Release
 SERVICES = ("watcher", "scheduler", "janitor", "pod-manager")
 
 
-def test_every_pod_is_admitted_where_nothing_is_allowed(release: Release) -> None:
-    """The namespace enforces PodSecurity `restricted`; each template's pod is created in it, as a dry run."""
+def test_every_pod_conforms_to_pod_security_restricted(release: Release) -> None:
+    """A pod of each template is created as a dry run, in a namespace that enforces it."""
     done = release.kubectl("-n", release.namespace, "get", "deployments,statefulsets", "-o", "json")
     workloads = json.loads(done.stdout)["items"]
     assert len(workloads) == 5
@@ -27,11 +27,11 @@ def test_every_pod_is_admitted_where_nothing_is_allowed(release: Release) -> Non
         created = release.kubectl(
             "-n", release.namespace, "create", "--dry-run=server", "-f", "-", input=json.dumps(pod)
         )
-        assert created.returncode == 0, created.stderr
+        assert created.returncode == 0, f"{workload['metadata']['name']}: {created.stderr}"
 
 
-def test_the_passwords_stay_over_an_upgrade_and_a_rollback(release: Release) -> None:
-    """Made at the installation, different for each service, never made again."""
+def test_an_upgrade_and_a_rollback_keep_the_passwords(release: Release) -> None:
+    """The installation generates them, a different one for each service."""
     urls = {service: release.secret("phjob-broker", service) for service in SERVICES}
     admin = release.secret("phjob-broker", "admin-password")
     assert len({url.partition("@")[0].rpartition(":")[2] for url in urls.values()}) == len(urls)
@@ -44,8 +44,8 @@ def test_the_passwords_stay_over_an_upgrade_and_a_rollback(release: Release) -> 
     assert release.secret("phjob-broker", "admin-password") == admin
 
 
-def test_changed_settings_make_new_pods(release: Release) -> None:
-    """The services read their settings at their start."""
+def test_changed_settings_replace_the_pods(release: Release) -> None:
+    """The services read their settings only when they start."""
     name = "checksum/settings"
 
     def checksum() -> str:

@@ -1,52 +1,55 @@
-"""What the services and people may do in Kubernetes, asked of the real API server with RBAC on."""
+"""The rights of services and people in Kubernetes, as a real API server with RBAC reports them."""
 
 import json
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.support.builders import a_group, a_job
-from tests.support.chart import Release
-from tests.support.hub import kubectl_for
+from tests.support.chart import Object, Release, render
+from tests.support.cluster import kubectl_for
 from tests.support.waiting import eventually
 
-OURS = "primehub.io"
+from dev import rights as local
+
+API_GROUP = "primehub.io"
 CATALOG = ("instancetypes", "images", "datasets")
 Right = tuple[str, str, str, str]
-"""API group, resource, the one name or *, verb."""
+"""A right: API group, resource, the name of an object or `*`, and verb."""
 
 
 def rights(group: str, resources: tuple[str, ...], verbs: tuple[str, ...], name: str = "*") -> set[Right]:
-    """Each of these verbs on each of these resources."""
+    """Return the rights of each of the verbs on each of the resources."""
     return {(group, resource, name, verb) for resource in resources for verb in verbs}
 
 
 LEASES = "coordination.k8s.io"
 RIGHTS: dict[str, set[Right]] = {
     "watcher": {
-        *rights(OURS, ("phjobs", "phgroups", *CATALOG), ("list", "watch")),
+        *rights(API_GROUP, ("phjobs", "phgroups", *CATALOG), ("list", "watch")),
         *rights("", ("pods", "nodes"), ("list", "watch")),
         *rights(LEASES, ("leases",), ("create",)),
         *rights(LEASES, ("leases",), ("get", "update"), "phjob-watcher"),
     },
     "pod-manager": {
-        *rights(OURS, ("phjobs",), ("get", "delete")),
-        *rights(OURS, ("phjobs/status",), ("patch",)),
-        *rights(OURS, ("phgroups",), ("get",)),
-        *rights(OURS, ("phgroups/status",), ("patch",)),
-        *rights(OURS, ("phjobs/finalizers",), ("update",)),
-        *rights(OURS, CATALOG, ("get",)),
-        *rights("", ("pods",), ("get", "create", "delete")),
+        *rights(API_GROUP, ("phjobs",), ("get", "delete")),
+        *rights(API_GROUP, ("phjobs/status",), ("patch",)),
+        *rights(API_GROUP, ("phgroups",), ("get",)),
+        *rights(API_GROUP, ("phgroups/status",), ("patch",)),
+        *rights(API_GROUP, ("phjobs/finalizers",), ("update",)),
+        *rights(API_GROUP, CATALOG, ("get",)),
+        *rights("", ("pods",), ("get", "create", "patch", "delete")),
         *rights("", ("pods/log",), ("get",)),
         *rights("", ("events",), ("list", "get", "create", "patch")),
     },
     "scheduler": set(),
     "janitor": set(),
 }
-"""The design's table, word for word."""
+"""The rights that each service needs, which are all that it has (spec.md, I4)."""
 
 
-def held(release: Release, kubeconfig: Path) -> set[Right]:
-    """All that an account may do in the release's namespace, by the API server's own word."""
+def rights_of(release: Release, kubeconfig: Path) -> set[Right]:
+    """Return the rights of an account in the release's namespace, as the API server reports them."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
@@ -70,9 +73,21 @@ def held(release: Release, kubeconfig: Path) -> set[Right]:
 
 @pytest.mark.parametrize("service", RIGHTS)
 def test_a_service_has_the_rights_that_it_needs_and_no_other(release: Release, service: str) -> None:
-    """Beside those that every account has, which are to look at itself."""
-    anybody = held(release, release.as_account("default"))
-    assert held(release, release.as_account(f"phjob-{service}")) - anybody == RIGHTS[service]
+    """Every account also has the right to review its own rights."""
+    anybody = rights_of(release, release.kubeconfig_of("default"))
+    assert rights_of(release, release.kubeconfig_of(f"phjob-{service}")) - anybody == RIGHTS[service]
+
+
+def test_the_services_have_the_same_rights_in_the_local_stack_as_in_the_chart() -> None:
+    """`make up` renders the template without helm. Only the labels differ."""
+
+    def unlabelled(objects: list[Object]) -> list[Object]:
+        for item in objects:
+            assert item["metadata"].pop("labels")
+        return sorted(objects, key=lambda item: (item["kind"], item["metadata"]["name"]))
+
+    of_helm = render(f"--show-only=templates/{local.TEMPLATE.name}", release=local.RELEASE)
+    assert unlabelled([*yaml.safe_load_all(local.rendered())]) == unlabelled(of_helm)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +111,13 @@ def test_a_service_has_the_rights_that_it_needs_and_no_other(release: Release, s
         ("janitor", "patch phjob any --type=merge --subresource=status -p {}"),
     ],
 )
-def test_what_a_service_may_not_do_is_answered_with_403(release: Release, service: str, command: str) -> None:
-    """With its own token; there are a job and a group named any."""
+def test_a_request_of_a_service_without_the_right_is_rejected(
+    release: Release, service: str, command: str
+) -> None:
+    """It uses the service's own token. A job and a group of the name `any` exist."""
     for manifest in (a_job("any"), a_group("any")):
         release.kubectl("-n", release.namespace, "apply", "-f", "-", input=json.dumps(manifest))
-    done = kubectl_for(release.as_account(f"phjob-{service}"))("-n", release.namespace, *command.split())
+    done = kubectl_for(release.kubeconfig_of(f"phjob-{service}"))("-n", release.namespace, *command.split())
     assert done.returncode != 0
     account = f"system:serviceaccount:{release.namespace}:phjob-{service}"
     assert "Error from server (Forbidden)" in done.stderr, done.stderr
@@ -144,12 +161,12 @@ def test_what_a_service_may_not_do_is_answered_with_403(release: Release, servic
         ),
     ],
 )
-def test_what_people_may_do(
+def test_a_role_has_its_rights_and_no_others(
     release: Release, role: str, may: tuple[str, ...], may_not: tuple[str, ...]
 ) -> None:
-    """By their role, in the namespace where it is bound; nowhere else."""
+    """The rights apply only in the namespace in which the role is bound (spec.md, I3)."""
     user = f"a-{role}"
-    release.bind(role, f"--user={user}")
+    release.bind_role(role, f"--user={user}")
 
     def can(what: str, namespace: str) -> bool:
         verb, _, resource = what.partition(" ")
@@ -170,8 +187,10 @@ def test_what_people_may_do(
         ("admin", "patch phgroups", "get nodes"),
     ],
 )
-def test_kubernetes_own_roles_include_ours(release: Release, role: str, may: str, may_not: str) -> None:
-    """Who has one of them in the namespace needs no further binding."""
+def test_the_default_roles_of_kubernetes_include_those_of_the_chart(
+    release: Release, role: str, may: str, may_not: str
+) -> None:
+    """A user with one of them in the namespace needs no other binding."""
     user = f"kubernetes-{role}"
     binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}")
     assert release.kubectl("-n", release.namespace, *binding).returncode == 0
@@ -180,5 +199,7 @@ def test_kubernetes_own_roles_include_ours(release: Release, role: str, may: str
         command = ("-n", release.namespace, "auth", "can-i", *what.split(), f"--as={user}")
         return release.kubectl(*command).stdout.strip() == "yes"
 
-    eventually(lambda: can(may), f"{role} includes ours: a controller of Kubernetes' own sees to it")
+    eventually(
+        lambda: can(may), f"{role} includes the chart's role: a controller of Kubernetes aggregates them"
+    )
     assert not can(may_not)

@@ -1,56 +1,56 @@
-"""The chart's values: PrimeHub's names, the product's defaults, and an answer to what is wrong."""
+"""The values of the chart: their names, their defaults, and the errors for wrong ones."""
 
 import json
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.chart import CHART, KUBERNETES, helm, one, render, said
+from tests.support.chart import CHART, KUBERNETES, find_object, helm, helm_errors, render
 
-from shared.settings import File, ServiceSettings
+from phjob_runtime.settings import ServiceSettings, SettingsFile
 
-MODEL = File.model_json_schema(by_alias=True)
+SETTINGS_SCHEMA = SettingsFile.model_json_schema(by_alias=True)
 SECTIONS = {"jobSubmission": "JobSubmission", "logArchive": "LogArchive"}
 sections = pytest.mark.parametrize(("section", "model"), SECTIONS.items())
 
 
-def refusal(*args: str) -> str:
-    """What helm says to values that are refused."""
+def error_of(*args: str) -> str:
+    """Return the error of helm for values that it rejects."""
     done = helm("template", "phjob", str(CHART), f"--kube-version={KUBERNETES}", *args)
     assert done.returncode != 0
-    return said(done)
+    return helm_errors(done)
 
 
-def test_lint_finds_nothing() -> None:
-    """With warnings as errors."""
+def test_helm_lint_finds_nothing() -> None:
+    """Warnings count as errors."""
     done = helm("lint", "--strict", str(CHART), f"--kube-version={KUBERNETES}")
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout
 
 
-def test_a_cluster_that_is_too_old_is_refused() -> None:
-    """It has no selectable fields."""
-    assert "requires kubeVersion: >=1.31" in refusal("--kube-version=1.30.0")
+def test_a_cluster_that_is_too_old_is_rejected() -> None:
+    """Before Kubernetes 1.31, custom resources have no selectable fields."""
+    assert "requires kubeVersion: >=1.31" in error_of("--kube-version=1.30.0")
 
 
 @sections
 def test_every_setting_of_the_services_is_a_value_with_the_same_default(section: str, model: str) -> None:
-    """What an operator reads in values.yaml is what the services do when told nothing."""
+    """Otherwise values.yaml would show a default that a service without the setting does not use."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())[section]
-    defaults = {key: field["default"] for key, field in MODEL["$defs"][model]["properties"].items()}
+    defaults = {key: field["default"] for key, field in SETTINGS_SCHEMA["$defs"][model]["properties"].items()}
     assert values == defaults
 
 
 @sections
-def test_the_schema_knows_every_setting_and_no_other(section: str, model: str) -> None:
-    """A new setting is not forgotten there."""
+def test_the_schema_has_every_setting_and_no_other(section: str, model: str) -> None:
+    """Otherwise helm would reject a new setting."""
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"][section]
-    assert set(schema["properties"]) == set(MODEL["$defs"][model]["properties"])
+    assert set(schema["properties"]) == set(SETTINGS_SCHEMA["$defs"][model]["properties"])
     assert schema["additionalProperties"] is False
 
 
 def test_every_value_is_in_the_schema() -> None:
-    """At the top level, where nothing else is taken."""
+    """At the top level, helm rejects any other value."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(schema["properties"]) == {*values, "global"}
@@ -76,13 +76,13 @@ def test_every_value_is_in_the_schema() -> None:
         ("jobNamespace=Hub", "at '/jobNamespace': 'Hub' does not match pattern"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(value: str, message: str) -> None:
-    """Before anything is installed."""
-    assert message in refusal("--set", value)
+def test_the_error_for_a_wrong_value_names_it(value: str, message: str) -> None:
+    """Helm checks the values before it installs anything."""
+    assert message in error_of("--set", value)
 
 
-def test_the_services_read_the_settings_file_as_it_was_meant(tmp_path: Path) -> None:
-    """Through Helm's own rendering of numbers, with the services' own reader."""
+def test_the_services_read_the_values_that_the_chart_has_rendered(tmp_path: Path) -> None:
+    """Helm would render large numbers in scientific notation, which is no integer."""
     values = {
         "jobSubmission": {"defaultTTLSecondsAfterFinished": 2147483647, "tolerations": [{"key": "jobs"}]},
         "logArchive": {"url": "s3://logs/phjob", "maxBytes": 5 * 1024**3},
@@ -90,7 +90,7 @@ def test_the_services_read_the_settings_file_as_it_was_meant(tmp_path: Path) -> 
     chosen, file = tmp_path / "values.yaml", tmp_path / "settings.yaml"
     chosen.write_text(yaml.safe_dump(values))
     rendered = render(f"--values={chosen}")
-    file.write_text(one(rendered, "ConfigMap", "phjob-settings")["data"]["settings.yaml"])
+    file.write_text(find_object(rendered, "ConfigMap", "phjob-settings")["data"]["settings.yaml"])
     settings = ServiceSettings(settings_file=file).file()
     jobs, archive = settings.job_submission, settings.log_archive
     assert jobs.default_ttl_seconds_after_finished == 2147483647

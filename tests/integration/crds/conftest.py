@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.crds.manifests import CRDS
-from tests.support.hub import Kubectl
+from tests.support.cluster import Kubectl
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _crds(kubectl: Kubectl) -> None:
-    """The five kinds are installed and served."""
+    """Install the five kinds, and wait until the API server serves them."""
     assert kubectl("apply", "-f", str(CRDS)).returncode == 0
     assert kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS)).returncode == 0
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while kubectl("get", "phj,phg,instancetypes,images,datasets", "-A").returncode:
-        assert time.monotonic() < until, "the kinds are not served"
+        assert time.monotonic() < deadline, "the API server must serve the kinds within 30 s"
 
 
 @pytest.fixture

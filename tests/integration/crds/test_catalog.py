@@ -1,4 +1,4 @@
-"""PrimeHub's own objects apply as they are, and nothing that is no quantity does."""
+"""The catalog on a real API server: it accepts PrimeHub's own objects, and rejects invalid quantities."""
 
 from pathlib import Path
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 import pytest
 import yaml
 from tests.integration.crds.manifests import answer, patch, read, thing
-from tests.support.hub import Kubectl
+from tests.support.cluster import Kubectl
 
 PRIMEHUB = (Path(__file__).parent / "primehub.yaml").read_text()
 
 
-@pytest.mark.parametrize("real", yaml.safe_load(PRIMEHUB))
-def test_primehubs_own_objects_apply_and_lose_nothing(
-    kubectl: Kubectl, namespace: str, real: dict[str, Any]
+@pytest.mark.parametrize("original", yaml.safe_load(PRIMEHUB))
+def test_primehubs_own_objects_are_stored_unchanged(
+    kubectl: Kubectl, namespace: str, original: dict[str, Any]
 ) -> None:
-    """Without a warning, with every field that PrimeHub writes."""
-    kind = real["kind"].lower()
-    done = kubectl("apply", "-f", "-", input=thing(real["kind"], namespace, real["spec"]))
+    """No warning is printed, and no field that PrimeHub writes is dropped."""
+    kind = original["kind"].lower()
+    done = kubectl("apply", "-f", "-", input=thing(original["kind"], namespace, original["spec"]))
     assert answer(done) == f"{kind}.primehub.io/one created"
-    assert read(kubectl, namespace, f"{kind}/one")["spec"] == real["spec"]
+    assert read(kubectl, namespace, f"{kind}/one")["spec"] == original["spec"]
 
 
-def test_what_primehubs_console_writes_as_null_counts_as_absent(kubectl: Kubectl, namespace: str) -> None:
-    """The server drops it, so that no service has to know the difference."""
-    fine = {"limits.cpu": 1, "limits.memory": "1G"}
+def test_a_null_from_primehubs_console_counts_as_absent(kubectl: Kubectl, namespace: str) -> None:
+    """The API server drops it, so that no service has to distinguish the two."""
+    valid = {"limits.cpu": 1, "limits.memory": "1G"}
     spec = {
-        **fine,
+        **valid,
         "requests.cpu": None,
         "nodeSelector": None,
         "tolerations": [{"operator": "Exists", "effect": None}],
     }
     assert kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, spec)).returncode == 0
     assert read(kubectl, namespace, "instancetype/one")["spec"] == {
-        **fine,
+        **valid,
         "tolerations": [{"operator": "Exists"}],
     }
 
@@ -58,22 +58,22 @@ def test_what_primehubs_console_writes_as_null_counts_as_absent(kubectl: Kubectl
         ("gpuResourceName", ["amd.com/gpu"], ["gpu", "amd.com/"]),
     ],
 )
-def test_an_instance_type_takes_quantities_only(
+def test_an_instance_type_accepts_only_quantities(
     kubectl: Kubectl, namespace: str, key: str, good: list[Any], bad: list[Any]
 ) -> None:
-    """Numbers, fractions and strings, as the key allows; a refusal names the key."""
-    fine = {"limits.cpu": 1, "limits.memory": "1G"}
+    """The key decides about numbers, fractions and strings. The error names the key."""
+    valid = {"limits.cpu": 1, "limits.memory": "1G"}
     for value in good:
-        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**fine, key: value}))
-        assert done.returncode == 0, (value, answer(done))
+        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**valid, key: value}))
+        assert done.returncode == 0, f"{key}: {value!r} must be accepted: {answer(done)}"
     for value in bad:
-        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**fine, key: value}))
-        assert done.returncode == 1, value
-        assert f"spec.{key}" in answer(done)
+        done = kubectl("apply", "-f", "-", input=thing("InstanceType", namespace, {**valid, key: value}))
+        assert done.returncode == 1, f"{key}: {value!r} must be rejected"
+        assert f"spec.{key}" in answer(done), f"the error for {value!r} must name {key}"
 
 
-def test_a_groups_quota_takes_known_resources_and_quantities_only(kubectl: Kubectl, namespace: str) -> None:
-    """No misspelt key, no fraction outside a string, nothing negative; what is refused changes nothing."""
+def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, namespace: str) -> None:
+    """A misspelt key, a fraction that is no string and a negative number are rejected, and change nothing."""
     good = {"cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2}
     assert (
         kubectl(
@@ -92,5 +92,7 @@ def test_a_groups_quota_takes_known_resources_and_quantities_only(kubectl: Kubec
         {"memory": "2E"},
         {"gpu": True},
     ):
-        assert patch(kubectl, namespace, "phg/one", {"spec": {"groupQuota": quota}}).returncode == 1, quota
+        assert patch(kubectl, namespace, "phg/one", {"spec": {"groupQuota": quota}}).returncode == 1, (
+            f"{quota} must be rejected"
+        )
     assert read(kubectl, namespace, "phg/one")["spec"]["groupQuota"] == good

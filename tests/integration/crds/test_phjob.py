@@ -1,6 +1,6 @@
-"""PhJob on a real API server: what it fills in, what may change and what not, what is read.
+"""PhJobs on a real API server: defaults, immutable fields, and the columns of kubectl.
 
-Only kubectl speaks here, as a user does. What the services do with the objects is tested elsewhere.
+The tests use kubectl, as a user does. No service runs.
 """
 
 import json
@@ -10,7 +10,7 @@ import pytest
 from tests.integration.crds.manifests import (
     EXAMPLES,
     FINAL,
-    NEW,
+    NEW_STATUS,
     answer,
     example,
     job,
@@ -19,20 +19,20 @@ from tests.integration.crds.manifests import (
     set_phase,
     thing,
 )
-from tests.support.hub import Kubectl
+from tests.support.cluster import Kubectl
 
 
-def test_the_seeds_example_applies_word_for_word_and_reads_pending(kubectl: Kubectl, namespace: str) -> None:
-    """Its own `status: {phase: pending}` is dropped; nobody had to write one."""
+def test_the_documented_example_is_accepted_and_is_pending(kubectl: Kubectl, namespace: str) -> None:
+    """The API server drops the manifest's `status: {phase: pending}`, and sets the default status."""
     done = kubectl("apply", "-f", "-", input=example("11-job-qm42d.yaml", namespace))
     assert answer(done) == "phjob.primehub.io/job-qm42d created"
     found = read(kubectl, namespace, "phj/job-qm42d")
-    assert found["status"] == NEW
+    assert found["status"] == NEW_STATUS
     assert found["spec"]["cancel"] is False
     assert found["spec"]["command"] == 'echo "start"\n'
 
 
-def test_a_job_applied_again_after_it_finished_stays_as_it_is(kubectl: Kubectl, namespace: str) -> None:
+def test_applying_a_finished_job_again_changes_nothing(kubectl: Kubectl, namespace: str) -> None:
     """`kubectl apply -f` of a folder may be repeated at any time."""
     manifest = example("11-job-qm42d.yaml", namespace)
     kubectl("apply", "-f", "-", input=manifest)
@@ -41,8 +41,8 @@ def test_a_job_applied_again_after_it_finished_stays_as_it_is(kubectl: Kubectl, 
     assert read(kubectl, namespace, "phj/job-qm42d")["status"]["phase"] == "Succeeded"
 
 
-def test_the_examples_apply_in_one_go(kubectl: Kubectl, namespace: str) -> None:
-    """In the order of the files' names, without a warning."""
+def test_all_examples_can_be_applied_at_once(kubectl: Kubectl, namespace: str) -> None:
+    """They are applied in the order of the files' names, and cause no warning."""
     files = sorted(EXAMPLES.glob("*.yaml"))
     done = kubectl("apply", "-f", "-", input="\n---\n".join(example(file.name, namespace) for file in files))
     assert done.returncode == 0
@@ -60,8 +60,8 @@ def test_the_server_can_choose_a_jobs_name(kubectl: Kubectl, namespace: str) -> 
     assert kubectl("create", "-f", "-", input=json.dumps(manifest)).returncode == 0
 
 
-def test_a_transition_can_test_the_status_that_nobody_wrote(kubectl: Kubectl, namespace: str) -> None:
-    """The compare-and-swap of an admission works on a new job, and whoever comes second loses."""
+def test_a_patch_can_test_the_default_status(kubectl: Kubectl, namespace: str) -> None:
+    """The compare-and-swap of an admission works on a new job, and only once."""
     kubectl("create", "-f", "-", input=job(namespace))
     admit = json.dumps(
         [
@@ -70,15 +70,15 @@ def test_a_transition_can_test_the_status_that_nobody_wrote(kubectl: Kubectl, na
             {"op": "replace", "path": "/status/phase", "value": "Preparing"},
         ]
     )
-    both = [
+    results = [
         kubectl(
             "-n", namespace, "patch", "phj", "job-1", "--subresource", "status", "--type", "json", "-p", admit
         )
         for _ in range(2)
     ]
-    assert answer(both[0]) == "phjob.primehub.io/job-1 patched"
+    assert answer(results[0]) == "phjob.primehub.io/job-1 patched"
     assert (
-        answer(both[1])
+        answer(results[1])
         == "The request is invalid: the server rejected our request due to an error in our request"
     )
 
@@ -86,28 +86,28 @@ def test_a_transition_can_test_the_status_that_nobody_wrote(kubectl: Kubectl, na
 @pytest.mark.parametrize(
     "field", ["command", "userName", "userId", "groupName", "groupId", "image", "instanceType"]
 )
-def test_what_a_job_runs_cannot_be_changed(kubectl: Kubectl, namespace: str, field: str) -> None:
-    """Neither to another value nor, where it is optional, to none."""
+def test_the_fields_that_define_a_job_cannot_be_changed(kubectl: Kubectl, namespace: str, field: str) -> None:
+    """They cannot get another value, and cannot be removed."""
     kubectl("create", "-f", "-", input=job(namespace, userId="u", groupId="g"))
-    refused = (
+    rejected = (
         f'The PhJob "job-1" is invalid: spec.{field}: Forbidden: '
         f"spec.{field} cannot be changed after creation; create a new PhJob"
     )
-    assert answer(patch(kubectl, namespace, "phj/job-1", {"spec": {field: "other"}})) == refused
+    assert answer(patch(kubectl, namespace, "phj/job-1", {"spec": {field: "other"}})) == rejected
     assert patch(kubectl, namespace, "phj/job-1", {"spec": {field: None}}).returncode == 1
 
 
 @pytest.mark.parametrize("field", ["userId", "groupId"])
 def test_an_id_cannot_be_added_later(kubectl: Kubectl, namespace: str, field: str) -> None:
-    """Absent is a value like another."""
+    """An id is immutable, and so is its absence."""
     kubectl("create", "-f", "-", input=job(namespace))
     assert f"spec.{field} cannot be changed" in answer(
         patch(kubectl, namespace, "phj/job-1", {"spec": {field: "x"}})
     )
 
 
-def test_deadlines_title_and_cancel_can_be_changed_on_a_running_job(kubectl: Kubectl, namespace: str) -> None:
-    """All five in one edit."""
+def test_deadlines_title_and_cancel_of_a_running_job_can_be_changed(kubectl: Kubectl, namespace: str) -> None:
+    """One edit may change all five fields."""
     kubectl("create", "-f", "-", input=job(namespace))
     set_phase(kubectl, namespace, "job-1", "Running")
     edit = {
@@ -123,35 +123,36 @@ def test_deadlines_title_and_cancel_can_be_changed_on_a_running_job(kubectl: Kub
 
 @pytest.mark.parametrize("value", [False, None])
 def test_a_cancel_cannot_be_taken_back(kubectl: Kubectl, namespace: str, value: object) -> None:
-    """Setting it to false and leaving it out are the same."""
+    """Setting it to false and removing it mean the same."""
     kubectl("create", "-f", "-", input=job(namespace, cancel=True))
-    refused = (
+    rejected = (
         'The PhJob "job-1" is invalid: spec.cancel: Forbidden: '
         "spec.cancel cannot be taken back; create a new PhJob"
     )
-    assert answer(patch(kubectl, namespace, "phj/job-1", {"spec": {"cancel": value}})) == refused
+    assert answer(patch(kubectl, namespace, "phj/job-1", {"spec": {"cancel": value}})) == rejected
 
 
 @pytest.mark.parametrize("phase", FINAL)
 def test_a_finished_job_stays_finished(kubectl: Kubectl, namespace: str, phase: str) -> None:
-    """No other phase, none at all, no other end; the rest of its status may still be written."""
+    """Its phase can neither be changed nor removed. The other fields of its status can still be written."""
     kubectl("create", "-f", "-", input=job(namespace))
     set_phase(kubectl, namespace, "job-1", phase)
-    refused = (
+    rejected = (
         'The PhJob "job-1" is invalid: status.phase: Forbidden: '
         "a finished job stays finished; create a new PhJob"
     )
     for other in {None, "Pending", "Running", *FINAL} - {phase}:
-        assert answer(set_phase(kubectl, namespace, "job-1", other)) == refused
+        assert answer(set_phase(kubectl, namespace, "job-1", other)) == rejected
     assert (
-        answer(patch(kubectl, namespace, "phj/job-1", {"status": None}, "--subresource", "status")) == refused
+        answer(patch(kubectl, namespace, "phj/job-1", {"status": None}, "--subresource", "status"))
+        == rejected
     )
-    after = {"status": {"logURL": "file:///logs/job-1", "reclaimed": True}}
-    assert patch(kubectl, namespace, "phj/job-1", after, "--subresource", "status").returncode == 0
+    allowed = {"status": {"logURL": "file:///logs/job-1", "reclaimed": True}}
+    assert patch(kubectl, namespace, "phj/job-1", allowed, "--subresource", "status").returncode == 0
 
 
 def test_field_selectors_find_jobs_by_phase_group_and_reclaimed(kubectl: Kubectl, namespace: str) -> None:
-    """Also those whose status nobody has written yet."""
+    """They also find jobs with the default status."""
     for name, group in (("new", "a"), ("running", "a"), ("done", "b")):
         kubectl("create", "-f", "-", input=job(namespace, name, groupName=group))
     set_phase(kubectl, namespace, "running", "Running")
@@ -177,8 +178,8 @@ def test_field_selectors_find_jobs_by_phase_group_and_reclaimed(kubectl: Kubectl
     ]
 
 
-def test_get_shows_who_where_and_why(kubectl: Kubectl, namespace: str) -> None:
-    """The columns are those of the contract, in its order."""
+def test_get_shows_the_columns_of_a_job(kubectl: Kubectl, namespace: str) -> None:
+    """Users read them, in this order (spec.md, A12)."""
     kubectl("create", "-f", "-", input=job(namespace))
     short, wide = (
         kubectl("-n", namespace, "get", "phj", *more).stdout.splitlines() for more in ((), ("-o", "wide"))
@@ -198,8 +199,8 @@ def test_get_shows_who_where_and_why(kubectl: Kubectl, namespace: str) -> None:
     ]
 
 
-def test_a_group_shows_how_full_it_is(kubectl: Kubectl, namespace: str) -> None:
-    """As reported, beside its quota."""
+def test_get_shows_the_usage_of_a_group_beside_its_quota(kubectl: Kubectl, namespace: str) -> None:
+    """Users read them with `kubectl get phg`."""
     kubectl("create", "-f", "-", input=thing("PhGroup", namespace, {"groupQuota": {"cpu": 4, "gpu": 2}}))
     status = {
         "pending": 3,

@@ -1,37 +1,77 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.unit.facts import START, a_job, at
+from tests.fakes.facts import START, a_job, at
 
-from janitor.deadlines import deadline
-from shared.messages import GiveUp, JobSeen, Reclaim, Requeue, TimeOut
-from shared.phjob import Phase, Reason
-from shared.settings import JobSubmission
+from phjob_core.api import Phase, Reason
+from phjob_core.messages import FailNodeLost, JobSeen, Reclaim, Requeue, TimeOut
+from phjob_janitor.deadlines import Deadline, PhaseObservation, next_deadline
+from phjob_runtime.settings import JobSubmission
 
 SETTINGS = JobSubmission(
     preparingTimeoutSeconds=180, defaultActiveDeadlineSeconds=1000, defaultTTLSecondsAfterFinished=2000
 )
 
+LATER = at(10_000)
 
-def test_a_job_that_waits_has_no_deadline() -> None:
-    """It may wait for ever."""
+
+def deadline(
+    job: JobSeen,
+    group: int | None,
+    lost_since: datetime | None,
+    settings: JobSubmission,
+    observation: PhaseObservation | None = None,
+) -> Deadline | None:
+    """Return the deadline of a job that a snapshot reported long after all of its times."""
+    observation = observation or PhaseObservation(LATER, is_entry=False)
+    return next_deadline(job, group, lost_since, settings, observation)
+
+
+def test_the_janitors_own_observation_of_a_phase_counts() -> None:
+    """Other clocks may be wrong: a node's by an hour, in either direction (spec.md, L15)."""
+    for wrong in (at(-3600), at(3600)):
+        observation = PhaseObservation(at(2), is_entry=True)
+        running = a_job(phase=Phase.RUNNING, preparing_time=START, start_time=wrong)
+        due = deadline(running, 30, None, SETTINGS, observation)
+        assert due is not None
+        assert due.at == at(32)
+        preparing = a_job(phase=Phase.PREPARING, preparing_time=wrong, fence="s#1")
+        due = deadline(preparing, None, None, SETTINGS, observation)
+        assert due is not None
+        assert due.at == at(182)
+
+
+def test_a_container_can_neither_start_nor_end_before_its_admission() -> None:
+    """A new janitor knows only the times in the status, and a node's clock may be wrong."""
+    slow = a_job(phase=Phase.RUNNING, preparing_time=START, start_time=at(-3600))
+    due = deadline(slow, 30, None, SETTINGS)
+    assert due is not None
+    assert due.at == at(30)
+    ended = a_job(phase=Phase.FAILED, preparing_time=START, start_time=at(-3600), finish_time=at(-3500))
+    due = deadline(ended, None, None, SETTINGS)
+    assert due is not None
+    assert due.at == at(2000)
+
+
+def test_a_pending_job_has_no_deadline() -> None:
+    """It may wait forever."""
     assert deadline(a_job(), None, None, SETTINGS) is None
 
 
-def test_a_pod_may_take_its_time_to_start_and_not_more() -> None:
-    """Seed, Requeue."""
+def test_a_pod_that_does_not_start_in_time_is_requeued() -> None:
+    """With the token of its admission, so that a later admission is not affected (spec.md, Q5)."""
     job = a_job(phase=Phase.PREPARING, preparing_time=START, fence="s#1")
     due = deadline(job, None, None, SETTINGS)
     assert due is not None
     assert due.at == at(180)
-    assert due.order == Requeue(
+    assert due.command == Requeue(
         uid=job.uid, name=job.name, group=job.group, fence="s#1", message="the pod did not start within 180 s"
     )
 
 
-def test_a_status_that_names_the_end_of_time_has_a_deadline_like_any_other() -> None:
-    """Somebody else wrote it: nothing but this job may suffer."""
+def test_a_time_in_the_future_counts_from_its_observation() -> None:
+    """Another program wrote it, or a clock was ahead."""
     end = datetime.max.replace(tzinfo=UTC)
     for job in (
         a_job(phase=Phase.PREPARING, preparing_time=end, fence="s#1"),
@@ -40,67 +80,67 @@ def test_a_status_that_names_the_end_of_time_has_a_deadline_like_any_other() -> 
     ):
         due = deadline(job, None, None, SETTINGS)
         assert due is not None
-        assert due.at == end
+        assert LATER < due.at <= LATER + timedelta(seconds=2000)
 
 
 @pytest.mark.parametrize(
     ("own", "group", "seconds"),
     [(10, 20, 10), (None, 20, 20), (None, None, 1000), (0, 20, None), (None, 0, None)],
 )
-def test_a_run_is_limited_by_the_job_else_its_group_else_the_settings(
+def test_a_run_is_limited_by_the_job_otherwise_its_group_otherwise_the_settings(
     own: int | None, group: int | None, seconds: int | None
 ) -> None:
-    """contract.md, Lifecycle, Timeout; 0 is without limit."""
+    """0 means unlimited (spec.md, L8)."""
     job = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=own)
     due = deadline(job, group, None, SETTINGS)
     assert (due and due.at) == (seconds and at(seconds))
-    assert due is None or isinstance(due.order, TimeOut)
+    assert due is None or isinstance(due.command, TimeOut)
 
 
 @pytest.mark.parametrize(("own", "seconds"), [(5, 5), (None, 2000), (0, None)])
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED])
-def test_a_finished_jobs_pod_lives_for_its_ttl(phase: Phase, own: int | None, seconds: int | None) -> None:
-    """Seed, Pod TTL After Finished; 0 is for ever."""
+def test_a_finished_jobs_pod_is_kept_for_its_ttl(phase: Phase, own: int | None, seconds: int | None) -> None:
+    """0 means forever (spec.md, L10)."""
     job = a_job(phase=phase, finish_time=START, ttl_seconds_after_finished=own)
     due = deadline(job, None, None, SETTINGS)
     assert (due and due.at) == (seconds and at(seconds))
-    assert due is None or isinstance(due.order, Reclaim)
+    assert due is None or isinstance(due.command, Reclaim)
 
 
-def test_an_order_names_the_spec_that_it_was_decided_on() -> None:
-    """So that an edit made meanwhile comes first."""
+def test_a_command_names_the_generation_that_it_was_decided_on() -> None:
+    """So that a later edit makes it invalid (spec.md, L8)."""
     run = deadline(a_job(phase=Phase.RUNNING, start_time=START, generation=4), None, None, SETTINGS)
     assert run is not None
-    assert isinstance(run.order, TimeOut)
-    assert run.order.generation == 4
+    assert isinstance(run.command, TimeOut)
+    assert run.command.generation == 4
     end = deadline(a_job(phase=Phase.FAILED, finish_time=START, generation=5), None, None, SETTINGS)
     assert end is not None
-    assert isinstance(end.order, Reclaim)
-    assert end.order.generation == 5
+    assert isinstance(end.command, Reclaim)
+    assert end.command.generation == 5
 
 
 def a_lost_job(phase: Phase, **fields: Any) -> JobSeen:
     return a_job(phase=phase, reason=Reason.NODE_LOST, node="node-1", **fields)
 
 
-def test_a_job_on_a_lost_node_is_left_alone_without_a_grace() -> None:
-    """contract.md, Lifecycle: 0 is for ever. Its pod may run: it is not sent back to run again."""
+def test_a_job_on_a_lost_node_waits_forever_by_default() -> None:
+    """Its pod may still run, so it is not requeued (spec.md, L12)."""
     assert deadline(a_lost_job(Phase.PREPARING, preparing_time=START), None, at(10), SETTINGS) is None
     running = a_lost_job(Phase.RUNNING, start_time=START, active_deadline_seconds=0)
     assert deadline(running, None, at(10), SETTINGS) is None
 
 
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.RUNNING])
-def test_a_job_on_a_lost_node_fails_after_the_grace_if_there_is_one(phase: Phase) -> None:
-    """Counted from when the node fell silent; a deadline that comes before it stays."""
+def test_a_job_on_a_lost_node_fails_after_the_grace_period(phase: Phase) -> None:
+    """The period starts when the node stopped responding. An earlier deadline still applies."""
     settings = SETTINGS.model_copy(update={"node_lost_grace_seconds": 60})
     job = a_lost_job(phase, start_time=START, preparing_time=START)
     due = deadline(job, None, at(10), settings)
     assert due is not None
-    assert (due.at, type(due.order)) == (at(70), GiveUp)
+    assert (due.at, type(due.command)) == (at(70), FailNodeLost)
     assert deadline(job.model_copy(update={"reason": Reason.STARTED}), None, None, settings) is not None
     hasty = job.model_copy(update={"active_deadline_seconds": 5})
     if phase is Phase.RUNNING:
         due = deadline(hasty, None, at(10), settings)
         assert due is not None
-        assert (due.at, type(due.order)) == (at(5), TimeOut)
+        assert (due.at, type(due.command)) == (at(5), TimeOut)

@@ -2,54 +2,56 @@ from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.facts import START, at
+from tests.fakes.facts import START, at
 
-from janitor.history import PAUSE, History
-from shared.messages import Record
-from shared.settings import JobSubmission
-
-
-def a_record(seconds: int) -> Record:
-    return Record(uid=f"uid-{seconds}", name=f"job-{seconds}", group="phusers", finish_time=at(seconds))
+from phjob_core.messages import FinishedJob
+from phjob_janitor.history import REQUEST_INTERVAL, History
+from phjob_runtime.settings import JobSubmission
 
 
-def names(records: list[Record]) -> list[str]:
-    return [record.name for record in records]
+def a_finished_job(seconds: int) -> FinishedJob:
+    return FinishedJob(uid=f"uid-{seconds}", name=f"job-{seconds}", group="phusers", finish_time=at(seconds))
 
 
-def test_what_finished_longer_ago_than_the_ttl_is_forgotten() -> None:
-    """To the second, and not before."""
+def names(jobs: list[FinishedJob]) -> list[str]:
+    return [job.name for job in jobs]
+
+
+def test_jobs_that_finished_longer_ago_than_the_ttl_are_deleted() -> None:
+    """To the second, and not before (spec.md, L11)."""
     history = History(JobSubmission(historyTTLSeconds=10), START)
-    records = [a_record(1), a_record(2), a_record(3)]
-    assert names(history.over(3, records, [], at(12))) == ["job-1", "job-2"]
-    assert names(history.over(3, records, [], at(10.9))) == []
+    jobs = [a_finished_job(1), a_finished_job(2), a_finished_job(3)]
+    assert names(history.expired(3, jobs, [], at(12))) == ["job-1", "job-2"]
+    assert names(history.expired(3, jobs, [], at(10.9))) == []
 
 
-def test_what_is_more_than_the_limit_is_forgotten_oldest_first() -> None:
-    """Whether its pod still stands or not."""
+def test_the_oldest_jobs_beyond_the_limit_are_deleted() -> None:
+    """Jobs with a pod count as well (spec.md, L11)."""
     history = History(JobSubmission(historyLimit=2), START)
-    records, standing = [a_record(1), a_record(4)], [a_record(2), a_record(5)]
-    assert names(history.over(2, records, standing, at(100))) == ["job-1", "job-2"]
-    assert names(history.over(2, records, [], at(100))) == []
+    reclaimed, with_pods = [a_finished_job(1), a_finished_job(4)], [a_finished_job(2), a_finished_job(5)]
+    assert names(history.expired(2, reclaimed, with_pods, at(100))) == ["job-1", "job-2"]
+    assert names(history.expired(2, reclaimed, [], at(100))) == []
 
 
 @given(st.sets(st.integers(0, 50)), st.integers(1, 20), st.integers(1, 50))
-def test_never_fewer_than_the_limit_stay_and_never_a_younger_one_goes_first(
-    finished: set[int], limit: int, now: int
-) -> None:
-    """Whatever there is."""
+def test_exactly_the_newest_jobs_up_to_the_limit_are_kept(finished: set[int], limit: int, now: int) -> None:
+    """For any number of jobs, any limit and at any time."""
     history = History(JobSubmission(historyLimit=limit), START)
-    records = [a_record(second) for second in sorted(finished)]
-    gone = history.over(len(records), records, [], at(now))
-    assert len(records) - len(gone) == min(limit, len(records))
-    assert gone == records[: len(gone)]
+    jobs = [a_finished_job(second) for second in sorted(finished)]
+    deleted = history.expired(len(jobs), jobs, [], at(now))
+    assert len(jobs) - len(deleted) == min(limit, len(jobs))
+    assert deleted == jobs[: len(deleted)]
 
 
-def test_it_asks_at_once_and_then_once_a_minute() -> None:
-    """A restart may find much to do; each question costs a LIST of all records."""
+def test_the_first_request_is_due_at_once_and_the_next_after_a_minute() -> None:
+    """After a restart there may be much to delete. For each request, all reclaimed jobs are listed."""
     history = History(JobSubmission(historyTTLSeconds=10), START)
-    assert history.due() == START
-    history.asked(at(5))
-    assert history.due() == at(5) + PAUSE
-    assert timedelta(minutes=1) == PAUSE
-    assert History(JobSubmission(), START).due() is None
+    assert history.next_request() == START
+    history.mark_requested(at(5))
+    assert history.next_request() == at(5) + REQUEST_INTERVAL
+    assert timedelta(minutes=1) == REQUEST_INTERVAL
+
+
+def test_without_limits_there_is_no_request() -> None:
+    """The default keeps all jobs forever (spec.md, L11)."""
+    assert History(JobSubmission(), START).next_request() is None

@@ -1,5 +1,5 @@
-"""The demo: PhJob does its job before the reader's eyes, and every claim is checked.
+"""The demo: it shows what PhJob does, and checks every claim.
 
-`run` puts it together; `first_job`, `examples`, `cancel` and `requeue` are what is shown. What they
-show comes from kubectl, what they check from `journal`: the API server's own record, not our logs.
+`run` puts the demo together. `first_job`, `examples`, `cancel` and `requeue` are its steps. They show the
+output of kubectl, and check the watches of the API server (`job_journal`, `pod_journal`), not PhJob's logs.
 """

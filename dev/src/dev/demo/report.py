@@ -1,32 +1,32 @@
-"""What was checked, and how it turned out."""
+"""The checks of the demo and their results."""
 
 from dev.demo.screen import Screen
 
 
 class Report:
-    """The checks so far."""
+    """All checks so far. Each is shown when it is made, and again in the summary."""
 
     def __init__(self, screen: Screen) -> None:
-        """Empty; each check is shown when it is made, and again in the summary."""
         self._screen = screen
         self._checks: list[tuple[str, bool]] = []
 
     @property
     def ok(self) -> bool:
-        """Whether there were checks and none failed."""
+        """True if there were checks and all of them passed."""
         return bool(self._checks) and all(ok for _, ok in self._checks)
 
-    def check(self, what: str, expected: object, real: object) -> None:
-        """That something is as expected; `what` is a statement that is then true."""
-        self.add(what if expected == real else f"{what}: expected {expected}, is {real}", ok=expected == real)
+    def check(self, claim: str, expected: object, actual: object) -> None:
+        """Check that the two are equal. `claim` is a statement that is true in that case."""
+        is_equal = expected == actual
+        self.add(claim if is_equal else f"{claim}: expected {expected}, but it is {actual}", ok=is_equal)
 
-    def add(self, what: str, *, ok: bool) -> None:
-        """Something that was found to be so, or not."""
-        self._checks.append((what, ok))
-        self._screen.verdict(what, ok=ok)
+    def add(self, claim: str, *, ok: bool) -> None:
+        """Add a check with its result, and show it."""
+        self._checks.append((claim, ok))
+        self._screen.check_result(claim, ok=ok)
 
     def summary(self) -> None:
-        """Show all of them together."""
+        """Show all checks again."""
         self._screen.heading("Summary")
-        for what, ok in self._checks:
-            self._screen.verdict(what, ok=ok)
+        for claim, ok in self._checks:
+            self._screen.check_result(claim, ok=ok)

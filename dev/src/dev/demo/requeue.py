@@ -1,83 +1,84 @@
-"""Requeueing: a job whose pod can't start goes back to the queue instead of holding its quota for ever.
+"""The demo's step about requeues: a job whose pod cannot start returns to its queue, and holds no quota.
 
-It takes a while to happen, so the job is submitted early and looked at late.
+A requeue takes a while. Therefore the demo submits the job early, and shows it late.
 """
 
 from textwrap import shorten
 
 from dev.demo.cancel import cancel
-from dev.demo.hub import Hub
-from dev.demo.journal import FINAL, Seen, trail
+from dev.demo.demo_cluster import DemoCluster
+from dev.demo.job_journal import FINAL_PHASES, JobState, format_phases
 from dev.demo.report import Report
-from dev.progress import working
+from dev.progress import show_progress
 
 JOB = "requeue-me"
 PREPARING_TIMEOUT_SECONDS = 15
-"""The stack's jobSubmission.preparingTimeoutSeconds: far more than any other pod here needs to start."""
-TIMES = 2
-"""How often it is requeued before it is shown: the second time it then stays in the queue for 30 s."""
-SECONDS = 150.0
-CANCEL_SECONDS = 60.0
-MESSAGE_WIDTH = 70
-COLUMNS = ("Revision", "Status", "Reason", "Requeued", "Message")
+"""The stack's `jobSubmission.preparingTimeoutSeconds`. The other pods of the demo start much faster."""
+REQUEUES = 2
+"""The number of requeues before the job is shown. After the second one, it has a backoff of 30 s."""
+REQUEUES_TIMEOUT_SECONDS = 150.0
+CANCEL_TIMEOUT_SECONDS = 60.0
+MESSAGE_WIDTH_CHARS = 70
+COLUMNS = ("Resource version", "Phase", "Reason", "Requeued", "Message")
 
 
-def submit(hub: Hub) -> None:
-    """Create the job, and leave it alone."""
-    hub.screen.heading("A job that can't start")
-    hub.screen.say(
-        "Its image doesn't exist. This demo's settings give every pod "
-        f"{PREPARING_TIMEOUT_SECONDS} s to start, not the usual 180\n"
-        "(jobSubmission.preparingTimeoutSeconds). It is looked at again after the examples."
+def submit(cluster: DemoCluster) -> None:
+    """Submit the job."""
+    cluster.screen.heading("A job that cannot start")
+    cluster.screen.paragraph(
+        "The container image of this job does not exist. In this demo, a pod may take "
+        f"{PREPARING_TIMEOUT_SECONDS} s to start, instead of 180 s\n"
+        "(jobSubmission.preparingTimeoutSeconds). The demo returns to this job after the examples."
     )
-    hub.run("create", "-f", "k8s/demo/requeue.yaml")
+    cluster.run("create", "-f", "k8s/demo/requeue.yaml")
 
 
-def show(hub: Hub, report: Report) -> None:
-    """Show that it was requeued, and cancel it."""
-    hub.screen.heading("Requeue")
-    hub.journal.read()
-    if not _is_requeued(hub):
-        with working(f"waiting until {JOB} is requeued for the second time"):
-            hub.wait(lambda: _is_requeued(hub), SECONDS)
-    hub.screen.say(f"What has become of {JOB} since, change by change, as the API server saw it:")
-    history = hub.journal.history(JOB)
+def show(cluster: DemoCluster, report: Report) -> None:
+    """Show that the job was requeued, and cancel it."""
+    cluster.screen.heading("Requeue")
+    cluster.jobs.read()
+    if not _is_requeued(cluster):
+        with show_progress(f"waiting for the second requeue of {JOB}"):
+            cluster.wait(lambda: _is_requeued(cluster), REQUEUES_TIMEOUT_SECONDS)
+    cluster.screen.paragraph(f"Every change of {JOB} since its creation, as the API server recorded it:")
+    states = cluster.jobs.states_of(JOB)
     rows = [
         (
-            str(seen.revision),
-            seen.phase,
-            seen.reason,
-            str(seen.requeued),
-            shorten(seen.message, MESSAGE_WIDTH),
+            str(state.revision),
+            state.phase,
+            state.reason,
+            str(state.requeued),
+            shorten(state.message, MESSAGE_WIDTH_CHARS),
         )
-        for seen in history
+        for state in states
     ]
-    hub.screen.table(COLUMNS, rows)
-    hub.run("-n", "hub", "get", "phj", JOB, "-o", "wide")
-    _check_requeue(_until_requeued(history), report)
-    cancel(JOB, hub)
-    hub.wait(lambda: hub.journal.is_in(JOB, *FINAL), CANCEL_SECONDS)
-    last = hub.journal.last(JOB)
-    hub.run("-n", "hub", "get", "phj", JOB, "-o", "wide")
-    report.check(f"{JOB} is Cancelled in the end", "Cancelled", last and last.phase)
+    cluster.screen.table(COLUMNS, rows)
+    cluster.run("-n", "hub", "get", "phj", JOB, "-o", "wide")
+    _check_requeue(_until_first_requeue(states), report)
+    cancel(JOB, cluster)
+    cluster.wait(lambda: cluster.jobs.is_in_phase(JOB, *FINAL_PHASES), CANCEL_TIMEOUT_SECONDS)
+    latest = cluster.jobs.latest(JOB)
+    cluster.run("-n", "hub", "get", "phj", JOB, "-o", "wide")
+    report.check(f"{JOB} became Cancelled", "Cancelled", latest and latest.phase)
 
 
-def _check_requeue(history: list[Seen], report: Report) -> None:
-    """On what happened up to the first requeue."""
-    way = "Pending -> Preparing -> Pending"
-    report.check(f"{JOB} went {way}", way, trail(history))
-    last = history[-1]
-    said = f"requeued {last.requeued}, reason {last.reason}, {last.message.partition(';')[0]!r}"
-    why = f"the pod did not start within {PREPARING_TIMEOUT_SECONDS} s"
-    report.check(f"it then says: {said}", f"requeued 1, reason Requeued, {why!r}", said)
+def _check_requeue(states: list[JobState], report: Report) -> None:
+    """Check the states up to the first requeue."""
+    phases = "Pending -> Preparing -> Pending"
+    report.check(f"{JOB} went through {phases}", phases, format_phases(states))
+    last = states[-1]
+    actual = f"requeued {last.requeued}, reason {last.reason}, {last.message.partition(';')[0]!r}"
+    cause = f"the pod did not start within {PREPARING_TIMEOUT_SECONDS} s"
+    report.check(f"the status of {JOB} then was: {actual}", f"requeued 1, reason Requeued, {cause!r}", actual)
 
 
-def _is_requeued(hub: Hub) -> bool:
-    last = hub.journal.last(JOB)
-    return last is not None and (last.requeued >= TIMES or last.phase in FINAL)
+def _is_requeued(cluster: DemoCluster) -> bool:
+    """Return whether the job was requeued `REQUEUES` times, or has ended."""
+    latest = cluster.jobs.latest(JOB)
+    return latest is not None and (latest.requeued >= REQUEUES or latest.phase in FINAL_PHASES)
 
 
-def _until_requeued(history: list[Seen]) -> list[Seen]:
-    """Up to its first return to the queue."""
-    first = next((place for place, seen in enumerate(history) if seen.requeued), len(history))
-    return history[: first + 1]
+def _until_first_requeue(states: list[JobState]) -> list[JobState]:
+    """Return the states up to the first requeue, inclusive."""
+    first = next((index for index, state in enumerate(states) if state.requeued), len(states))
+    return states[: first + 1]

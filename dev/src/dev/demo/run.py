@@ -1,7 +1,7 @@
-"""The demo from its beginning to its end: a stack of its own, all that is shown, and nothing left.
+"""The demo from its start to its end: it starts a stack of its own, runs the steps, and removes the stack.
 
-However it ends, by itself, by a failure or by Ctrl-C: no process stays. The logs stay only of a
-demo that failed.
+No process stays, whether the demo ends by itself, by a failure or by Ctrl-C. Only a demo that failed leaves
+its logs.
 """
 
 import shlex
@@ -18,21 +18,26 @@ from types import FrameType
 import yaml
 
 from dev.demo import cancel, examples, first_job, requeue
-from dev.demo.hub import ROOT, Hub
+from dev.demo.demo_cluster import ROOT, DemoCluster
 from dev.demo.report import Report
 from dev.demo.screen import Screen
 from dev.errors import DevError
 from dev.kubectl import kubectl_path
 from dev.options import NodeKind
-from dev.progress import say, spell, working
+from dev.progress import format_duration, print_line, show_progress
 from dev.stack import Stack
 
-NODES = {"real": "that runs real containers", "kwok": "whose pods KWOK plays: no container runs"}
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NODES = {"real": "runs real containers", "kwok": "is simulated by KWOK, so no container runs"}
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def demo(node: NodeKind) -> None:
-    """Show what PhJob does, on a stack of its own; DevError unless all was as it should be."""
+    """Run the demo on a stack of its own.
+
+    Raises:
+        DevError: a check failed, or a step could not be shown.
+
+    """
     started = time.monotonic()
     screen = Screen()
     report = Report(screen)
@@ -42,49 +47,52 @@ def demo(node: NodeKind) -> None:
             with _stack(state, node) as stack:
                 _show(stack, state, node, report, screen)
         except DevError as error:
-            report.add(f"everything could be shown: {error}", ok=False)
-        except (KeyboardInterrupt, SystemExit):  # The latter is rich's, when nobody reads stdout any more.
+            report.add(f"the demo ran to its end: {error}", ok=False)
+        except (KeyboardInterrupt, SystemExit):  # rich raises SystemExit when stdout is closed.
             shutil.rmtree(state)
-            say("the demo was interrupted; nothing of it runs any more")
+            print_line("The demo was interrupted. Its stack is removed.")
             raise SystemExit(128 + signal.SIGINT) from None
         report.summary()
         if not report.ok:
             raise DevError(f"the demo failed; its logs are in {state}")
         shutil.rmtree(state)
-    took = spell(time.monotonic() - started)
-    screen.say(f"All was as it should be, and nothing of the demo runs any more. It took {took}.")
+    duration = format_duration(time.monotonic() - started)
+    screen.paragraph(f"All checks passed, and the stack is removed. The demo took {duration}.")
 
 
 def _show(stack: Stack, state: Path, node: NodeKind, report: Report, screen: Screen) -> None:
-    """Everything, in the order in which it is told."""
-    screen.heading("PhJob is up")
-    screen.say(f"Its four services, RabbitMQ, and a Kubernetes {NODES[node]}. To look on from another shell:")
+    """Run all steps of the demo."""
+    screen.heading("The stack is up")
+    screen.paragraph(
+        f"It has a Kubernetes control plane, a node that {NODES[node]}, RabbitMQ, and PhJob's services.\n"
+        "To use its cluster from another shell, run:"
+    )
     screen.command(f"export KUBECONFIG={shlex.quote(str(stack.kubeconfig))}")
     if shutil.which("kubectl") is None:
         screen.command(f'export PATH={shlex.quote(str(kubectl_path().parent))}:"$PATH"')
     screen.command(f"cd {shlex.quote(str(ROOT))}")
-    screen.say(
-        "What is checked below is checked on the API server's own record of each change of a job or pod:"
+    screen.paragraph(
+        "Two watches of the API server record every change of a job or pod. The checks of the demo use them:"
     )
-    hub = Hub(state, stack.kubeconfig, screen)
+    cluster = DemoCluster(state, stack.kubeconfig, screen)
     steps = [
-        partial(first_job.show, hub, report, node),
-        partial(requeue.submit, hub),
-        partial(examples.prepare, hub),
-        *(partial(examples.show, example, hub, report) for example in examples.EXAMPLES),
-        partial(cancel.show, hub, report),
-        partial(requeue.show, hub, report),
+        partial(first_job.show, cluster, report, node),
+        partial(requeue.submit, cluster),
+        partial(examples.prepare, cluster),
+        *(partial(examples.show, example, cluster, report) for example in examples.EXAMPLES),
+        partial(cancel.show, cluster, report),
+        partial(requeue.show, cluster, report),
     ]
     for step in steps:
         step()
-        if hub.in_vain:
-            report.add("what was awaited came in time; the rest is left out", ok=False)
+        if cluster.timed_out:
+            report.add("the expected states were reached in time (the other steps are skipped)", ok=False)
             return
 
 
 @contextmanager
 def _stack(state: Path, node: NodeKind) -> Iterator[Stack]:
-    """A stack that is up inside, and down after, whatever happens."""
+    """Start a stack, and remove it at the end of the context, whatever happens."""
     settings = state / "settings.yaml"
     content = {
         "jobSubmission": {"preparingTimeoutSeconds": requeue.PREPARING_TIMEOUT_SECONDS},
@@ -96,26 +104,29 @@ def _stack(state: Path, node: NodeKind) -> Iterator[Stack]:
         try:
             stack.up()
         except DevError as error:
-            hint = "\nWhere no real containers can run: make demo NODE=kwok" if node == "real" else ""
+            hint = "\nIf real containers cannot run here, use: make demo NODE=kwok" if node == "real" else ""
             raise DevError(f"{error}{hint}") from error
         yield stack
     finally:
         _ignore_signals()
-        with working("ending the demo's stack"):
+        with show_progress("removing the stack of the demo"):
             stack.down()
 
 
 @contextmanager
 def _interruptible_once() -> Iterator[None]:
-    """Let any wish to stop be a KeyboardInterrupt, and let no second one disturb the cleaning up."""
+    """Turn the first stop signal into a KeyboardInterrupt, and ignore further ones.
+
+    Without this, a second Ctrl-C would interrupt the removal of the stack.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         _ignore_signals()
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # As under nohup.
+        if handler is not signal.SIG_IGN:  # nohup ignores SIGHUP. That must stay so.
             signal.signal(number, stop)
     try:
         yield
@@ -125,5 +136,5 @@ def _interruptible_once() -> Iterator[None]:
 
 
 def _ignore_signals() -> None:
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""What operators look at: dashboards as data, made into Grafana's JSON and into pictures."""
+"""The dashboards for operators, as data. `grafana` generates Grafana's JSON from them."""

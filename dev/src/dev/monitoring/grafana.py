@@ -1,4 +1,4 @@
-"""Dashboards as Grafana reads them: JSON, made by its own SDK (`python -m dev docs`)."""
+"""Grafana's JSON of the dashboards, made with Grafana's SDK (`python -m dev docs`)."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _HEIGHT = 8
 
 
 def files() -> dict[Path, str]:
-    """Each dashboard's file, and what is in it."""
+    """Return the content of each dashboard's file, by its path."""
     return {FOLDER / f"{page.uid}.json": _json(page) for page in ALL}
 
 
@@ -69,8 +69,8 @@ def _json(page: Dashboard) -> str:
 def _panel(panel: Panel, width: int) -> Any:
     thresholds = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE)
     steps = [Threshold(value=None, color="green")]
-    if panel.alarm_above is not None:
-        steps.append(Threshold(value=panel.alarm_above, color="red"))
+    if panel.red_from is not None:
+        steps.append(Threshold(value=panel.red_from, color="red"))
     made: Any
     if panel.kind == "number":
         made = stat.Panel().color_mode(BigValueColorMode.BACKGROUND)
@@ -81,14 +81,14 @@ def _panel(panel: Panel, width: int) -> Any:
                 common.VizLegendOptions()
                 .display_mode(LegendDisplayMode.LIST)
                 .placement(LegendPlacement.BOTTOM)
-                .show_legend(True)  # noqa: FBT003 - a switch of Grafana's
+                .show_legend(True)  # noqa: FBT003 - Grafana's method
             )
             .fill_opacity(40 if panel.kind == "stacked" else 5)
             .gradient_mode(GraphGradientMode.NONE)
         )
         if panel.kind == "stacked":
             made.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
-        if panel.alarm_above is not None:
+        if panel.red_from is not None:
             made.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.LINE))
     made.title(panel.title).description(panel.description).datasource(_SOURCE)
     made.unit("short" if panel.unit == "cores" else panel.unit).min(0).span(width).height(_HEIGHT)

@@ -1,14 +1,14 @@
-"""The dashboard *One group*, for its administrator: its queue, its quota, its jobs."""
+"""The dashboard *One group*, for the administrator of a group: its queue, quotas and jobs."""
 
 from dev.monitoring.panels import Dashboard, Panel, Query, Row, quantile
 
-OF = '{group="$group"}'
+GROUP_SELECTOR = '{group="$group"}'
 
 
 def _quota(name: str, resource: str, unit: str) -> Panel:
     return Panel(
-        f"{name}: used and allowed",
-        "Who holds how much of the group's quota, and where its end is.",
+        f"{name}: usage and quotas",
+        "The usage of jobs, Jupyter servers and reservations, and the two quotas.",
         (
             Query(f'sum by (kind) (phjob_quota_used{{group="$group", resource="{resource}"}})', "{{kind}}"),
             Query(
@@ -17,7 +17,7 @@ def _quota(name: str, resource: str, unit: str) -> Panel:
             ),
             Query(
                 f'max(phjob_quota_limit{{group="$group", scope="user", resource="{resource}"}})',
-                "quota of one user",
+                "user quota",
             ),
         ),
         unit=unit,  # type: ignore[arg-type]
@@ -27,34 +27,35 @@ def _quota(name: str, resource: str, unit: str) -> Panel:
 ONE_GROUP = Dashboard(
     uid="phjob-group",
     title="PhJob: one group",
-    description="The queue, the quota and the jobs of one group.",
+    description="The queue, the quotas and the jobs of one group.",
     by_group=True,
     rows=(
         Row(
-            "Its queue",
+            "Queue",
             (
                 Panel(
-                    "Jobs",
-                    "All that are not finished.",
-                    (Query(f"sum by (phase) (phjob_jobs{OF})", "{{phase}}"),),
+                    "Unfinished jobs",
+                    "The number of jobs that are not finished, by phase.",
+                    (Query(f"sum by (phase) (phjob_jobs{GROUP_SELECTOR})", "{{phase}}"),),
                     kind="stacked",
                 ),
                 Panel(
-                    "Why they wait",
-                    "The heads that are short of quota, the jobs behind them, and those that pause.",
-                    (Query(f"sum by (reason) (phjob_pending_jobs{OF})", "{{reason}}"),),
+                    "Pending jobs, by reason",
+                    "UserQuota and GroupQuota: the heads that exceed that quota. Queued: the jobs behind "
+                    "them. Requeued: the jobs in backoff, because their pod did not start.",
+                    (Query(f"sum by (reason) (phjob_pending_jobs{GROUP_SELECTOR})", "{{reason}}"),),
                     kind="stacked",
                 ),
                 Panel(
                     "Oldest pending job",
-                    "How long it waits.",
-                    (Query(f"max(time() - phjob_oldest_pending_timestamp_seconds{OF})", "age"),),
+                    "The age of the oldest pending job.",
+                    (Query(f"max(time() - phjob_oldest_pending_timestamp_seconds{GROUP_SELECTOR})", "age"),),
                     unit="s",
                 ),
             ),
         ),
         Row(
-            "Its quota",
+            "Quotas",
             (
                 _quota("GPU", "gpu", "short"),
                 _quota("CPU", "cpu", "cores"),
@@ -62,11 +63,11 @@ ONE_GROUP = Dashboard(
             ),
         ),
         Row(
-            "Its jobs",
+            "Finished jobs",
             (
                 Panel(
-                    "How they end",
-                    "In the last hour.",
+                    "Finished jobs, by result",
+                    "The number of jobs that finished in the last hour, by phase and reason.",
                     (
                         Query(
                             "sum by (phase, reason) (increase(phjob_transitions_total"
@@ -77,20 +78,20 @@ ONE_GROUP = Dashboard(
                     kind="stacked",
                 ),
                 Panel(
-                    "How long they wait",
-                    "From creation to Preparing.",
+                    "Wait time",
+                    "The time from creation to Preparing.",
                     (
-                        Query(quantile(0.5, "phjob_wait_seconds", of=OF), "half of them"),
-                        Query(quantile(0.9, "phjob_wait_seconds", of=OF), "nine of ten"),
+                        Query(quantile(0.5, "phjob_wait_seconds", selector=GROUP_SELECTOR), "median"),
+                        Query(quantile(0.9, "phjob_wait_seconds", selector=GROUP_SELECTOR), "90 %"),
                     ),
                     unit="s",
                 ),
                 Panel(
-                    "How long they run",
-                    "From the container's start to its end.",
+                    "Run time",
+                    "The time from the start of the container to its end.",
                     (
-                        Query(quantile(0.5, "phjob_run_seconds", of=OF), "half of them"),
-                        Query(quantile(0.9, "phjob_run_seconds", of=OF), "nine of ten"),
+                        Query(quantile(0.5, "phjob_run_seconds", selector=GROUP_SELECTOR), "median"),
+                        Query(quantile(0.9, "phjob_run_seconds", selector=GROUP_SELECTOR), "90 %"),
                     ),
                     unit="s",
                 ),

@@ -1,6 +1,6 @@
-"""What a dashboard consists of, as data: which queries are shown how.
+"""The parts of a dashboard, as data: rows of panels, each with its queries.
 
-What is on each dashboard is in the module named after it; how Grafana wants it, in `grafana`.
+Each dashboard has a module of its name. `grafana` generates its JSON.
 """
 
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Unit = Literal["short", "s", "cores", "bytes", "ops", "percentunit", "dateTimeFromNow"]
-"""Grafana's names; `ops` is per second."""
+"""The unit of a panel, by Grafana's names; `ops` is per second."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression, and how its series are called in the legend."""
+    """A PromQL expression, and the name of its series in the legend."""
 
     expr: str
     legend: str
@@ -21,20 +21,20 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: its title is a question, its description says what a good answer looks like."""
+    """One graph or number. Its description has what is shown, and the values of a healthy installation."""
 
     title: str
     description: str
     queries: Sequence[Query]
     unit: Unit = "short"
     kind: Literal["lines", "stacked", "number"] = "lines"
-    alarm_above: float | None = None
-    """From which value on it is red."""
+    red_from: float | None = None
+    """The lowest value that is shown in red."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side under one heading."""
+    """Panels side by side, under one heading."""
 
     title: str
     panels: Sequence[Panel]
@@ -42,17 +42,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A page."""
+    """One dashboard: a page with rows of panels."""
 
     uid: str
     title: str
     description: str
     rows: Sequence[Row]
     by_group: bool = False
-    """Whether it is of one group, chosen on top (`$group`)."""
+    """True if the dashboard is of one group, which its reader selects (`$group`)."""
 
 
-def quantile(share: float, histogram: str, by: str = "", of: str = "") -> str:
-    """The quantile of a histogram over the last five minutes."""
+def quantile(share: float, histogram: str, by: str = "", selector: str = "") -> str:
+    """Return the PromQL expression for a quantile of a histogram over 5 minutes."""
     labels = ", ".join(filter(None, ("le", by)))
-    return f"histogram_quantile({share}, sum by ({labels}) (rate({histogram}_bucket{of}[5m])))"
+    return f"histogram_quantile({share}, sum by ({labels}) (rate({histogram}_bucket{selector}[5m])))"

@@ -1,81 +1,82 @@
-"""The dashboard *Queues and quota*: is it healthy, who waits and why, how full is it."""
+"""The dashboard *Queues and quota*: the health of PhJob, its queues, its throughput, and the quota usage."""
 
 from dev.monitoring.panels import Dashboard, Panel, Query, Row, quantile
 
 HEALTH = Row(
-    "Is it healthy?",
+    "Health",
     (
         Panel(
-            "Services without an active replica",
-            "Zero. Of each queue's replicas exactly one is to be active.",
+            "Queues without an active replica",
+            "The number of queues that no replica processes. Healthy: 0.",
             (Query("count(max by (queue) (phjob_active) == 0) or vector(0)", "queues"),),
             kind="number",
-            alarm_above=1,
+            red_from=1,
         ),
         Panel(
-            "Oldest admission not carried out",
-            "Near zero: a job that may go is Preparing within a second.",
+            "Oldest admission in progress",
+            "The time since the oldest command to admit a job that is not yet Preparing. Healthy: below 1 s.",
             (Query("max(time() - phjob_admissible_timestamp_seconds) or vector(0)", "age"),),
             unit="s",
             kind="number",
-            alarm_above=30,
+            red_from=30,
         ),
         Panel(
             "Quota drift",
-            "Zero: what the scheduler counts and what the watcher counts in Kubernetes are the same.",
+            "The greatest difference between the usage that the scheduler counts and the one that the "
+            "watcher counts, in cores, bytes or devices. Healthy: 0.",
             (Query("max(abs(phjob:quota_drift)) or vector(0)", "drift"),),
             kind="number",
-            alarm_above=0.001,
+            red_from=0.001,
         ),
         Panel(
             "Dead letters",
-            "Zero: every message could be handled.",
+            "The number of messages that no service could process. Healthy: 0.",
             (
                 Query(
                     'max(rabbitmq_detailed_queue_messages_ready{queue="phjob.dead"}) or vector(0)', "messages"
                 ),
             ),
             kind="number",
-            alarm_above=1,
+            red_from=1,
         ),
     ),
 )
 WAITING = Row(
-    "Who waits, and why?",
+    "Waiting jobs",
     (
         Panel(
-            "Jobs",
-            "All jobs that are not finished.",
+            "Unfinished jobs",
+            "The number of jobs that are not finished, by phase.",
             (Query("sum by (phase) (phjob_jobs)", "{{phase}}"),),
             kind="stacked",
         ),
         Panel(
-            "Pending jobs by reason",
-            "UserQuota and GroupQuota count the heads that are short of it; Queued are those behind them, "
-            "Requeued those that pause because their pod did not start.",
+            "Pending jobs, by reason",
+            "UserQuota and GroupQuota: the heads that exceed that quota. Queued: the jobs behind them. "
+            "Requeued: the jobs in backoff, because their pod did not start.",
             (Query("sum by (reason) (phjob_pending_jobs)", "{{reason}}"),),
             kind="stacked",
         ),
         Panel(
             "Oldest pending job, by group",
-            "How long the job waits that waits longest.",
+            "The age of the oldest pending job, in the ten groups where it is greatest.",
             (Query("topk(10, time() - phjob_oldest_pending_timestamp_seconds)", "{{group}}"),),
             unit="s",
         ),
         Panel(
-            "Head of a blocked group",
-            "How long ago the job was created that its whole group waits behind.",
+            "Blocking job, by group",
+            "The age of the job that blocks its group's queue, in the ten groups where it is greatest.",
             (Query("topk(10, time() - phjob_head_timestamp_seconds)", "{{group}}"),),
             unit="s",
         ),
     ),
 )
 FLOW = Row(
-    "How does it flow?",
+    "Throughput",
     (
         Panel(
             "Submitted, admitted, finished, requeued",
-            "Per second. Over a day the first three are the same.",
+            "Jobs per second. Over a day, the first three are equal.",
             (
                 Query("sum(rate(phjob_submitted_total[5m]))", "submitted"),
                 Query('sum(rate(phjob_transitions_total{phase="Preparing"}[5m]))', "admitted"),
@@ -87,8 +88,8 @@ FLOW = Row(
             unit="ops",
         ),
         Panel(
-            "How jobs end",
-            "Per second, by phase and reason.",
+            "Finished jobs, by result",
+            "Jobs per second, by phase and reason.",
             (
                 Query(
                     "sum by (phase, reason) "
@@ -100,8 +101,9 @@ FLOW = Row(
             kind="stacked",
         ),
         Panel(
-            "Wait, start and run",
-            "Medians: from creation to Preparing, from there to the container's start, and its run.",
+            "Wait, start and run (median)",
+            "Wait: from creation to Preparing. Start: from Preparing to the start of the container. "
+            "Run: from its start to its end. 50 % of the jobs take at most this time.",
             (
                 Query(quantile(0.5, "phjob_wait_seconds"), "wait"),
                 Query(quantile(0.5, "phjob_start_seconds"), "start"),
@@ -110,8 +112,9 @@ FLOW = Row(
             unit="s",
         ),
         Panel(
-            "The slow ones",
-            "The same at 95 %.",
+            "Wait, start and cancel (95 %)",
+            "Cancel: from the observation of the cancel to Cancelled. 95 % of the jobs take at most this "
+            "time.",
             (
                 Query(quantile(0.95, "phjob_wait_seconds"), "wait"),
                 Query(quantile(0.95, "phjob_start_seconds"), "start"),
@@ -126,20 +129,21 @@ _SHARE = (
     "/ sum by (group) (phjob_quota_limit{{scope='group', resource='{0}'}}))"
 )
 FULL = Row(
-    "How full is it?",
+    "Quota usage",
     (
         *(
             Panel(
-                f"Group quota of {name} in use",
-                "The fullest groups; at 100 % the next job of the group waits.",
+                f"Used share of the group quota: {name}",
+                "The ten groups with the greatest share. At 100 %, the next job of the group waits.",
                 (Query(_SHARE.format(resource), "{{group}}"),),
                 unit="percentunit",
             )
             for name, resource in (("GPU", "gpu"), ("CPU", "cpu"), ("memory", "memory"))
         ),
         Panel(
-            "GPUs, by who holds them",
-            "Jobs, Jupyter servers, and jobs that are admitted and whose pod is not seen yet (reserved).",
+            "GPUs in use, by holder",
+            "job: pods of jobs. jupyter: Jupyter servers. reserved: jobs that are admitted, and whose pod is "
+            "not observed yet.",
             (Query("sum by (kind) (phjob_quota_used{resource='gpu'})", "{{kind}}"),),
             kind="stacked",
         ),
@@ -149,6 +153,6 @@ FULL = Row(
 QUEUES = Dashboard(
     uid="phjob-queues",
     title="PhJob: queues and quota",
-    description="Is it healthy, who waits and why, how full is it.",
+    description="The health of PhJob, the jobs that wait and why, throughput, and quota usage.",
     rows=(HEALTH, WAITING, FLOW, FULL),
 )

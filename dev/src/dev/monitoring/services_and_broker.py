@@ -1,31 +1,33 @@
-"""The dashboard *Services and broker*: are the four services, RabbitMQ and the API server well."""
+"""The dashboard *Services and broker*: the state of the four services, RabbitMQ and the API server."""
 
 from dev.monitoring.panels import Dashboard, Panel, Query, Row, quantile
 
 SERVICES_AND_BROKER = Dashboard(
     uid="phjob-services",
     title="PhJob: services and broker",
-    description="Are the four services, RabbitMQ and the API server well.",
+    description="The state of the four services, RabbitMQ and the API server.",
     rows=(
         Row(
             "Streams",
             (
                 Panel(
                     "Active replicas",
-                    "One for each queue.",
+                    "The number of active replicas of each queue. Healthy: 1.",
                     (Query("sum by (queue) (phjob_active)", "{{queue}}"),),
                 ),
                 Panel(
                     "Event lag",
-                    "How old the last news of a service are; about a second, the heartbeat's interval.",
+                    "The age of the latest heartbeat of the watcher that each queue's replica has processed. "
+                    "Healthy: about 1 s, the interval of the heartbeats.",
                     (Query("time() - max by (queue) (phjob_heartbeat_timestamp_seconds)", "{{queue}}"),),
                     unit="s",
-                    alarm_above=10,
+                    red_from=10,
                 ),
                 Panel(
-                    "Sessions",
-                    "Snapshots asked for, per second: only when a replica starts, takes over, or doubts.",
-                    (Query("sum by (reason) (rate(phjob_sessions_total[5m]))", "{{reason}}"),),
+                    "Resyncs",
+                    "Requests for a snapshot per second. They occur only after a start, a takeover or a lost "
+                    "message.",
+                    (Query("sum by (reason) (rate(phjob_resyncs_total[5m]))", "{{reason}}"),),
                     unit="ops",
                 ),
             ),
@@ -35,22 +37,24 @@ SERVICES_AND_BROKER = Dashboard(
             (
                 Panel(
                     "Queue depth",
-                    "Ready and unacknowledged messages; near zero.",
+                    "The number of ready and unacknowledged messages in each queue. Healthy: near 0.",
                     (Query("max by (queue) (rabbitmq_detailed_queue_messages)", "{{queue}}"),),
                 ),
                 Panel(
-                    "Messages",
-                    "Received per second, by kind.",
+                    "Messages received",
+                    "Messages per second, by kind.",
                     (Query("sum by (kind) (rate(phjob_messages_received_total[5m]))", "{{kind}}"),),
                     unit="ops",
                     kind="stacked",
                 ),
                 Panel(
-                    "Redelivered, buried, failed",
-                    "Per second. Redeliveries come with a takeover; the others never.",
+                    "Messages redelivered, dead-lettered, failed",
+                    "Messages per second. Redeliveries occur after a takeover. Healthy: 0 for the others.",
                     (
                         Query("sum(rate(phjob_messages_redelivered_total[5m])) or vector(0)", "redelivered"),
-                        Query("sum(rate(phjob_messages_buried_total[5m])) or vector(0)", "buried"),
+                        Query(
+                            "sum(rate(phjob_messages_dead_lettered_total[5m])) or vector(0)", "dead-lettered"
+                        ),
                         Query("sum(rate(phjob_handler_failures_total[5m])) or vector(0)", "failed"),
                     ),
                     unit="ops",
@@ -61,21 +65,21 @@ SERVICES_AND_BROKER = Dashboard(
             "Work",
             (
                 Panel(
-                    "Handling of a message",
-                    "99 of 100 are faster.",
+                    "Duration of handlers (99 %)",
+                    "The time to handle a message, by kind. 99 % of the messages take at most this time.",
                     (Query(quantile(0.99, "phjob_handler_duration_seconds", by="kind"), "{{kind}}"),),
                     unit="s",
                 ),
                 Panel(
                     "Requests to the API server",
-                    "Per second, by answer; 0: none came.",
+                    "Requests per second, by HTTP status. 0 means no answer.",
                     (Query("sum by (code) (rate(phjob_api_requests_total[5m]))", "{{code}}"),),
                     unit="ops",
                     kind="stacked",
                 ),
                 Panel(
-                    "How long the API server takes",
-                    "95 of 100 are faster.",
+                    "Duration of API requests (95 %)",
+                    "The time until the API server answers. 95 % of the requests take at most this time.",
                     (
                         Query(
                             quantile(0.95, "phjob_api_request_duration_seconds", by="verb, resource"),
@@ -91,7 +95,7 @@ SERVICES_AND_BROKER = Dashboard(
             (
                 Panel(
                     "Memory",
-                    "Of each replica; its limit is 512 MiB.",
+                    "The memory of each replica. The limit of the chart is 512 MiB.",
                     (
                         Query(
                             "process_resident_memory_bytes and on (instance) phjob_broker_connected",
@@ -99,11 +103,11 @@ SERVICES_AND_BROKER = Dashboard(
                         ),
                     ),
                     unit="bytes",
-                    alarm_above=400 * 1024**2,
+                    red_from=400 * 1024**2,
                 ),
                 Panel(
                     "CPU",
-                    "Of each replica, in cores.",
+                    "The CPU usage of each replica, in cores.",
                     (
                         Query(
                             "rate(process_cpu_seconds_total[5m]) and on (instance) phjob_broker_connected",
@@ -114,7 +118,8 @@ SERVICES_AND_BROKER = Dashboard(
                 ),
                 Panel(
                     "Log archive",
-                    "Logs that wait because it does not take them: zero. Lost: a pod had to go without.",
+                    "waiting: logs that the archive has not accepted. lost: logs of pods that were deleted "
+                    "before. Healthy: 0.",
                     (
                         Query("sum(phjob_log_archive_waiting)", "waiting"),
                         Query("sum(increase(phjob_log_archive_lost_total[1h]))", "lost in the last hour"),

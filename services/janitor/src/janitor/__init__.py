@@ -1,1 +1,0 @@
-"""The janitor: decides when a job is over time. It reads and writes messages only."""

@@ -1,0 +1,1 @@
+"""The janitor: decides when a job's time is over. It reads and writes messages only."""

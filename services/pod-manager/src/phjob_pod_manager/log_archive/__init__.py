@@ -1,0 +1,1 @@
+"""The log archive: logs of jobs, stored before their pods are deleted."""

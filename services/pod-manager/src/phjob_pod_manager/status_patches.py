@@ -1,0 +1,243 @@
+"""Every write to a status, as a JSON Patch that tests the state that the write was decided on. Pure.
+
+Each patch to a PhJob's status is a compare-and-swap. It tests the job's uid, phase and fence, so it does
+nothing to a job that has changed (spec.md, A5; design/consistency.md, The fence).
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from phjob_core.api import Phase, Reason
+from phjob_core.lifecycle import Event, Transition, requeue
+from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
+from phjob_core.planner import ApplyEvent
+from phjob_core.quantities import render_all
+
+Patch = list[dict[str, Any]]
+
+NOT_YET_PAUSE = timedelta(seconds=5)
+"""The time before the next admission of a job whose pod's name is taken by a pod that is ending."""
+_MAX_CHARS = {"reason": 128, "message": 4096}
+"""The CRD's bounds. Reasons and messages of other programs may be longer."""
+_NOT_ARCHIVED = "; its log is not archived: "
+_MAX_ARCHIVE_ERROR_CHARS = 512
+
+
+# --- patches for commands of the scheduler ---
+
+
+def admit(command: Admit, pod_uid: str, now: datetime) -> Patch:
+    """Return the patch from Pending to Preparing, with the uid of the named pod."""
+    return [
+        *_tests(command.uid, Phase.PENDING, command.fence),
+        *_sets(
+            phase=Phase.PREPARING,
+            reason=Reason.ADMITTED,
+            message="",
+            fence=command.token,
+            revision=command.revision,
+            resources=render_all(command.resources),
+            podName=command.name,
+            podUID=pod_uid,
+            preparingTime=rfc3339(now),
+        ),
+    ]
+
+
+def fail_admission(
+    command: Admit, job: JobSeen, step: ApplyEvent, change: Transition, now: datetime
+) -> Patch:
+    """Return the patch for a job whose pod cannot be created.
+
+    The job is requeued, delayed or failed. The patch writes the command's token, so the command is spent.
+    """
+    fields: dict[str, Any] = {"phase": change.phase, "reason": change.reason, "message": step.detail}
+    if change.reason is Reason.REQUEUED:
+        fields = _requeue_fields(job, step.detail, now)
+    elif not change.phase.final:
+        fields["requeueAfter"] = rfc3339(now + NOT_YET_PAUSE)
+    if fields["phase"].final:
+        fields |= {"finishTime": rfc3339(now), "reclaimed": True}
+    spent = {"fence": command.token, "revision": command.revision}
+    return [*_tests(command.uid, Phase.PENDING, command.fence), *_sets(**fields, **spent)]
+
+
+def settle(command: Admit, token: str) -> Patch:
+    """Return the patch that makes every earlier attempt at this admission fail."""
+    return [
+        *_tests(command.uid, Phase.PENDING, command.fence),
+        *_sets(fence=token, revision=command.revision),
+    ]
+
+
+def reject(command: Reject, now: datetime) -> Patch:
+    """Return the patch from Pending to Failed."""
+    return [
+        *_tests(command.uid, Phase.PENDING, command.fence),
+        *_sets(
+            phase=Phase.FAILED,
+            reason=command.reason,
+            message=command.message,
+            finishTime=rfc3339(now),
+            reclaimed=True,
+        ),
+    ]
+
+
+def set_pending_reason(command: SetPendingReason) -> Patch:
+    """Return the patch that writes why a Pending job waits."""
+    return [
+        *_tests(command.uid, Phase.PENDING, command.fence),
+        *_sets(reason=command.reason, message=command.message, revision=command.revision),
+    ]
+
+
+def set_group_status(report: ReportGroupStatus, last: str) -> Patch:
+    """Return the patch that writes a PhGroup's status.
+
+    `last`: the `place` of the report that was written last. The patch tests that there was none since.
+    """
+    fields = {
+        "pending": report.pending,
+        "preparing": report.preparing,
+        "running": report.running,
+        "used": render_all(report.used),
+        "limit": render_all(report.limit),
+        "head": report.head,
+        "message": report.message[: _MAX_CHARS["message"]],
+        "fence": report.place,
+    }
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": report.uid},
+        {"op": "test", "path": "/status/fence", "value": last},
+        {
+            "op": "add",
+            "path": "/status",
+            "value": {key: value for key, value in fields.items() if value != ""},
+        },
+    ]
+
+
+# --- patches of the reconciler ---
+
+
+def apply_event(
+    job: JobSeen,
+    step: ApplyEvent,
+    change: Transition,
+    pod: PodSeen | None,
+    now: datetime,
+    generation: int | None = None,
+) -> Patch:
+    """Return the patch that writes the transition of an event.
+
+    With `generation`, it also tests that the job's spec was not edited since.
+    """
+    tests = _tests(job.uid, job.phase, job.fence)
+    if generation is not None:
+        tests.append({"op": "test", "path": "/metadata/generation", "value": generation})
+    node = pod.node if pod else job.node
+    message = (change.message or "").format(detail=step.detail, node=node, pod=job.name)
+    if change.reason is Reason.REQUEUED:
+        fields = _requeue_fields(job, message, now)
+        if fields["phase"].final and pod is None:
+            fields["reclaimed"] = True
+        return [*tests, *_sets(**fields)]
+    fields = {"phase": change.phase, "reason": change.reason, "message": message}
+    if step.event is Event.POD_FAILED and pod and pod.reason:
+        fields["reason"] = pod.reason
+    if pod:
+        fields |= _pod_fields(pod, now, has_ended=change.phase.final)
+    if change.phase.final:
+        fields.setdefault("finishTime", rfc3339(now))
+        if pod is None:
+            fields["reclaimed"] = True
+    elif change.phase is Phase.RUNNING and job.start_time is None:
+        fields.setdefault("startTime", rfc3339(now))
+    return [*tests, *_sets(**fields)]
+
+
+def mark_reclaimed(job: JobSeen) -> Patch:
+    """Return the patch that marks a finished job whose pod is gone."""
+    return [*_tests(job.uid, job.phase, job.fence), *_sets(reclaimed=True)]
+
+
+def set_log_url(job: JobSeen, url: str) -> Patch:
+    """Return the patch that writes the URL of the log, and removes any archive error."""
+    message = job.message.partition(_NOT_ARCHIVED)[0]
+    fields = {"message": message} if message != job.message else {}
+    return [*_tests(job.uid, job.phase, job.fence), *_sets(logURL=url, **fields)]
+
+
+def set_archive_error(job: JobSeen, error: str) -> Patch:
+    """Return the patch that appends an archive error to the job's message."""
+    message = job.message.partition(_NOT_ARCHIVED)[0]
+    max_chars = _MAX_CHARS["message"] - len(_NOT_ARCHIVED) - _MAX_ARCHIVE_ERROR_CHARS
+    message = f"{message[:max_chars]}{_NOT_ARCHIVED}{error[:_MAX_ARCHIVE_ERROR_CHARS]}"
+    return [*_tests(job.uid, job.phase, job.fence), *_sets(message=message)]
+
+
+class Outcome(NamedTuple):
+    """The part of a transition that its user reads."""
+
+    phase: str
+    reason: str
+    message: str
+
+
+def written_outcome(patch: Patch) -> Outcome:
+    """Return the phase, reason and message that a transition's patch writes."""
+    written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
+    return Outcome(*(written[f"/status/{field}"] for field in Outcome._fields))
+
+
+def rfc3339(time: datetime) -> str:
+    """Return the time in Kubernetes' format, in whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _requeue_fields(job: JobSeen, message: str, now: datetime) -> dict[str, Any]:
+    """Return the fields of a requeue, or of the failure over its limit (spec.md, Q5)."""
+    outcome = requeue(job.requeued, job.requeue_limit, now)
+    fields: dict[str, Any] = {"phase": outcome.phase, "reason": outcome.reason, "message": message}
+    if outcome.phase is Phase.FAILED:
+        fields |= {
+            "message": f"requeued {job.requeued} times, which is its limit: {message}",
+            "finishTime": rfc3339(now),
+        }
+    else:
+        fields |= {"requeued": outcome.requeued, "podUID": ""}
+        if outcome.requeue_after:
+            fields["requeueAfter"] = rfc3339(outcome.requeue_after)
+    return fields
+
+
+def _pod_fields(pod: PodSeen, now: datetime, *, has_ended: bool) -> dict[str, Any]:
+    """Return the fields that describe the pod and its container."""
+    fields: dict[str, Any] = {"podUID": pod.uid}
+    if pod.node:
+        fields["nodeName"] = pod.node
+    if pod.start_time:
+        fields["startTime"] = rfc3339(pod.start_time)
+    if has_ended:
+        fields["finishTime"] = rfc3339(pod.finish_time or now)
+        if pod.exit_code is not None:
+            fields["exitCode"] = pod.exit_code
+    return fields
+
+
+def _tests(uid: str, phase: Phase, fence: str) -> Patch:
+    """Return the operations that test the state that a write was decided on."""
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/status/phase", "value": phase},
+        {"op": "test", "path": "/status/fence", "value": fence},
+    ]
+
+
+def _sets(**fields: Any) -> Patch:
+    """Return the operations that write the fields, cut to the CRD's bounds."""
+    for name, max_chars in _MAX_CHARS.items():
+        if name in fields:
+            fields[name] = fields[name][:max_chars]
+    return [{"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()]

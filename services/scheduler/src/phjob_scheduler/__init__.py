@@ -1,0 +1,1 @@
+"""The scheduler: decides which jobs are admitted. It reads and writes messages only."""

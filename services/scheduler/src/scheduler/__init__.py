@@ -1,1 +1,0 @@
-"""The scheduler: decides which job goes next. It reads and writes messages only."""

@@ -1,0 +1,1 @@
+"""The watcher: publishes what changes in Kubernetes. It decides nothing."""

@@ -1,1 +1,0 @@
-"""The watcher: publishes what changed in Kubernetes. It decides nothing."""

@@ -1,0 +1,1 @@
+"""PhJob's decisions, and the messages between its services. It does no I/O, and has no clock."""

@@ -1,0 +1,91 @@
+"""The constants of the API: phases, reasons, and the names that PhJob puts on other objects.
+
+The CRD in `k8s/crds/phjob.yaml` defines the fields and their bounds.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+Object = Mapping[str, Any]
+"""A Kubernetes object, as the API server sends it."""
+
+GROUP = "primehub.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+EVERYONE = "everyone"
+"""The group whose images, instance types and datasets every group may use (spec.md, A7)."""
+
+FENCE_ANNOTATION = "primehub.io/fence"
+"""On a pod: the token of the admission that it was created for (`status.fence` of its job)."""
+ATTEMPT_ANNOTATION = "primehub.io/attempt"
+"""On a pod: the number of its job's attempt, from 1."""
+GATE = "primehub.io/admitted"
+"""The scheduling gate of a job's pod. Kubernetes gives the pod no node until the gate is removed."""
+REQUEUE_FINALIZER = "primehub.io/requeue"
+"""The finalizer of a pod that is deleted for a requeue.
+
+It keeps the pod until its last state has been read. Without it, a container that starts during the
+deletion would go unnoticed, and its command would run twice.
+"""
+
+
+class Phase(StrEnum):
+    """A job's phase (spec.md, L1)."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Return whether a job in this phase never changes its phase again."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+
+    @property
+    def admitted(self) -> bool:
+        """Return whether a job in this phase was admitted and has not finished."""
+        return self in (Phase.PREPARING, Phase.RUNNING)
+
+
+class Reason(StrEnum):
+    """The reason of a job's phase in one word: `status.reason` (spec.md, L2).
+
+    A failed job may have its container's or its pod's own reason instead (`OOMKilled`, `Evicted`, ...).
+    """
+
+    QUEUED = "Queued"
+    USER_QUOTA = "UserQuota"
+    GROUP_QUOTA = "GroupQuota"
+    REQUEUED = "Requeued"
+    ADMITTED = "Admitted"
+    STARTED = "Started"
+    NODE_LOST = "NodeLost"
+    COMPLETED = "Completed"
+    ERROR = "Error"
+    CANCELLED = "Cancelled"
+    OVER_QUOTA = "OverQuota"
+    INVALID_SPEC = "InvalidSpec"
+    OVER_REQUEUE_LIMIT = "OverRequeueLimit"
+    OVER_ACTIVE_DEADLINE = "OverActiveDeadline"
+    POD_DELETED = "PodDeleted"
+    POD_CREATION_FAILED = "PodCreationFailed"
+
+
+class PodPhase(StrEnum):
+    """A pod's phase, as Kubernetes defines it."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+    @property
+    def finished(self) -> bool:
+        """Return whether no container of the pod runs or ever will."""
+        return self in (PodPhase.SUCCEEDED, PodPhase.FAILED)

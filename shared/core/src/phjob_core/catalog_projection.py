@@ -1,0 +1,175 @@
+"""Projections of nodes and of the catalog to facts: the fields that the services need. Pure.
+
+`projection` has those of PhJobs and pods. An object that is unusable becomes a fact with `invalid`, a text
+for the users of the object.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from phjob_core import quantities
+from phjob_core.api import Object
+from phjob_core.errors import PermanentError
+from phjob_core.messages import (
+    DatasetGrant,
+    DatasetSeen,
+    FinishedJob,
+    GroupSeen,
+    ImageSeen,
+    InstanceTypeSeen,
+    NodeSeen,
+    PodSeen,
+)
+
+_GPU_LIMIT = "gpu"
+"""The key of a limit whose resource `gpuResourceName` names (spec.md, A8)."""
+
+
+class ProjectionError(PermanentError):
+    """The object lacks a field that its CRD or Kubernetes guarantees. The message names the object."""
+
+
+def project_group(item: Object) -> GroupSeen:
+    """Return the fact about a PhGroup."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    name = metadata["name"]
+    problems: list[str] = []
+    users, volume = spec.get("users"), spec.get("sharedVolume") or {}
+    return GroupSeen(
+        uid=metadata["uid"],
+        name=name,
+        resource_version=int(metadata["resourceVersion"]),
+        group=spec.get("groupName") or name,
+        group_id=spec.get("groupId") or "",
+        user_quota=_amounts(spec.get("userQuota"), "userQuota.", problems),
+        group_quota=_amounts(spec.get("groupQuota"), "groupQuota.", problems),
+        users=None if users is None else tuple(users),
+        images=tuple(spec.get("images") or ()),
+        instance_types=tuple(spec.get("instanceTypes") or ()),
+        default_active_deadline_seconds=spec.get("jobDefaultActiveDeadlineSeconds"),
+        invalid="; ".join(problems),
+        datasets=tuple(
+            DatasetGrant(name=grant["name"], writable=bool(grant.get("writable")))
+            for grant in spec.get("datasets") or ()
+        ),
+        shared_volume=bool(volume.get("enabled")),
+        launch_group_only=volume.get("launchGroupOnly", True),
+        home_symlink=volume.get("homeSymlink", True),
+    )
+
+
+def project_instance_type(item: Object) -> InstanceTypeSeen:
+    """Return the fact about an InstanceType: its `limits.*`.
+
+    The fact has no `requests.*`. They must be quantities all the same, because the pod gets them.
+    """
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    problems: list[str] = []
+    prefix = "limits."
+    limits = _starting_with(prefix, spec)
+    if _GPU_LIMIT in limits:
+        gpu = limits.pop(_GPU_LIMIT)
+        limits[spec.get("gpuResourceName") or quantities.NVIDIA_GPU] = gpu
+    return InstanceTypeSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        limits=_amounts(limits, prefix, problems),
+        invalid="; ".join([*problems, *_bad_requests(spec)]),
+    )
+
+
+def _starting_with(prefix: str, spec: Object) -> dict[str, Any]:
+    """Return the fields whose names start with the prefix, by the rest of the name."""
+    return {key.removeprefix(prefix): value for key, value in spec.items() if key.startswith(prefix)}
+
+
+def _bad_requests(spec: Object) -> list[str]:
+    """Return a text for each request that is not a quantity."""
+    problems: list[str] = []
+    _amounts(_starting_with("requests.", spec), "requests.", problems)
+    return problems
+
+
+def project_image(item: Object) -> ImageSeen:
+    """Return the fact about an Image."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    return ImageSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        invalid="" if spec.get("url") or spec.get("urlForGpu") else "it has no url",
+    )
+
+
+def project_dataset(item: Object) -> DatasetSeen:
+    """Return the fact about a Dataset."""
+    metadata = item["metadata"]
+    return DatasetSeen(
+        uid=metadata["uid"], name=metadata["name"], resource_version=int(metadata["resourceVersion"])
+    )
+
+
+def project_node(item: Object) -> NodeSeen:
+    """Return the fact about a node.
+
+    Kubernetes sets the condition `Ready` to `Unknown` when the kubelet has been silent for too long.
+    """
+    metadata, status = item["metadata"], item.get("status") or {}
+    ready: Object = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
+    return NodeSeen(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        lost_since=ready.get("lastTransitionTime") if ready.get("status") == "Unknown" else None,
+    )
+
+
+def pod_usage(pods: Iterable[PodSeen]) -> dict[str, dict[str, int]]:
+    """Return the charges of all pods that have not ended, summed by the label value of their group."""
+    totals: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        total = totals.setdefault(pod.group, {})
+        if not pod.phase.finished:
+            for resource, amount in quantities.quota_charge(pod.limits).items():
+                total[resource] = total.get(resource, 0) + amount
+    return totals
+
+
+def project_finished_job(item: Object) -> FinishedJob:
+    """Return the history's entry for a finished PhJob whose pod was deleted."""
+    metadata, status = item["metadata"], item["status"]
+    return FinishedJob(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        group=item["spec"]["groupName"],
+        finish_time=status.get("finishTime") or metadata["creationTimestamp"],
+    )
+
+
+def _amounts(values: Object | None, prefix: str, problems: list[str]) -> dict[str, int]:
+    """Return the quantities as amounts. Appends a text to `problems` for each that is unusable."""
+    amounts = {}
+    for resource, quantity in (values or {}).items():
+        if quantity is None:
+            continue
+        try:
+            amounts[resource] = quantities.parse_primehub(resource, quantity)
+        except quantities.QuantityError as error:
+            problems.append(f"{prefix}{resource}: {error}")
+    return amounts
+
+
+def project_or_raise(project: Callable[[Object], Any], item: Object) -> Any:
+    """Return the object's projection, or raise an error that names the object.
+
+    Raises:
+        ProjectionError: `project` failed for any reason.
+
+    """
+    try:
+        return project(item)
+    except Exception as error:  # Without this, one malformed object would stop the whole watch.
+        metadata = item.get("metadata") or {}
+        msg = f"{item.get('kind', 'object')} {metadata.get('name')}: {type(error).__name__}: {error}"
+        raise ProjectionError(msg) from error

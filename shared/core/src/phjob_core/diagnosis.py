@@ -1,0 +1,60 @@
+"""The diagnosis of a pod that has not started, for its user: the category, and Kubernetes' own message. Pure.
+
+The reason and message come from the container's state, kube-scheduler's condition, or the pod's events.
+"""
+
+from collections.abc import Iterable
+
+from phjob_core.api import Object
+from phjob_core.messages import PodSeen
+
+UNINFORMATIVE_REASONS = ("", "ContainerCreating", "PodInitializing")
+"""The reasons of a pod that is being prepared. Only its events show why it does not get on."""
+
+_CATEGORIES = {
+    "no node can take it": ("Unschedulable", "SchedulingGated"),
+    "its image is still being pulled": ("Pulling",),
+    "its image cannot be pulled": (
+        "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+        "RegistryUnavailable",
+    ),
+    "a volume cannot be mounted": ("FailedMount", "FailedAttachVolume", "FailedMapVolume"),
+    "its container cannot be created": (
+        "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "FailedCreatePodSandBox",
+    ),
+}  # fmt: skip
+"""Kubernetes' reasons, by the category that a user reads."""
+_VOLUME_NOT_PROVIDED = "a volume cannot be provided"
+_VOLUME_CLAIM = "persistentvolumeclaim"
+"""In the message of a pod that is unschedulable because of a volume, not because of a node."""
+_MAX_CHARS = 1024
+
+
+def describe_start_obstacle(pod: PodSeen, events: Iterable[Object] = ()) -> str:
+    """Return why the pod has not started, or an empty text if that is unknown.
+
+    For example `its image cannot be pulled: ImagePullBackOff: Back-off pulling ...`. `events` are those about
+    the pod. They count only if its own reason is uninformative: the last warning, or else that its image is
+    being pulled.
+    """
+    reason, message = pod.reason, pod.message
+    if reason in UNINFORMATIVE_REASONS:
+        last = max(filter(_is_informative, events), key=_priority, default={})
+        reason, message = last.get("reason") or "", last.get("message") or ""
+    if not reason:
+        return ""
+    category = next((name for name, reasons in _CATEGORIES.items() if reason in reasons), "")
+    if reason == "Unschedulable" and _VOLUME_CLAIM in message.lower():
+        category = _VOLUME_NOT_PROVIDED
+    return ": ".join(filter(None, (category, reason, message.strip())))[:_MAX_CHARS]
+
+
+def _is_informative(event: Object) -> bool:
+    """Return whether the event may show why the pod has not started."""
+    return event.get("type") == "Warning" or event.get("reason") == "Pulling"
+
+
+def _priority(event: Object) -> tuple[bool, str]:
+    """Return a sort key: a warning is greater than any other event, and a later event than an earlier one."""
+    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
+    return event.get("type") == "Warning", next(str(time) for time in times if time)

@@ -1,0 +1,490 @@
+"""The message contract: every message that one service sends to another.
+
+The watcher publishes facts, scheduler and janitor send commands, and control messages keep a stream
+complete. This module has the shapes only: `phjob_runtime.amqp` transports messages, and `stream` detects
+lost ones.
+
+A message's kind travels beside its body, so that a body is the fields below as JSON. An old body must
+always decode: a field may be added, with a default, and a field with a new meaning gets a new name.
+Unknown fields are ignored, so that an old service understands a newer one. No message contains a job's
+command or a dataset's values, because secrets must not reach the broker.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from phjob_core.api import Phase, PodPhase
+from phjob_core.errors import PermanentError
+
+CONTAINER_STATUS_UNKNOWN = "ContainerStatusUnknown"
+"""The kubelet's reason for a container whose end it did not observe."""
+DELETED_BY_POD_GC = "DeletionByPodGC"
+"""Kubernetes' reason for a pod whose node is gone: the control plane has ended it, not its kubelet."""
+
+
+class Message(BaseModel):
+    """The base of all messages."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: ClassVar[str] = ""
+    """The message's name on the wire."""
+
+
+# --- Facts: observed states. `resource_version` orders the facts about one kind. ---
+
+
+class Fact(Message):
+    """The observed state of a Kubernetes object at a revision."""
+
+    uid: str
+    name: str
+    resource_version: int
+
+
+class JobSeen(Fact):
+    """A PhJob that still needs attention (`status.reclaimed` is not true)."""
+
+    kind: ClassVar[str] = "JobSeen"
+    group: str
+    user: str
+    image: str
+    instance_type: str
+    group_id: str = ""
+    created: datetime
+    revision: int
+    """The resourceVersion at creation, which orders jobs created in the same second."""
+    revision_recorded: bool = False
+    """True if `status.revision` contains it. Every write changes the resourceVersion."""
+    generation: int = 0
+    """`metadata.generation`, which every edit of the spec increments."""
+    cancel: bool = False
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    requeue_limit: int | None = None
+    phase: Phase = Phase.PENDING
+    reason: str = ""
+    message: str = ""
+    fence: str = ""
+    requeued: int = 0
+    requeue_after: datetime | None = None
+    preparing_time: datetime | None = None
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+    resources: dict[str, int] = {}
+    """The admitted resources, as `phjob_core.quantities.Amounts`."""
+    node: str = ""
+    log_url: str = ""
+    pod: str = ""
+    """The name of its pod; empty if it never had one."""
+    pod_uid: str = ""
+    """The uid of the pod that its admission names; empty before the first admission and after a requeue."""
+    deleting: bool = False
+    """True if it has a deletionTimestamp; it is never admitted again."""
+
+
+class JobGone(Fact):
+    """A PhJob that was deleted, or that needs no more attention."""
+
+    kind: ClassVar[str] = "JobGone"
+    group: str
+
+
+class PodSeen(Fact):
+    """A pod of a group's pool: a job's or a notebook's."""
+
+    kind: ClassVar[str] = "PodSeen"
+    group: str
+    """The value of the label `primehub.io/group`."""
+    user: str
+    """The value of the label `primehub.io/user`; empty where there is none."""
+    job_uid: str = ""
+    """The PhJob that controls the pod; empty for any other pod."""
+    fence: str = ""
+    attempt: int = 1
+    """The number of its job's attempt: one more than the job's requeues before it."""
+    phase: PodPhase = PodPhase.PENDING
+    gated: bool = False
+    """True while it has our scheduling gate, so that it has no node and none of its containers can start."""
+    held: bool = False
+    """True while our finalizer keeps it until its last state is read (`REQUEUE_FINALIZER`)."""
+    deleting: bool = False
+    deleted_at: datetime | None = None
+    """When its deletion was requested; its grace period began then."""
+    disruption: str = ""
+    """Why Kubernetes ends it, if it announces that: a drain, a preemption, a taint."""
+    limits: dict[str, int] = {}
+    node: str = ""
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def started(self) -> bool:
+        """Return whether its container ever ran.
+
+        When a pod is deleted or evicted, the kubelet reports an exit code even for a container that it never
+        started: 137, `ContainerStatusUnknown`, without a start time (status_manager.go, TerminatePod).
+        """
+        return self.start_time is not None or (
+            self.exit_code is not None and self.reason != CONTAINER_STATUS_UNKNOWN
+        )
+
+    @property
+    def over(self) -> bool:
+        """Return whether none of its containers runs or can still start.
+
+        Either it has finished, or it was deleted before it had a node, because then it gets none
+        (pkg/registry/core/pod/storage, BindingREST).
+        """
+        return self.phase.finished or (self.deleting and not self.node)
+
+    @property
+    def never_started(self) -> bool:
+        """Return whether its state proves that its container never ran and never will."""
+        if self.disruption.startswith(DELETED_BY_POD_GC):
+            return not self.node  # The kubelet did not report this: the lost node may have started it.
+        return self.over and not self.started and self.phase is not PodPhase.SUCCEEDED
+
+
+class PodGone(Fact):
+    """A pod of the pool that was deleted."""
+
+    kind: ClassVar[str] = "PodGone"
+    group: str
+    job_uid: str = ""
+    never_started: bool = False
+    """True if its last state proves that its container never ran; otherwise that is unknown."""
+
+
+class DatasetGrant(Message):
+    """A group's grant of a dataset."""
+
+    name: str
+    writable: bool = False
+
+
+class GroupSeen(Fact):
+    """A PhGroup. In a quota, an absent key is unlimited."""
+
+    kind: ClassVar[str] = "GroupSeen"
+    group: str
+    """The group's name as jobs give it: `spec.groupName`, otherwise the object's name."""
+    group_id: str = ""
+    user_quota: dict[str, int] = {}
+    group_quota: dict[str, int] = {}
+    users: tuple[str, ...] | None = None
+    images: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    default_active_deadline_seconds: int | None = None
+    invalid: str = ""
+    """Why it is unusable, for users; empty if it is usable."""
+    datasets: tuple[DatasetGrant, ...] = ()
+    shared_volume: bool = False
+    launch_group_only: bool = True
+    home_symlink: bool = True
+
+
+class GroupGone(Fact):
+    """A PhGroup that was deleted."""
+
+    kind: ClassVar[str] = "GroupGone"
+    group: str
+
+
+class InstanceTypeSeen(Fact):
+    """An InstanceType: the limits and the charge of a job that uses it."""
+
+    kind: ClassVar[str] = "InstanceTypeSeen"
+    limits: dict[str, int] = {}
+    invalid: str = ""
+
+
+class InstanceTypeGone(Fact):
+    """An InstanceType that was deleted."""
+
+    kind: ClassVar[str] = "InstanceTypeGone"
+
+
+class ImageSeen(Fact):
+    """An Image."""
+
+    kind: ClassVar[str] = "ImageSeen"
+    invalid: str = ""
+
+
+class ImageGone(Fact):
+    """An Image that was deleted."""
+
+    kind: ClassVar[str] = "ImageGone"
+
+
+class DatasetSeen(Fact):
+    """A Dataset. Its content stays in Kubernetes."""
+
+    kind: ClassVar[str] = "DatasetSeen"
+
+
+class DatasetGone(Fact):
+    """A Dataset that was deleted."""
+
+    kind: ClassVar[str] = "DatasetGone"
+
+
+class NodeSeen(Fact):
+    """A node of the cluster."""
+
+    kind: ClassVar[str] = "NodeSeen"
+    lost_since: datetime | None = None
+    """Since when its kubelet has been silent (condition `Ready` is `Unknown`); None if it is not."""
+
+
+class NodeGone(Fact):
+    """A node that was deleted."""
+
+    kind: ClassVar[str] = "NodeGone"
+
+
+# --- Commands: what pod-manager has to do. Each names the state that it was decided on. ---
+
+
+class Command(Message):
+    """A command about one job, valid while the job's `status.fence` is `fence`."""
+
+    uid: str
+    name: str
+    group: str
+    fence: str
+
+
+class Admit(Command):
+    """From the scheduler: create the pod, write Pending to Preparing, and let the pod start."""
+
+    kind: ClassVar[str] = "Admit"
+    token: str
+    """The admission token: the new `status.fence`."""
+    resources: dict[str, int]
+    revision: int
+
+
+class Reject(Command):
+    """From the scheduler: write Pending to Failed, because the job can never run."""
+
+    kind: ClassVar[str] = "Reject"
+    reason: str
+    message: str
+
+
+class SetPendingReason(Command):
+    """From the scheduler: write why a Pending job waits."""
+
+    kind: ClassVar[str] = "SetPendingReason"
+    reason: str
+    message: str
+    revision: int
+
+
+class ReportGroupStatus(Message):
+    """From the scheduler: write the status of a PhGroup."""
+
+    kind: ClassVar[str] = "ReportGroupStatus"
+    uid: str
+    """The PhGroup's uid."""
+    name: str
+    group: str
+    place: str
+    """Orders all of these commands: for one group the greatest counts."""
+    pending: int = 0
+    preparing: int = 0
+    running: int = 0
+    used: dict[str, int] = {}
+    limit: dict[str, int] = {}
+    """The group quota."""
+    head: str = ""
+    """The head of the group's queue; empty if no job waits."""
+    message: str = ""
+    """Why the head waits."""
+
+
+class Requeue(Command):
+    """From the janitor: write Preparing back to Pending, because the pod did not start in time."""
+
+    kind: ClassVar[str] = "Requeue"
+    message: str
+
+
+class TimeOut(Command):
+    """From the janitor: write Running to Failed, `OverActiveDeadline`."""
+
+    kind: ClassVar[str] = "TimeOut"
+    message: str
+    generation: int | None = None
+    """The generation that it was decided on; a later edit makes it invalid. None: any generation."""
+
+
+class FailNodeLost(Command):
+    """From the janitor: write Failed, `NodeLost`, because the node was unresponsive for too long."""
+
+    kind: ClassVar[str] = "FailNodeLost"
+    message: str
+
+
+class Reclaim(Command):
+    """From the janitor: delete a finished job's pod, because its TTL is over."""
+
+    kind: ClassVar[str] = "Reclaim"
+    generation: int | None = None
+    """As in `TimeOut`."""
+
+
+class DeleteJob(Command):
+    """From the janitor: delete a finished job and its pod, because the history is full."""
+
+    kind: ClassVar[str] = "DeleteJob"
+
+
+# --- Control messages: they keep a stream complete. ---
+
+
+class SnapshotRequest(Message):
+    """To the watcher: send `queue` a snapshot, from a LIST made after this is read."""
+
+    kind: ClassVar[str] = "SnapshotRequest"
+    queue: str
+    request: str
+
+
+class SnapshotBegin(Message):
+    """The start of a snapshot, listed at `revisions` (plural to resourceVersion)."""
+
+    kind: ClassVar[str] = "SnapshotBegin"
+    request: str
+    revisions: dict[str, int]
+    place: str = ""
+    """Orders all snapshots: that of a later one compares greater."""
+    shards: int = 0
+    """The number of shards that the watcher publishes to; 0 from a watcher before release 0.1."""
+
+
+class SnapshotEnd(Message):
+    """The end of a snapshot.
+
+    The watcher sends it to the requester. The scheduler sends it on to pod-manager, in its own session.
+    """
+
+    kind: ClassVar[str] = "SnapshotEnd"
+    request: str
+
+
+class CatalogRequest(Message):
+    """To the watcher: list the catalog again, publish what changed, then answer `queue`."""
+
+    kind: ClassVar[str] = "CatalogRequest"
+    queue: str
+    request: int
+
+
+class CatalogSynced(Message):
+    """To a requester: every fact about the catalog up to `revision` was published on this stream."""
+
+    kind: ClassVar[str] = "CatalogSynced"
+    request: int
+    revision: int
+
+
+class HistoryRequest(Message):
+    """To the watcher: count the reclaimed jobs, and send `queue` the oldest."""
+
+    kind: ClassVar[str] = "HistoryRequest"
+    queue: str
+    request: int
+    most: int
+    """The largest number to send."""
+
+
+class FinishedJob(Message):
+    """A finished job without a pod: a part of the history."""
+
+    uid: str
+    name: str
+    group: str
+    finish_time: datetime
+
+
+class HistoryPage(Message):
+    """The number of reclaimed jobs, and the oldest of them, oldest first."""
+
+    kind: ClassVar[str] = "HistoryPage"
+    request: int
+    total: int
+    oldest: tuple[FinishedJob, ...] = ()
+
+
+class Fence(Message):
+    """To pod-manager: once every older write has ended, accept commands of `session` only."""
+
+    kind: ClassVar[str] = "Fence"
+    session: str
+    queue: str
+    """The queue of that session's scheduler."""
+
+
+class SessionRequest(Message):
+    """To the scheduler: start a new session, because pod-manager has none."""
+
+    kind: ClassVar[str] = "SessionRequest"
+
+
+class Heartbeat(Message):
+    """A keep-alive; its sequence number reveals lost messages."""
+
+    kind: ClassVar[str] = "Heartbeat"
+    sent: datetime | None = None
+    """When the watcher sent it; None from other senders."""
+    answering: str = ""
+    """The reader's request for a snapshot that is in progress; the reader keeps waiting for it."""
+    told: dict[str, int] = {}
+    """By plural, the revision up to which every fact was published before this. Pods only."""
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
+    InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone, NodeSeen, NodeGone,
+    Admit, Reject, SetPendingReason, ReportGroupStatus, Requeue, TimeOut, FailNodeLost, Reclaim, DeleteJob,
+    SnapshotRequest, SnapshotBegin, SnapshotEnd, CatalogRequest, CatalogSynced, HistoryRequest, HistoryPage,
+    Fence, SessionRequest, Heartbeat,
+)  # fmt: skip
+"""All messages."""
+
+_BY_KIND = {message.kind: message for message in MESSAGES}
+
+
+class UndecodableError(PermanentError):
+    """The bytes are not a message of this contract. The text states the problem."""
+
+
+def encode(message: Message) -> tuple[str, bytes]:
+    """Return a message's kind and body."""
+    return message.kind, message.model_dump_json(exclude_defaults=True).encode()
+
+
+def decode(kind: str | None, body: bytes) -> Message:
+    """Return the message with this kind and body.
+
+    Raises:
+        UndecodableError: the kind is unknown, or the body does not fit it.
+
+    """
+    model = _BY_KIND.get(kind or "")
+    if model is None:
+        msg = f"unknown message kind {kind!r}"
+        raise UndecodableError(msg)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        msg = f"{kind}: {error.error_count()} fields do not fit: {error.errors()[0]['msg']}"
+        raise UndecodableError(msg) from error

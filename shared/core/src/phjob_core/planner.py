@@ -1,0 +1,419 @@
+"""The plan for one job: the next step that brings the job and its pod to where they should be. Pure.
+
+The planner is level-triggered: it looks at the job, its pod and the janitor's command, and names one step. To
+take a step twice does no harm. `lifecycle` decides which event is allowed in which phase, and what happens to
+the pod with it; `next_step` follows that table.
+
+The checks run in this order:
+
+1. A finalizer of ours that has no purpose any more is removed.
+2. A stray pod is deleted. Only the pod that the admission names (`status.podUID`) is the job's pod.
+3. The end of the pod's container decides, whatever the user or the janitor wants.
+4. The user's request to cancel or to delete the job decides.
+5. The start of the container makes the job Running.
+6. The janitor's command is executed.
+7. The state of the pod's node becomes the job's reason.
+
+docs/design/admission.md has the hazards, and the mechanism against each.
+"""
+
+from dataclasses import dataclass
+
+from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.lifecycle import REASONS_WITHOUT_POD, Effect, Event, Transition, transition
+from phjob_core.messages import DELETED_BY_POD_GC, JobSeen, PodSeen
+
+
+@dataclass(frozen=True)
+class PendingCommand:
+    """A command of the janitor that is neither done nor stale.
+
+    A lost one does no harm, because the janitor repeats its commands until it sees their effect.
+    """
+
+    event: Event
+    name: str
+    """The job's name."""
+    fence: str
+    """The fence that it was decided on. Without it, a late requeue could hit the next attempt."""
+    message: str = ""
+    generation: int | None = None
+    """The generation of the job's spec that it was decided on; None: any. A later edit makes it stale."""
+    explained: bool = False
+    """True if the message already contains why the pod has not started."""
+
+
+@dataclass(frozen=True)
+class LogState:
+    """The state of the pod's log in the archive (spec.md, L14)."""
+
+    should_store: bool = False
+    """True if the log is not stored yet, and the next attempt to store it is due."""
+    blocks_deletion: bool = False
+    """True while the pod must not be deleted, because its log would be lost with it."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job, and everything that its next step depends on."""
+
+    job: JobSeen
+    pod: PodSeen | None = None
+    command: PendingCommand | None = None
+    never_started: bool = False
+    """True if the named pod is gone, and its last state proved that its container never ran."""
+    node_lost: bool = False
+    """True if the pod's node is unresponsive."""
+    log: LogState = LogState()
+    admitting: bool = False
+    """True while an `Admit` for the job is being executed. It may have created a gated pod already."""
+
+
+@dataclass(frozen=True)
+class Ungate:
+    """Remove the pod's scheduling gate, so that it may start."""
+
+    pod: PodSeen
+
+
+@dataclass(frozen=True)
+class HoldPod:
+    """Add our finalizer to the pod, if it has not changed, so that its last state can be read."""
+
+    pod: PodSeen
+
+
+@dataclass(frozen=True)
+class ReleasePod:
+    """Remove our finalizer from the pod. Without this, Kubernetes would keep the pod forever."""
+
+    pod: PodSeen
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    """Delete the pod."""
+
+    pod: PodSeen
+    revision: int | None = None
+    """Delete it only at this resourceVersion; None: in any state.
+
+    Without it, a pod that has started in the meantime would be deleted as one that has not.
+    """
+    stray: bool = False
+    """True if the job does not name the pod.
+
+    The executor then reads the job again, because its view of the job may be older than the pod.
+    """
+    force: bool = False
+    """Delete it without a grace period, because its lost node cannot confirm its end."""
+
+
+@dataclass(frozen=True)
+class StoreLog:
+    """Store the pod's log in the archive."""
+
+    pod: PodSeen
+
+
+@dataclass(frozen=True)
+class ApplyEvent:
+    """Write the transition that the event causes."""
+
+    event: Event
+    detail: str = ""
+    """A text for the message of the transition."""
+
+
+@dataclass(frozen=True)
+class MarkReclaimed:
+    """Write that only the job's record is left."""
+
+
+@dataclass(frozen=True)
+class DeleteRecord:
+    """Delete the job itself, because the history is full."""
+
+
+Step = Ungate | HoldPod | ReleasePod | DeletePod | StoreLog | ApplyEvent | MarkReclaimed | DeleteRecord
+
+
+def is_stale(job: JobSeen, command: PendingCommand, *, node_lost: bool) -> bool:
+    """Return whether a command no longer applies.
+
+    The job was requeued or edited, its node is back, or its phase ignores the event.
+    """
+    if command.fence != job.fence or command.generation not in (None, job.generation):
+        return True
+    if command.event is Event.NODE_LOST_TOO_LONG and not node_lost:
+        return True
+    return not isinstance(transition(job.phase, command.event), Transition)
+
+
+def requires_no_pod(step: Step) -> bool:
+    """Return whether a step that was planned without a pod is wrong if the job has one after all."""
+    return isinstance(step, ApplyEvent | MarkReclaimed | DeleteRecord)
+
+
+def is_named(job: JobSeen, pod: PodSeen) -> bool:
+    """Return whether the pod is the one that the job's admission names.
+
+    Releases before 0.1 wrote no uid. Their pods have the token of the admission.
+    """
+    return pod.uid == job.pod_uid if job.pod_uid else bool(job.fence) and pod.fence == job.fence
+
+
+def next_step(state: JobState) -> Step | None:
+    """Return the next step; None if there is nothing to do, or if another program must act first."""
+    if state.pod and state.pod.held and not _is_being_requeued(state.job, state.pod):
+        return ReleasePod(state.pod)
+    if state.pod and state.job.phase.admitted and not is_named(state.job, state.pod):
+        return _delete(state, state.pod, stray=True)
+    match state.job.phase:
+        case Phase.PENDING:
+            return _pending(state)
+        case Phase.PREPARING:
+            return _preparing(state)
+        case Phase.RUNNING:
+            return _running(state)
+    return _final(state)
+
+
+def step_without_job(pod: PodSeen, *, has_record: bool, node_lost: bool) -> DeletePod | ReleasePod | None:
+    """Return the next step for the pod of a job that was deleted, or of which only the record is left.
+
+    Kubernetes deletes the pod of a deleted job, but cannot do so on a lost node. The pod beside a record was
+    created too late, and nothing else would end it.
+    """
+    if pod.held:
+        return ReleasePod(pod)
+    if pod.deleting:
+        return DeletePod(pod, force=True) if node_lost else None
+    return DeletePod(pod) if has_record else None
+
+
+# --- One function for each phase. ---
+
+
+def _pending(state: JobState) -> Step | None:
+    """Return the next step for a Pending job. No pod may outlive its admission, or two could run at once."""
+    if _is_to_be_cancelled(state.job):
+        return _cancel(state.job)
+    if state.pod is None or (state.pod.gated and state.admitting):
+        return None  # An admission is about to name the gated pod.
+    return _delete(state, state.pod, stray=True)
+
+
+def _preparing(state: JobState) -> Step | None:
+    job, pod = state.job, state.pod
+    if pod is None:
+        return _preparing_without_pod(state)
+    step = _apply_pod_state(state, pod)
+    if step and not (_is_to_be_cancelled(job) and step.event is Event.POD_RUNNING):
+        return step
+    if _is_to_be_cancelled(job):
+        return _cancel(job)
+    if command := _command_with(state, Effect.DELETE_AFTER):
+        return ApplyEvent(command.event, command.message)
+    if pod.never_started or pod.held or _command_with(state, Effect.DELETE_BEFORE):
+        return _next_requeue_step(state, pod)
+    if pod.gated and not pod.deleting:
+        return Ungate(pod)
+    return _apply_node_state(state, pod)
+
+
+def _preparing_without_pod(state: JobState) -> Step | None:
+    """Return the next step for a Preparing job whose pod is gone.
+
+    The pod existed when the job was admitted. Without proof that it never started, the job fails; otherwise
+    its command could run twice.
+    """
+    job = state.job
+    if _is_to_be_cancelled(job):
+        return _cancel(job)
+    if command := _command_with(state, Effect.DELETE_AFTER):
+        return ApplyEvent(command.event, command.message)
+    if not job.fence:
+        return ApplyEvent(Event.POD_INVALID, "another program wrote its status")
+    if not job.pod_uid:
+        # A release before 0.1 admitted the job. It created the pod afterwards, so the pod may still appear.
+        return ApplyEvent(state.command.event, state.command.message) if state.command else None
+    if state.never_started:
+        return _finish_requeue(state)
+    return ApplyEvent(Event.POD_VANISHED)
+
+
+def _running(state: JobState) -> Step | None:
+    job, pod = state.job, state.pod
+    if pod and (step := _apply_pod_state(state, pod)) and step.event is not Event.POD_RUNNING:
+        return step
+    if _is_to_be_cancelled(job):
+        return _cancel(job)
+    if pod is None:
+        return ApplyEvent(Event.POD_VANISHED)
+    if command := _command_with(state, Effect.DELETE_AFTER):
+        return ApplyEvent(command.event, command.message)
+    return _apply_node_state(state, pod)
+
+
+def _final(state: JobState) -> Step | None:
+    """Return the next step for a finished job: its pod and its record go when their times are over."""
+    job, pod = state.job, state.pod
+    if pod is None:
+        return DeleteRecord() if _command_with(state, Effect.DELETE_RECORD) else MarkReclaimed()
+    is_due = _command_with(state, Effect.DELETE_AFTER, Effect.DELETE_RECORD) is not None
+    if is_due or job.reason in REASONS_WITHOUT_POD or not is_named(job, pod):
+        return _delete(state, pod)
+    if state.log.should_store and pod.phase.finished:
+        return StoreLog(pod)
+    return None
+
+
+def _command_with(state: JobState, *effects: Effect) -> PendingCommand | None:
+    """Return the janitor's command if its transition has one of these effects; otherwise None."""
+    command = state.command
+    if command is None:
+        return None
+    outcome = transition(state.job.phase, command.event)
+    return command if isinstance(outcome, Transition) and outcome.effect in effects else None
+
+
+# --- Cancel. ---
+
+
+def _is_to_be_cancelled(job: JobSeen) -> bool:
+    """Return whether the user cancels the job, or deletes it while a finalizer keeps its record."""
+    return job.cancel or job.deleting
+
+
+def _cancel(job: JobSeen) -> ApplyEvent:
+    return ApplyEvent(Event.CANCELLED, "" if job.cancel else ": it is being deleted")
+
+
+# --- Requeue: the effect DELETE_BEFORE. ---
+
+
+def _is_being_requeued(job: JobSeen, pod: PodSeen) -> bool:
+    """Return whether our finalizer still has a purpose, because the pod's end is not written yet.
+
+    A pod that started before it was deleted continues to run, and needs no finalizer.
+    """
+    if not is_named(job, pod):
+        return False
+    match job.phase:
+        case Phase.PREPARING:
+            return pod.deleting or not pod.started
+        case Phase.RUNNING:
+            return pod.deleting
+    return False
+
+
+def _next_requeue_step(state: JobState, pod: PodSeen) -> Step | None:
+    """Return the next step of a requeue.
+
+    1. Add the finalizer to the pod.
+    2. Delete the pod, if it has not changed since.
+    3. Wait for its end, and read its last state.
+    4. Write the requeue, if that state proves that the container never ran.
+
+    Without the finalizer, a container that starts during the deletion would go unnoticed. So would one whose
+    pod another program removes in the meantime. The command would then run twice.
+    """
+    if pod.never_started:
+        return _finish_requeue(state)
+    if pod.deleting:
+        return _apply_node_state(state, pod)
+    if not pod.held:
+        return _after_log(state, HoldPod(pod), pod)
+    return _after_log(state, DeletePod(pod, pod.resource_version), pod)
+
+
+def _finish_requeue(state: JobState) -> ApplyEvent:
+    """Return the step that writes the requeue of a job whose pod never started, and never will."""
+    if command := _command_with(state, Effect.DELETE_BEFORE):
+        return ApplyEvent(command.event, command.message)
+    if state.pod and state.pod.held:  # The command was lost, but its finalizer shows that there was one.
+        return ApplyEvent(Event.START_TIMEOUT, "its pod did not start in time")
+    return ApplyEvent(Event.POD_GONE_UNSTARTED, "its pod was deleted before it started")
+
+
+# --- Observations. ---
+
+
+def _apply_pod_state(state: JobState, pod: PodSeen) -> ApplyEvent | None:
+    """Return the event that the pod's own state means for the job; None if it means none."""
+    if pod.phase is PodPhase.SUCCEEDED:
+        return ApplyEvent(Event.POD_SUCCEEDED)
+    if pod.phase is PodPhase.FAILED:
+        return _apply_pod_failure(state, pod)
+    if pod.phase is PodPhase.RUNNING:
+        return ApplyEvent(Event.POD_RUNNING)
+    return None
+
+
+def _apply_pod_failure(state: JobState, pod: PodSeen) -> ApplyEvent | None:
+    """Return the event that a failed pod means for the job; None if it completes a requeue.
+
+    | The pod                                               | Event                |
+    | ----------------------------------------------------- | -------------------- |
+    | has proof that its container never started            | POD_FAILED_UNSTARTED |
+    | has neither a start nor that proof                    | POD_VANISHED         |
+    | was ended by PodGC, because its node is gone          | POD_KILLED           |
+    | started, and failed after its deletion was requested  | POD_KILLED           |
+    | started, and failed before, or without a deletion     | POD_FAILED           |
+    """
+    if not pod.started and state.job.phase is Phase.PREPARING:
+        if not pod.never_started:
+            return ApplyEvent(Event.POD_VANISHED, _describe_disruption(pod))
+        return None if pod.held else ApplyEvent(Event.POD_FAILED_UNSTARTED, _describe_failure(pod))
+    if pod.held:
+        return ApplyEvent(Event.POD_KILLED, ": its start timeout expired when its container started")
+    if pod.exit_code is None and pod.disruption.startswith(DELETED_BY_POD_GC):
+        return ApplyEvent(Event.POD_KILLED, _describe_disruption(pod))
+    failed_before_deletion = pod.deleted_at is None or (
+        pod.finish_time is not None and pod.finish_time < pod.deleted_at
+    )
+    if failed_before_deletion:
+        return ApplyEvent(Event.POD_FAILED, _describe_failure(pod))
+    return ApplyEvent(Event.POD_KILLED, _describe_disruption(pod))
+
+
+def _describe_failure(pod: PodSeen) -> str:
+    message = f": {pod.message.strip()}" if pod.message.strip() else ""
+    if pod.exit_code is None:
+        return f"the pod failed ({pod.reason or 'no reason given'}){message}"
+    return f"exit code {pod.exit_code} ({pod.reason or 'Error'}){message}"
+
+
+def _describe_disruption(pod: PodSeen) -> str:
+    return f": {pod.disruption}" if pod.disruption else ""
+
+
+def _apply_node_state(state: JobState, pod: PodSeen) -> ApplyEvent | None:
+    """Return the event that the node's state means for the job; None if the job's reason shows it already."""
+    if state.node_lost == (state.job.reason == Reason.NODE_LOST):
+        return None
+    return ApplyEvent(Event.NODE_LOST if state.node_lost else Event.NODE_BACK, pod.node)
+
+
+# --- Deletion of a pod. ---
+
+
+def _delete(state: JobState, pod: PodSeen, *, stray: bool = False) -> Step | None:
+    """Return the step that deletes the pod, or the one that stores its log first.
+
+    A finished job's pod on a lost node is deleted by force, because no kubelet could confirm its end, and its
+    quota would never be free. Any other pod waits for its node: its command may still run there, and a second
+    pod would run it twice.
+    """
+    force = state.node_lost and state.job.phase.final
+    if pod.deleting and not force:
+        return None
+    return _after_log(state, DeletePod(pod, None, stray, force), pod)
+
+
+def _after_log(state: JobState, step: HoldPod | DeletePod, pod: PodSeen) -> Step | None:
+    """Return the step, or the one that stores the pod's log before it. With the pod, its log is gone."""
+    if state.log.blocks_deletion:
+        return StoreLog(pod) if state.log.should_store else None
+    return step

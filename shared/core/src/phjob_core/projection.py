@@ -1,0 +1,202 @@
+"""Projections of PhJobs and pods to facts: the fields that the services need. Pure.
+
+The watcher projects the objects that it lists and watches, pod-manager the responses to its own writes. A
+fact has no command, because secrets must not reach the broker.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from phjob_core import quantities
+from phjob_core.api import ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GATE, GROUP, REQUEUE_FINALIZER, Object
+from phjob_core.labels import GROUP_LABEL, USER_LABEL
+from phjob_core.messages import JobSeen, PodSeen
+
+MAIN_CONTAINER = "main"
+"""The container of a job's pod that runs the command."""
+_MAX_MESSAGE_CHARS = 1024
+_MAX_ATTEMPT_DIGITS = 10
+"""Without this, another program's annotation could be a number too long to convert."""
+_JOB_SPEC = {
+    "groupId": "group_id",
+    "cancel": "cancel",
+    "activeDeadlineSeconds": "active_deadline_seconds",
+    "ttlSecondsAfterFinished": "ttl_seconds_after_finished",
+    "requeueLimit": "requeue_limit",
+}
+_JOB_STATUS = {
+    "phase": "phase",
+    "reason": "reason",
+    "message": "message",
+    "fence": "fence",
+    "requeued": "requeued",
+    "requeueAfter": "requeue_after",
+    "preparingTime": "preparing_time",
+    "startTime": "start_time",
+    "finishTime": "finish_time",
+    "nodeName": "node",
+    "podName": "pod",
+    "podUID": "pod_uid",
+    "logURL": "log_url",
+}
+_JOB_TIMES = ("requeue_after", "preparing_time", "start_time", "finish_time")
+
+
+def project_job(item: Object, revision: int | None = None) -> JobSeen:
+    """Return the fact about a PhJob.
+
+    `revision` is its resourceVersion at creation, if it is known. It counts only until one is recorded.
+    """
+    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    resource_version = int(metadata["resourceVersion"])
+    return JobSeen.model_validate(
+        {
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resource_version": resource_version,
+            "created": metadata["creationTimestamp"],
+            # Another program's value must not make the job newer than the object is.
+            "revision": min(status.get("revision") or revision or resource_version, resource_version),
+            "revision_recorded": bool(status.get("revision")),
+            "generation": metadata.get("generation", 0),
+            "deleting": "deletionTimestamp" in metadata,
+            "group": spec["groupName"],
+            "user": spec["userName"],
+            "image": spec["image"],
+            "instance_type": spec["instanceType"],
+            "resources": {
+                name: quantities.parse(name, amount)
+                for name, amount in (status.get("resources") or {}).items()
+            },
+            **_present(spec, _JOB_SPEC),
+            **{
+                name: value
+                for name, value in _present(status, _JOB_STATUS).items()
+                if _is_usable(name, value)
+            },
+        }
+    )
+
+
+def project_pod(item: Object) -> PodSeen:
+    """Return the fact about a pod."""
+    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    labels = metadata.get("labels") or {}
+    containers = (c for c in status.get("containerStatuses") or () if c.get("name") == MAIN_CONTAINER)
+    container: Object = next(containers, {})
+    state = container.get("state") or {}
+    ran = state.get("terminated") or state.get("running") or {}
+    annotations = metadata.get("annotations") or {}
+    attempt = annotations.get(ATTEMPT_ANNOTATION, "")
+    reason, message = _reason_and_message(status, state)
+    return PodSeen(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=int(metadata["resourceVersion"]),
+        group=labels.get(GROUP_LABEL, ""),
+        user=labels.get(USER_LABEL, ""),
+        job_uid=owner(item).get("uid", ""),
+        fence=annotations.get(FENCE_ANNOTATION, ""),
+        attempt=int(attempt) if attempt.isdecimal() and len(attempt) <= _MAX_ATTEMPT_DIGITS else 1,
+        phase=status.get("phase", "Pending"),
+        gated=gate_index(item) is not None,
+        held=REQUEUE_FINALIZER in (metadata.get("finalizers") or ()),
+        deleting="deletionTimestamp" in metadata,
+        deleted_at=_deleted_at(metadata),
+        disruption=_disruption(status),
+        limits=quantities.pod_limits(spec),
+        node=spec.get("nodeName", ""),
+        start_time=_parse_time(ran.get("startedAt")),
+        finish_time=_parse_time(ran.get("finishedAt")),
+        exit_code=(state.get("terminated") or {}).get("exitCode"),
+        reason=reason,
+        message=message,
+    )
+
+
+def gate_index(pod: Object) -> int | None:
+    """Return the index of our scheduling gate in the pod's list of gates; None if it has none."""
+    gates = [gate.get("name") for gate in pod["spec"].get("schedulingGates") or ()]
+    return gates.index(GATE) if GATE in gates else None
+
+
+def owner(pod: Object) -> Object:
+    """Return the owner reference to the PhJob that controls the pod; empty if none does.
+
+    A job's pod has the job's name. A pod with another name is not ours, although it may name a PhJob.
+    """
+    metadata = pod["metadata"]
+    references = (o for o in metadata.get("ownerReferences") or () if o.get("controller"))
+    reference: Object = next(references, {})
+    group = reference.get("apiVersion", "").partition("/")[0]
+    ours = (group, reference.get("kind"), reference.get("name")) == (GROUP, "PhJob", metadata["name"])
+    return reference if ours else {}
+
+
+def _is_usable(field: str, value: Any) -> bool:
+    """Return whether a status field's value can be used: a time must be one that Python can represent.
+
+    Kubernetes also accepts others. Without this, a job with such a time would be unreadable as a whole.
+    """
+    return field not in _JOB_TIMES or _parse_time(value) is not None
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    """Return a time of a container or a status; None if there is none.
+
+    Container runtimes report "never" as the start of 1970.
+    """
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError:  # Kubernetes accepts the year 0, Python does not.
+        return None
+    return time if time and time.timestamp() > 0 else None
+
+
+def _deleted_at(metadata: Object) -> datetime | None:
+    """Return when the deletion was requested; None if it was not.
+
+    `deletionTimestamp` is the end of the grace period that began then.
+    """
+    if "deletionTimestamp" not in metadata:
+        return None
+    deadline = datetime.fromisoformat(metadata["deletionTimestamp"])
+    try:
+        return deadline - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    except OverflowError:  # A user may request a grace period of ten thousand years.
+        return deadline
+
+
+def _reason_and_message(status: Object, state: Object) -> tuple[str, str]:
+    """Return the reason and message of the pod's state.
+
+    The first source that has a reason counts: the container, the kubelet, kube-scheduler.
+    """
+    source = state.get("terminated") or state.get("waiting") or {}
+    if not source.get("reason"):
+        source = status
+    if not source.get("reason"):
+        source = _condition(status, "PodScheduled", "False")
+    return source.get("reason", ""), source.get("message", "")[:_MAX_MESSAGE_CHARS]
+
+
+def _disruption(status: Object) -> str:
+    """Return why Kubernetes ends the pod, if it has announced that; otherwise empty.
+
+    Source: Kubernetes, Disruptions, "Pod disruption conditions".
+    """
+    condition = _condition(status, "DisruptionTarget", "True")
+    text = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+    return text[:_MAX_MESSAGE_CHARS]
+
+
+def _condition(status: Object, kind: str, value: str) -> Object:
+    """Return the pod's condition of that type, if its status is `value`; otherwise an empty object."""
+    found = (c for c in status.get("conditions") or () if (c.get("type"), c.get("status")) == (kind, value))
+    return next(found, {})
+
+
+def _present(item: Object, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields that are set, under our names. `names` has our names by the API's."""
+    return {ours: item[theirs] for theirs, ours in names.items() if item.get(theirs) is not None}

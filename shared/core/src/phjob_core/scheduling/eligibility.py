@@ -1,0 +1,77 @@
+"""The catalog, and whether it allows a job (spec.md, Q4). Pure.
+
+The result is the job's limits, or why it cannot run. `engine` decides whether such a job waits or fails.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from phjob_core.api import EVERYONE, Reason
+from phjob_core.groups import Groups
+from phjob_core.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
+from phjob_core.quantities import Amounts
+
+
+@dataclass(frozen=True)
+class Ineligible:
+    """Why a job cannot run, as reason and message."""
+
+    reason: Reason
+    message: str
+
+
+class Catalog:
+    """The latest groups, instance types and images."""
+
+    def __init__(self) -> None:
+        self.groups = Groups()
+        self.instance_types: dict[str, InstanceTypeSeen] = {}
+        """By name."""
+        self.images: dict[str, ImageSeen] = {}
+        """By name."""
+
+    def check(self, job: JobSeen) -> Amounts | Ineligible:
+        """Return the limits of the job's pod, or the first reason why the catalog does not allow the job."""
+        problem = next(self._problems(job), None)
+        if problem:
+            return Ineligible(Reason.INVALID_SPEC, problem)
+        return self.instance_types[job.instance_type].limits
+
+    def _problems(self, job: JobSeen) -> Iterator[str]:
+        """Yield the problems in the order of spec.md, Q4."""
+        group = self.groups.get(job.group)
+        if group is None:
+            yield f"group {job.group!r} does not exist"
+            return
+        if group.invalid:
+            yield f"group {job.group!r} is unusable: {group.invalid}"
+        if job.group_id and group.group_id and job.group_id != group.group_id:
+            yield (
+                f"groupId {job.group_id!r} is not the id of group {job.group!r}, which is {group.group_id!r}"
+            )
+        if group.users is not None and job.user not in group.users:
+            yield f"user {job.user!r} is not a member of group {job.group!r}"
+        granters = self._granters(group)
+        granted = any(job.image in granter.images for granter in granters)
+        yield from _problems_of("image", job.image, self.images, job.group, granted=granted)
+        name, known = job.instance_type, self.instance_types
+        granted = any(name in granter.instance_types for granter in granters)
+        yield from _problems_of("instance type", name, known, job.group, granted=granted)
+
+    def _granters(self, group: GroupSeen) -> Sequence[GroupSeen]:
+        """Return the groups whose grants the jobs of a group have (spec.md, A7)."""
+        everyone = self.groups.get(EVERYONE)
+        return (group, everyone) if everyone else (group,)
+
+
+def _problems_of(
+    kind: str, name: str, known: Mapping[str, InstanceTypeSeen | ImageSeen], group: str, *, granted: bool
+) -> Iterator[str]:
+    """Yield the problem of an object that a job names, if there is one."""
+    seen = known.get(name)
+    if seen is None:
+        yield f"{kind} {name!r} does not exist"
+    elif not granted:
+        yield f"{kind} {name!r} is not granted to group {group!r}"
+    elif seen.invalid:
+        yield f"{kind} {name!r} is unusable: {seen.invalid}"

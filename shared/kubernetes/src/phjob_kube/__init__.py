@@ -1,0 +1,1 @@
+"""The Kubernetes API over HTTP, as plain JSON: the port, the client, and its configuration."""

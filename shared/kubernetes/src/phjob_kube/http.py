@@ -1,0 +1,322 @@
+"""The Kubernetes API over HTTP, and which error each unsuccessful answer means.
+
+An error distinguishes three outcomes: rejected for good, unknown, and an expired revision.
+"""
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+from pydantic_core import from_json
+
+from phjob_core.api import Object
+from phjob_core.errors import (
+    ExpiredError,
+    NotAuthorizedError,
+    PhJobError,
+    RejectedError,
+    UnreachableError,
+)
+from phjob_core.resource import Resource
+from phjob_kube.port import Listing
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_SECONDS = 10
+"""The time to connect for a watch or a log. Other requests have only `REQUEST_TIMEOUT_SECONDS`."""
+REQUEST_TIMEOUT_SECONDS = 30.0
+"""The time after which the outcome of a request counts as unknown."""
+WATCH_SECONDS = 300
+"""The time after which the API server is asked to end a watch."""
+MAX_WATCH_SILENCE_SECONDS = 120
+"""The time without a line, bookmarks included, after which a watch counts as broken."""
+MAX_LOG_SILENCE_SECONDS = 10
+"""The time without a piece of a log after which the log counts as unreadable."""
+MAX_LINE_BYTES = 2**21
+"""The size of one event of a watch. An object in etcd has at most 1.5 MiB."""
+PAGE_OBJECTS = 500
+"""The number of objects in one page of a LIST."""
+_MAX_EXCERPT_BYTES = 200
+"""The size of the excerpt that an error quotes from an answer that is not the API server's."""
+
+Observe = Callable[[str, str, int, float], None]
+"""Takes the verb, the resource's plural, the status (0: no answer) and the seconds of each request."""
+
+
+def observe_nothing(verb: str, plural: str, status: int, seconds: float) -> None:
+    """Ignore the request."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """An API server, and the credentials for it."""
+
+    url: str
+    session: aiohttp.ClientSession
+    sign: Callable[[dict[str, str]], Awaitable[None]]
+    """Adds the current credentials to a request's headers."""
+    observe: Observe = observe_nothing
+
+
+class HttpKube:
+    """The client of one API server, for one namespace. Implements `port.Kube`."""
+
+    page_objects = PAGE_OBJECTS
+
+    def __init__(self, server: Server, namespace: str) -> None:
+        self.server = server
+        self.namespace = namespace
+        self._session = server.session
+
+    async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
+        """Return every object, each as `project` makes it."""
+        while True:
+            items: list[T] = []
+            revision = 0
+            try:
+                async for page in self._pages(resource):
+                    items += [project(item) for item in page.get("items") or ()]
+                    revision = int(page["metadata"]["resourceVersion"])
+            except ExpiredError:
+                continue  # etcd was compacted between two pages, so the list has to start again.
+            return Listing(items, revision)
+
+    async def pages(self, resource: Resource) -> AsyncIterator[Sequence[Object]]:
+        """Yield every object, a page at a time, to save memory."""
+        async for page in self._pages(resource):
+            yield page.get("items") or ()
+
+    async def _pages(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
+        query = self._selectors(resource) | {"limit": str(self.page_objects)}
+        while True:
+            page = await self._call("GET", resource, query=query)
+            yield page
+            if not page["metadata"].get("continue"):
+                return
+            query["continue"] = page["metadata"]["continue"]
+
+    async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
+        """Yield what the container has written up to now, in pieces."""
+        async for piece in self._log(pod, {"container": container}, MAX_LOG_SILENCE_SECONDS):
+            yield piece
+
+    async def _log(self, pod: str, query: Mapping[str, str], max_silence: float) -> AsyncIterator[bytes]:
+        url = self._url(Resource("pods"), pod, "log")
+        try:
+            async with self._session.get(
+                url, params=query, headers=await self._headers(), timeout=_stream_timeout(max_silence)
+            ) as response:
+                if response.status == 204:
+                    raise RejectedError(204, "NoContent", "the pod is on no node, so it has no log")
+                if response.status != 200:
+                    raise self._failure(response.status, await response.read())
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def watch(
+        self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Yield (event type, object) for every change after the revision."""
+        query = self._selectors(resource) | {
+            "watch": "true",
+            "resourceVersion": str(revision),
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = _stream_timeout(MAX_WATCH_SILENCE_SECONDS)
+        try:
+            async with self._session.get(
+                self._url(resource), params=query, headers=await self._headers(), timeout=timeout
+            ) as response:
+                if response.status != 200:
+                    raise self._failure(response.status, await response.read())
+                opened()
+                async for line in response.content:
+                    kind, item = _parse_event(line)
+                    if kind == "ERROR":
+                        raise self._failure(item.get("code", 500), json.dumps(item).encode())
+                    yield kind, item
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def get(self, resource: Resource, name: str, *, cached: bool = False) -> Object | None:
+        """Return the object; None if it does not exist."""
+        query = {"resourceVersion": "0"} if cached else None
+        try:
+            found: Object = await self._call("GET", resource, name, query=query)
+        except RejectedError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    async def create(self, resource: Resource, body: Object) -> Object:
+        """Create an object. Returns it as the server stored it."""
+        return await self._call("POST", resource, body=body)
+
+    async def patch(
+        self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
+    ) -> Object:
+        """Apply a JSON Patch (RFC 6902). Returns the object as it is then."""
+        return await self._call("PATCH", resource, name, subresource, body=operations)
+
+    async def replace(self, resource: Resource, name: str, body: Object) -> Object:
+        """Replace an object at the resourceVersion that `body` has."""
+        return await self._call("PUT", resource, name, body=body)
+
+    async def delete(
+        self, resource: Resource, name: str, *, uid: str, revision: int | None = None, force: bool = False
+    ) -> bool:
+        """Delete the object with this uid, if it is still at the revision."""
+        preconditions = {"uid": uid}
+        if revision is not None:
+            preconditions["resourceVersion"] = str(revision)
+        options: dict[str, Any] = {"preconditions": preconditions}
+        if force:
+            options["gracePeriodSeconds"] = 0
+        try:
+            await self._call("DELETE", resource, name, body=options)
+        except RejectedError as error:
+            # 409: the name belongs to another object now, or the object has changed since the revision.
+            if error.status not in (404, 409):
+                raise
+            return error.status == 404
+        return True
+
+    def _selectors(self, resource: Resource) -> dict[str, str]:
+        selectors = {
+            "labelSelector": resource.label_selector,
+            "fieldSelector": resource.field_selector,
+        }
+        return {key: value for key, value in selectors.items() if value}
+
+    def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
+        return self.server.url + resource.path(self.namespace, name, subresource)
+
+    async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        await self.server.sign(headers)
+        return headers
+
+    async def _call(
+        self,
+        method: str,
+        resource: Resource,
+        name: str = "",
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> dict[str, Any]:
+        content_type = "application/json-patch+json" if method == "PATCH" else "application/json"
+        started = time.perf_counter()
+        code = 0
+        try:
+            async with self._session.request(
+                method,
+                self._url(resource, name, subresource),
+                params=query,
+                data=None if body is None else json.dumps(body),
+                headers=await self._headers(content_type),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+            ) as response:
+                content = await response.read()
+                code = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from error
+        finally:
+            self.server.observe(method, resource.plural, code, time.perf_counter() - started)
+        if not 200 <= code < 300:
+            raise self._failure(code, content, method)
+        answer = _parse_object(content)
+        if answer is None:
+            raise _foreign(code, content)
+        return answer
+
+    def _failure(self, status: int, content: bytes, method: str = "GET") -> PhJobError:
+        """Return the error that an unsuccessful answer means."""
+        return failure(status, content, method)
+
+
+def _stream_timeout(max_silence: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS, sock_read=max_silence)
+
+
+def _unreachable(error: BaseException) -> UnreachableError:
+    return UnreachableError(f"the API server does not answer: {type(error).__name__}: {error}")
+
+
+def _foreign(status: int, content: bytes) -> UnreachableError:
+    """Return the error for an answer that the API server did not write itself."""
+    return UnreachableError(
+        f"something other than the API server answered {status}: {_excerpt(content)}", status
+    )
+
+
+_CONFLICTS = {("PATCH", "Conflict"), ("POST", "Conflict")}
+"""Rejections because of a concurrent write, which mean nothing for the object itself.
+
+The API server retries a patch five times by itself. A creation can conflict with an update of a
+ResourceQuota (kubernetes/kubernetes#67761).
+"""
+_BY_RBAC = re.compile(r' is forbidden: User "|^User "[^"]*" cannot ')
+"""The wording of RBAC. Admission policies, quotas and webhooks use another."""
+
+
+def failure(status: int, content: bytes, method: str = "GET") -> PhJobError:
+    """Return the error that an unsuccessful answer means.
+
+    Only a `Status` object is the API server's own answer. A proxy or a load balancer may answer 403, 404
+    or 410 with a page of its own, which means nothing for the object. A 410 means an expired revision only
+    for a GET, LIST or WATCH.
+    """
+    answer = _parse_object(content) or {}
+    reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    text = f"the API server answered {status} {reason}: {message}"
+    if answer.get("kind") != "Status":
+        return _foreign(status, content)
+    if status == 401 or (status == 403 and _BY_RBAC.search(message)):
+        return NotAuthorizedError(text, status)
+    if status == 410 and method == "GET":
+        return ExpiredError(message)
+    if status in (408, 410, 429) or status >= 500 or (method, reason) in _CONFLICTS:
+        return UnreachableError(text, status)
+    return rejection(status, content)
+
+
+def rejection(status: int, content: bytes) -> RejectedError:
+    """Return the API server's own rejection, with its reason and message."""
+    answer = _parse_object(content) or {}
+    return RejectedError(status, str(answer.get("reason", "")), str(answer.get("message", "")))
+
+
+def _parse_object(content: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in the bytes; None if they contain anything else."""
+    try:
+        answer = from_json(content)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _excerpt(content: bytes) -> str:
+    return content[:_MAX_EXCERPT_BYTES].decode(errors="replace")
+
+
+def _parse_event(line: bytes) -> tuple[str, Object]:
+    """Return the type and the object of an event of a watch.
+
+    Raises:
+        UnreachableError: the line is not an event, so that the rest of the watch cannot be trusted.
+
+    """
+    event = _parse_object(line)
+    if event is None or not isinstance(event.get("object"), dict):
+        raise UnreachableError(f"a watch sent a line that is not an event: {_excerpt(line)}")
+    return str(event.get("type")), event["object"]

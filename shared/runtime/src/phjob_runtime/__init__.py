@@ -1,0 +1,1 @@
+"""The runtime of every service: messages over RabbitMQ, readiness, metrics, settings, logs."""

@@ -1,0 +1,1 @@
+"""RabbitMQ: publishing, consuming, dead letters, and the topology of exchanges and queues."""

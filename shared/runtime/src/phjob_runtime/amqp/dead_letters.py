@@ -1,0 +1,269 @@
+"""Dead letters: how a service describes one, and a command that shows and replays them.
+
+`python -m phjob_runtime.amqp.dead_letters show|replay [--queue QUEUE] [--url URL] [ID ...]` is for
+operators. It needs the right to read `phjob.dead` and to write to the services' exchanges (`definitions`).
+
+The command removes a message only after RabbitMQ has confirmed its copy. If the command is interrupted in
+between, the message exists twice; it is never lost. The services recognize a message that they had before.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+from aiormq.exceptions import ChannelAccessRefused
+from pamqp.commands import Basic
+
+from phjob_core.errors import UnreachableError
+from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.batching import Part
+
+TIMEOUT_SECONDS = 10.0
+"""The time that RabbitMQ may take for one answer."""
+MAX_REASON_CHARS = 2000
+"""The length of the reason in a dead letter's headers."""
+MAX_SHOWN_CHARS = 300
+"""The length of a body that is shown."""
+_RABBITMQ_REASONS = {
+    "delivery_limit": (
+        f"{topology.DELIVERY_LIMIT} deliveries failed, because its consumers stopped or lost their connection"
+    ),
+}
+"""RabbitMQ's own reasons, for people."""
+
+
+def properties_of(part: Part, queue: str, reason: str, now: datetime) -> Basic.Properties:
+    """Return the properties of a dead letter.
+
+    They identify the message, and contain the reason, the queue and the time.
+    Other properties are not copied, because an expiration or a user id would take effect again.
+    """
+    return Basic.Properties(
+        app_id=part.properties.app_id,
+        content_type=part.properties.content_type,
+        delivery_mode=2,
+        message_id=part.message_id,
+        message_type=part.kind,
+        headers={"queue": queue, "reason": reason[:MAX_REASON_CHARS], "time": now},
+    )
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One message in `phjob.dead`, and why it is there."""
+
+    id: str
+    queue: str
+    """The queue in which it was; empty if that is unknown."""
+    reason: str
+    time: datetime | None
+    kind: str
+    publisher: str
+    body: bytes
+    message: AbstractIncomingMessage
+
+    @classmethod
+    def of(cls, message: AbstractIncomingMessage) -> "DeadLetter":
+        """Return the dead letter in a message, by our own headers, otherwise RabbitMQ's."""
+        headers: Mapping[str, Any] = message.headers
+        deaths = headers.get("x-death")
+        death: Mapping[str, Any] = deaths[0] if isinstance(deaths, list) and deaths else {}
+        reason = headers.get("reason") or death.get("reason") or ""
+        time = headers.get("time") or death.get("time")
+        queue = headers.get("queue") or death.get("queue") or ""
+        parts = (queue, message.message_id, message.app_id, message.type, time, message.body)
+        return cls(
+            id=hashlib.sha256(repr(parts).encode()).hexdigest()[:10],
+            queue=str(queue),
+            reason=_RABBITMQ_REASONS.get(str(reason), str(reason)) or "unknown",
+            time=time if isinstance(time, datetime) else None,
+            kind=message.type or "",
+            publisher=message.app_id or "",
+            body=message.body,
+            message=message,
+        )
+
+    def text(self) -> str:
+        """Return the lines for a terminal, with control characters escaped."""
+        body = self.body[: MAX_SHOWN_CHARS * 4].decode(errors="replace")
+        shown = body[:MAX_SHOWN_CHARS] + ("..." if len(body) > MAX_SHOWN_CHARS else "")
+        time = f"{self.time:%Y-%m-%d %H:%M:%S}Z" if self.time else "?"
+        queue, kind, publisher = (_escaped(text) or "?" for text in (self.queue, self.kind, self.publisher))
+        return (
+            f"{self.id}  {time}  {queue}  {kind} from {publisher}\n"
+            f"    reason: {_escaped(self.reason)}\n"
+            f"    body:   {_escaped(shown)} ({len(self.body)} bytes)"
+        )
+
+    def copy(self) -> aio_pika.Message:
+        """Return the message as it was first published, without a dead letter's headers."""
+        message = self.message
+        return aio_pika.Message(
+            self.body,
+            app_id=message.app_id,
+            content_type=message.content_type,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=message.message_id,
+            type=message.type,
+        )
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+async def fetch(channel: AbstractChannel) -> list[DeadLetter]:
+    """Return what is in `phjob.dead` now, oldest first.
+
+    Each stays there until it is acknowledged.
+
+    Raises:
+        UnreachableError: the queue does not exist, or this user may not read it.
+
+    """
+    try:
+        queue = await channel.get_queue(topology.DEAD_LETTER_QUEUE)
+        found = []
+        for _ in range(queue.declaration_result.message_count or 0):
+            message = await queue.get(fail=False, timeout=TIMEOUT_SECONDS)
+            if message is None:
+                break  # Another consumer took it.
+            found.append(DeadLetter.of(message))
+    except ChannelNotFoundEntity as error:
+        raise UnreachableError(
+            f"RabbitMQ has no queue {topology.DEAD_LETTER_QUEUE}: is it the right virtual host?"
+        ) from error
+    except ChannelAccessRefused as error:
+        raise UnreachableError(
+            f"this user may not read {topology.DEAD_LETTER_QUEUE}; the operator may"
+        ) from error
+    return found
+
+
+def selected(letters: Iterable[DeadLetter], queue: str | None, ids: Sequence[str]) -> list[DeadLetter]:
+    """Return the dead letters of the queue with one of the ids.
+
+    None and no ids select all.
+    """
+    return [
+        letter
+        for letter in letters
+        if (queue is None or letter.queue == queue) and (not ids or letter.id in ids)
+    ]
+
+
+async def replay(channel: AbstractChannel, letter: DeadLetter) -> None:
+    """Publish a dead letter to its queue, then remove it.
+
+    Raises:
+        UnreachableError: RabbitMQ did not accept it, so it stays in `phjob.dead`.
+
+    """
+    if not letter.queue:
+        raise UnreachableError("its queue is unknown")
+    try:
+        exchange = await channel.get_exchange(topology.exchange_of(letter.queue), ensure=False)
+        await exchange.publish(letter.copy(), letter.queue, mandatory=True, timeout=TIMEOUT_SECONDS)
+    except (DeliveryError, AMQPError, TimeoutError) as error:
+        raise UnreachableError(f"RabbitMQ did not accept it for {letter.queue}: {error}") from error
+    await letter.message.ack()
+
+
+async def run(url: str, command: str, queue: str | None, ids: Sequence[str]) -> int:
+    """Carry out a command.
+
+    Returns the exit code, which is 0 only if all of it is done.
+
+    Raises:
+        UnreachableError: RabbitMQ does not answer, or rejects the request.
+
+    """
+    try:
+        connection = await aio_pika.connect(
+            url, client_properties={"connection_name": "dead letters"}, timeout=TIMEOUT_SECONDS
+        )
+    except (AMQPError, OSError, TimeoutError) as error:
+        raise UnreachableError(f"RabbitMQ is not reachable: {type(error).__name__}: {error}") from error
+    async with connection:
+        # RabbitMQ puts every unacknowledged message back when the channel closes.
+        reading = await connection.channel(publisher_confirms=False)
+        letters = selected(await fetch(reading), queue, ids)
+        missing = set(ids) - {letter.id for letter in letters}
+        failed = len(missing)
+        for letter in letters:
+            if command == "show":
+                write_line(letter.text())
+            else:
+                failed += not await _replayed(connection, letter)
+        for id_ in sorted(missing):
+            write_line(f"{_escaped(id_)}: not in {topology.DEAD_LETTER_QUEUE}")
+        count = f"{len(letters)} message(s)"
+        write_line(
+            f"{count} in {topology.DEAD_LETTER_QUEUE}"
+            if command == "show"
+            else f"{len(letters) - failed + len(missing)} of {count} replayed"
+        )
+        await reading.close()
+    return 1 if failed else 0
+
+
+async def _replayed(connection: aio_pika.abc.AbstractConnection, letter: DeadLetter) -> bool:
+    """Replay one dead letter, and write the result. Returns whether it succeeded.
+
+    Each gets a channel of its own, because RabbitMQ closes the channel of a rejected request.
+    """
+    try:
+        async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+            await replay(channel, letter)
+    except UnreachableError as error:
+        write_line(f"{letter.id}: not replayed: {error}")
+        return False
+    write_line(f"{letter.id}: replayed to {letter.queue}")
+    return True
+
+
+def write_line(line: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(f"{line}\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns its exit code: 1 if a part of it failed, 2 if all of it did.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m phjob_runtime.amqp.dead_letters", description="Show and replay dead letters."
+    )
+    parser.add_argument("command", choices=("show", "replay"))
+    parser.add_argument("ids", nargs="*", metavar="ID", help="an id from the output of show (default: all)")
+    parser.add_argument("--queue", help="only the dead letters of this queue")
+    parser.add_argument(
+        "--url", help="RabbitMQ's URL, or - to read it from standard input (default: AMQP_URL)"
+    )
+    options = parser.parse_args(arguments)
+    url = (
+        sys.stdin.readline().strip() if options.url == "-" else options.url or os.environ.get("AMQP_URL", "")
+    )
+    if not url:
+        parser.error("the URL of RabbitMQ is missing: set AMQP_URL, or use --url")
+    logging.disable()  # The error that is written below contains what the client library would log.
+    try:
+        return asyncio.run(run(url, options.command, options.queue, options.ids))
+    except UnreachableError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,508 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
+
+from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, Reject, SetPendingReason
+from phjob_core.scheduling.engine import RESERVATION_TIMEOUT, SchedulingEngine
+
+NEWER_THAN_ALL = 10**9
+
+
+def an_engine(*jobs: JobSeen, group: GroupSeen | None = None, started: bool = True) -> SchedulingEngine:
+    """An engine that knows the whole catalog and these jobs. Its first commands are dropped."""
+    engine = SchedulingEngine("session")
+    engine.on_catalog_synced(NEWER_THAN_ALL, START)
+    for gpus in (1, 2, 4):
+        name = f"gpu-{gpus}"
+        engine.catalog.instance_types[name] = an_instance_type(name, gpus)
+    engine.catalog.images["base-notebook"] = an_image()
+    quota = {"gpu": 4}
+    engine.on_group(group or a_group(user_quota=quota, group_quota=quota), START)
+    for job in jobs:
+        engine.on_job(job, START)
+    if started:
+        engine.start(START)
+    return engine
+
+
+def names(commands: list[Command]) -> list[str]:
+    return [command.name for command in commands if isinstance(command, Admit)]
+
+
+def admission_of(job: JobSeen, command: Command) -> JobSeen:
+    """The job as it is observed after the command was executed."""
+    assert isinstance(command, Admit)
+    return later(
+        job, phase=Phase.PREPARING, fence=command.token, preparing_time=START, resources=command.resources
+    )
+
+
+def gpus(engine: SchedulingEngine) -> int:
+    """The GPUs that the only group uses."""
+    (queue,) = engine.queues.values()
+    return queue.ledger.group_usage["gpu"]
+
+
+def only_admit(commands: list[Command]) -> Admit:
+    (command,) = commands
+    assert isinstance(command, Admit)
+    return command
+
+
+def test_there_are_no_commands_before_the_snapshot_is_complete() -> None:
+    """An incomplete snapshot may lack charges, and a decision on it could exceed the quota."""
+    engine = an_engine(started=False)
+    assert engine.on_job(a_job(), START) == []
+    assert names(engine.start(START)) == ["job-1"]
+
+
+def test_the_pod_of_a_job_that_had_finished_at_the_start_is_charged_until_it_is_known_to_be_gone() -> None:
+    """The snapshot lists jobs before pods, and a cancelled job's pod may run for its grace period."""
+    engine = an_engine(started=False)
+    finished = a_job("finished", phase=Phase.CANCELLED, pod_uid="pod", resources={"nvidia.com/gpu": 4})
+    engine.on_job(finished, START)
+    engine.on_job(a_job("next"), START)
+    assert names(engine.start(START)) == []
+    assert names(engine.on_pods_synced(finished.resource_version, START)) == ["next"]
+
+
+def test_the_end_of_a_job_that_is_not_known_changes_nothing() -> None:
+    """A job can be finished before it is first observed, and deleted afterwards."""
+    engine = an_engine(a_job())
+    before = dict(engine.jobs)
+    assert engine.on_job(a_job("unknown", phase=Phase.SUCCEEDED), START) == []
+    assert engine.on_job_gone("uid-unknown", START) == []
+    assert engine.jobs == before
+
+
+def test_an_admission_has_the_values_that_the_compare_and_swap_tests() -> None:
+    """pod-manager writes it only if the job has not changed since the decision."""
+    engine = an_engine()
+    job = a_job(fence="old", instance_type="gpu-2")
+    command = only_admit(engine.on_job(job, START))
+    assert (command.fence, command.token, command.revision) == ("old", "session#1", job.revision)
+    assert command.resources == {"cpu": 1000, "nvidia.com/gpu": 2}
+
+
+def test_an_admission_is_charged_at_once_and_only_once() -> None:
+    """It is a reservation first, then the job is charged, then its pod."""
+    engine = an_engine()
+    first, second = a_job("first", instance_type="gpu-4"), a_job("second", instance_type="gpu-1")
+    command = only_admit(engine.on_job(first, START))
+    assert engine.on_job(second, START) == []
+    preparing = admission_of(first, command)
+    assert engine.on_job(preparing, START) == []
+    pod = a_pod(preparing, limits=command.resources)
+    assert engine.on_pod(pod, START) == []
+    (queue,) = engine.queues.values()
+    assert queue.ledger.group_usage["gpu"] == 4
+    ended = pod.model_copy(update={"phase": PodPhase.SUCCEEDED})
+    assert names(engine.on_pod(ended, START)) == ["second"]
+
+
+def test_room_is_free_as_soon_as_the_pod_has_ended_even_if_the_job_is_still_running() -> None:
+    """The next job does not wait for the write of the status."""
+    job = a_job(phase=Phase.RUNNING, instance_type="gpu-4", resources={"nvidia.com/gpu": 4})
+    engine = an_engine(job)
+    pod = a_pod(job, limits={"nvidia.com/gpu": 4})
+    engine.on_pod(pod, START)
+    assert names(engine.on_job(a_job("next"), START)) == []
+    assert names(engine.on_pod(pod.model_copy(update={"phase": PodPhase.FAILED}), START)) == ["next"]
+    assert engine.on_pod_gone(pod.uid, pod.name, job.uid, START) == []
+    assert gpus(engine) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "has_run"),
+    [
+        ({"phase": PodPhase.SUCCEEDED}, True),
+        ({"phase": PodPhase.FAILED, "start_time": START}, True),
+        ({"phase": PodPhase.FAILED, "deleting": True}, False),
+        ({"phase": PodPhase.FAILED, "reason": "OutOfcpu"}, False),
+        ({"deleting": True}, False),
+    ],
+)
+def test_the_room_of_a_preparing_job_is_free_when_its_pod_has_run(
+    end: dict[str, Any], *, has_run: bool
+) -> None:
+    """A job whose pod never started keeps the room until it is requeued."""
+    limits = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.PREPARING, instance_type="gpu-4", resources=limits, fence="f", pod_uid="pod")
+    engine = an_engine(job)
+    pod = a_pod(job, uid="pod", limits=limits)
+    engine.on_pod(pod, START)
+    assert names(engine.on_job(a_job("next"), START)) == []
+    assert names(engine.on_pod(pod.model_copy(update=end), START)) == (["next"] if has_run else [])
+    engine.on_pod_gone("pod", job.name, job.uid, START)
+    if not has_run:
+        back = later(job, phase=Phase.PENDING, requeued=1, pod_uid="")
+        assert names(engine.on_job(back, START)) == ["job-1"]
+
+
+def test_a_gated_pod_is_not_charged_before_its_job_names_it() -> None:
+    """It cannot start. The reservation of the job is charged."""
+    engine = an_engine()
+    command = only_admit(engine.on_job(a_job(instance_type="gpu-2"), START))
+    job = a_job(instance_type="gpu-2")
+    engine.on_pod(a_pod(job, fence=command.token, gated=True, limits=command.resources), START)
+    assert gpus(engine) == 2
+    assert names(engine.on_job(a_job("next", instance_type="gpu-2"), START)) == ["next"]
+
+
+def test_a_pod_that_may_start_is_charged_even_if_its_job_is_gone() -> None:
+    """The removal of its gate may be in flight, so it is charged until its end is observed."""
+    limits = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.PREPARING, resources=limits, fence="f", pod_uid="pod")
+    engine = an_engine(job)
+    engine.on_pod(a_pod(job, uid="pod", gated=True, limits=limits), START)
+    engine.on_job_gone(job.uid, START)
+    assert engine.on_job(a_job("next"), START) == []
+    assert names(engine.on_pod_gone("pod", job.name, job.uid, START)) == ["next"]
+
+
+def test_the_pod_of_a_job_that_is_gone_is_charged_before_it_is_observed() -> None:
+    """Pods have a watch of their own. A pod that is not known by then is gone."""
+    limits = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.PREPARING, resources=limits, fence="f", pod_uid="pod")
+    engine = an_engine(job)
+    engine.on_job_gone(job.uid, START)
+    assert engine.on_job(a_job("next"), START) == []
+    assert engine.on_pods_synced(job.resource_version - 1, START) == []
+    assert names(engine.on_pods_synced(job.resource_version, START)) == ["next"]
+
+
+def test_the_end_of_an_older_pod_does_not_release_the_named_one() -> None:
+    """The deletion of the older one may be observed after the end of the job."""
+    limits = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.PREPARING, resources=limits, fence="f", pod_uid="pod")
+    engine = an_engine(job)
+    engine.on_pod(a_pod(job, uid="older", fence="e", gated=True, limits=limits), START)
+    engine.on_job_gone(job.uid, START)
+    engine.on_pod_gone("older", job.name, job.uid, START)
+    assert engine.on_job(a_job("next"), START) == []
+    assert names(engine.on_pods_synced(job.resource_version, START)) == ["next"]
+
+
+def test_a_pod_of_an_earlier_admission_is_charged_beside_the_later_one() -> None:
+    """Each is charged its own limits, because the instance type may have changed in between."""
+    engine = an_engine(group=a_group(group_quota={"gpu": 8}))
+    job = a_job(instance_type="gpu-4")
+    command = only_admit(engine.on_job(job, START))
+    old = a_pod(job, uid="old", fence="earlier", limits={"nvidia.com/gpu": 1})
+    engine.on_pod(old, START)
+    engine.on_job(later(admission_of(job, command), pod_uid="new"), START)
+    assert gpus(engine) == 5
+
+
+def test_a_pod_whose_label_a_user_changes_is_charged_to_its_jobs_group() -> None:
+    """A user must not be able to move the charge of a job to another group (spec.md, Q3)."""
+    limits = {"nvidia.com/gpu": 4}
+    job = a_job(phase=Phase.RUNNING, resources=limits, fence="f", pod_uid="pod")
+    engine = an_engine(job)
+    pod = a_pod(job, uid="pod", limits=limits)
+    engine.on_pod(pod, START)
+    engine.on_pod(pod.model_copy(update={"group": "another", "user": ""}), START)
+    assert gpus(engine) == 4
+    assert names(engine.on_job(a_job("next"), START)) == []
+
+
+def test_a_finished_jobs_pod_is_charged_until_it_is_gone() -> None:
+    """A cancelled job's pod may still run for its grace period."""
+    job = a_job(phase=Phase.RUNNING, instance_type="gpu-4", resources={"nvidia.com/gpu": 4})
+    engine = an_engine(job)
+    pod = a_pod(job, limits={"nvidia.com/gpu": 4})
+    engine.on_pod(pod, START)
+    engine.on_job(later(job, phase=Phase.CANCELLED), START)
+    assert engine.on_job(a_job("next"), START) == []
+    assert names(engine.on_pod_gone(pod.uid, pod.name, job.uid, START)) == ["next"]
+
+
+def test_a_notebook_is_charged_to_the_same_pool() -> None:
+    """Jobs and notebooks share the quotas of a group (spec.md, Q3)."""
+    engine = an_engine()
+    notebook = a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 3})
+    engine.on_pod(notebook, START)
+    assert engine.on_job(a_job(instance_type="gpu-2"), START) == []
+    assert names(engine.on_pod_gone("notebook", notebook.name, "", START)) == ["job-1"]
+
+
+def test_a_settled_admission_is_decided_again() -> None:
+    """Another pod-manager wrote a new fence, so the first command can no longer be executed."""
+    engine = an_engine()
+    job = a_job()
+    only_admit(engine.on_job(job, START))
+    again = only_admit(engine.on_job(later(job, fence="settled"), START))
+    assert (again.fence, again.token) == ("settled", "session#2")
+
+
+def test_a_write_that_keeps_the_fence_does_not_admit_the_job_again() -> None:
+    """A pending reason may be written after the decision to admit."""
+    engine = an_engine()
+    job = a_job()
+    only_admit(engine.on_job(job, START))
+    assert engine.on_job(later(job, reason="GroupQuota"), START) == []
+
+
+def test_a_pending_job_that_is_cancelled_is_not_admitted() -> None:
+    """It no longer blocks its group, and pod-manager ends it."""
+    engine = an_engine()
+    blocked = a_job("blocked", user="pan", instance_type="gpu-4")
+    engine.on_pod(a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 2}), START)
+    assert engine.on_job(blocked, START) == []
+    assert engine.on_job(a_job("next", user="lin"), START) == []
+    assert names(engine.on_job(later(blocked, cancel=True), START)) == ["next"]
+
+
+def test_a_job_in_backoff_is_skipped_and_blocks_nobody() -> None:
+    """It is charged nothing either (spec.md, Q5)."""
+    requeued = a_job("requeued", instance_type="gpu-4", requeued=2, requeue_after=at(30))
+    engine = an_engine(requeued)
+    assert names(engine.on_job(a_job("next", instance_type="gpu-1"), START)) == ["next"]
+    assert engine.next_wakeup() == at(30)
+    engine.on_job_gone("uid-next", at(1))
+    assert names(engine.on_wakeup(at(29))) == []
+    assert names(engine.on_wakeup(at(30))) == ["requeued"]
+
+
+def test_the_end_of_the_backoff_of_a_job_that_is_gone_changes_nothing() -> None:
+    """A user may delete a job during its backoff."""
+    engine = an_engine(a_job(requeued=1, requeue_after=at(30)))
+    engine.on_job_gone("uid-job-1", at(1))
+    assert engine.on_wakeup(at(30)) == []
+    assert engine.next_wakeup() is None
+
+
+def test_a_requeued_job_keeps_its_position() -> None:
+    """The position depends on its creation alone (spec.md, Q5, Q1)."""
+    older = a_job("older", instance_type="gpu-4", created=START, revision=1, requeued=1, user="pan")
+    engine = an_engine()
+    notebook = a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4})
+    engine.on_pod(notebook, START)
+    engine.on_job(a_job("newer", instance_type="gpu-1", created=START, revision=2, user="lin"), START)
+    engine.on_job(older, START)
+    assert names(engine.on_pod_gone("notebook", notebook.name, "", START)) == ["older"]
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (lambda: a_job(group="nobody"), "group 'nobody' does not exist"),
+        (lambda: a_job(user="eve"), "user 'eve' is not a member of group 'phusers'"),
+        (lambda: a_job(image="none"), "image 'none' does not exist"),
+        (lambda: a_job(image="secret"), "image 'secret' is not granted to group 'phusers'"),
+        (lambda: a_job(instance_type="none"), "instance type 'none' does not exist"),
+        (lambda: a_job(instance_type="gpu-4"), "instance type 'gpu-4' is not granted to group 'phusers'"),
+        (
+            lambda: a_job(instance_type="odd"),
+            "instance type 'odd' is unusable: limits.cpu: 'lots' is not a quantity",
+        ),
+        (
+            lambda: a_job(group_id="other"),
+            "groupId 'other' is not the id of group 'phusers', which is 'mine'",
+        ),
+    ],
+)
+def test_a_job_that_the_catalog_does_not_allow_is_rejected_with_the_name_of_the_problem(
+    job: Callable[[], JobSeen], message: str
+) -> None:
+    """The reason is InvalidSpec, and other jobs are not affected (spec.md, Q4)."""
+    group = a_group(users=("bob",), instance_types=("gpu-1", "odd"), group_id="mine")
+    engine = an_engine(group=group)
+    engine.catalog.images["secret"] = an_image("secret")
+    engine.catalog.instance_types["odd"] = an_instance_type(
+        "odd", invalid="limits.cpu: 'lots' is not a quantity"
+    )
+    (command,) = engine.on_job(job(), START)
+    assert isinstance(command, Reject)
+    assert (command.reason, command.message) == (Reason.INVALID_SPEC, message)
+    assert names(engine.on_job(a_job("good"), START)) == ["good"]
+
+
+def test_every_group_has_the_grants_of_everyone() -> None:
+    """They apply to the jobs of all groups at once (spec.md, A7)."""
+    engine = an_engine(group=a_group(images=(), instance_types=()))
+    everyone = a_group("everyone", images=("base-notebook",), instance_types=("gpu-1",))
+    engine.on_group(everyone, START)
+    assert names(engine.on_job(a_job(), START)) == ["job-1"]
+
+
+def test_a_job_larger_than_its_quota_fails_at_once_with_the_numbers() -> None:
+    """The reason is OverQuota, and the message has resource, request and quota (spec.md, Q4)."""
+    engine = an_engine(group=a_group(group_quota={"gpu": 2}))
+    (command,) = engine.on_job(a_job(instance_type="gpu-4"), START)
+    assert isinstance(command, Reject)
+    assert command.reason == Reason.OVER_QUOTA
+    assert command.message == "instance type 'gpu-4' needs gpu 4, but the group quota is 2"
+
+
+def test_a_job_that_was_feasible_waits_until_it_is_feasible_again() -> None:
+    """A quota that is lowered fails no job. The job shows why it waits, and blocks no other (spec.md, Q4)."""
+    engine = an_engine()
+    engine.on_pod(a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 2}), START)
+    job = a_job(instance_type="gpu-4")
+    assert engine.on_job(job, START) == []
+    assert engine.on_group(a_group(group_quota={"gpu": 3}), at(1)) == []
+    (command,) = engine.on_wakeup(at(2))
+    assert isinstance(command, SetPendingReason)
+    assert command.reason == Reason.OVER_QUOTA
+    assert command.message == "instance type 'gpu-4' needs gpu 4, but the group quota is 3"
+    assert names(engine.on_job(a_job("small"), at(3))) == ["small"]
+    engine.on_pod_gone("notebook", "job-1", "", at(4))
+    assert names(engine.on_group(a_group(group_quota={"gpu": 5}), at(5))) == ["job-1"]
+
+
+@pytest.mark.parametrize("known", [{"created": at(-61)}, {"fence": "session#1"}])
+def test_a_job_that_has_waited_or_was_admitted_before_is_not_rejected_by_a_new_session(
+    known: dict[str, Any],
+) -> None:
+    """It was feasible once; for example, its group is being created again (spec.md, Q4)."""
+    engine = an_engine()
+    assert engine.on_job(a_job(group="gone", **known), START) == []
+    (command,) = engine.on_wakeup(at(1))
+    assert isinstance(command, SetPendingReason)
+    assert (command.reason, command.message) == (Reason.INVALID_SPEC, "group 'gone' does not exist")
+    assert names(engine.on_group(a_group("gone"), at(2))) == ["job-1"]
+
+
+def test_a_job_of_a_deleted_group_waits_with_that_reason() -> None:
+    """It was feasible, so it is not rejected. The group may be created again (spec.md, Q4)."""
+    engine = an_engine()
+    engine.on_pod(a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4}), START)
+    engine.on_job(a_job(), START)
+    assert engine.on_group_gone("phusers", at(1)) == []
+    (command,) = engine.on_wakeup(at(2))
+    assert isinstance(command, SetPendingReason)
+    assert command.message == "group 'phusers' does not exist"
+    assert names(engine.on_group(a_group(), at(3))) == ["job-1"]
+
+
+def test_a_renamed_group_has_only_its_new_name() -> None:
+    """Otherwise its quota would count twice (spec.md, A6)."""
+    engine = an_engine()
+    engine.on_group(a_group("phusers", group="renamed", group_quota={"gpu": 4}), START)
+    (command,) = engine.on_job(a_job(), START)
+    assert isinstance(command, Reject)
+    assert names(engine.on_job(a_job("new", group="renamed"), START)) == ["new"]
+
+
+def test_a_job_that_is_being_deleted_is_not_admitted() -> None:
+    """A finalizer may keep its record for a while (spec.md, Q7)."""
+    engine = an_engine()
+    assert engine.on_job(a_job(deleting=True), START) == []
+    assert names(engine.on_job(a_job("next"), START)) == ["next"]
+
+
+def test_the_revision_at_creation_of_an_edited_job_is_recorded_at_once() -> None:
+    """Every write changes the resourceVersion, and only the watcher's current session knows the first."""
+    engine = an_engine()
+    engine.on_pod(a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4}), START)
+    job = a_job()
+    assert engine.on_job(job, START) == []
+    (command,) = engine.on_job(later(job, revision_recorded=False), START)
+    assert isinstance(command, SetPendingReason)
+    assert command.revision == job.revision
+    assert engine.on_job(later(job), START) == []
+
+
+def test_a_job_newer_than_the_catalog_is_not_rejected_before_the_catalog_is_listed_again() -> None:
+    """Its group may have been created a moment before it, and be observed later (spec.md, Q8)."""
+    engine = an_engine()
+    job = a_job(group="new-group", revision=NEWER_THAN_ALL + 10)
+    assert engine.on_job(job, START) == []
+    assert [*engine.pending_catalog_check] == [job.uid]
+    engine.on_group(a_group("new-group"), START)
+    assert not engine.pending_catalog_check
+    unknown = a_job("other", group="no-group", revision=NEWER_THAN_ALL + 11)
+    assert engine.on_job(unknown, START) == []
+    (command,) = engine.on_catalog_synced(NEWER_THAN_ALL + 11, START)
+    assert isinstance(command, Reject)
+
+
+def test_no_job_overtakes_one_whose_catalog_check_is_pending() -> None:
+    """Its new image may be about to be observed (spec.md, Q8)."""
+    engine = an_engine(group=a_group(images=("base-notebook", "new"), group_quota={"gpu": 1}))
+    first = a_job("first", image="new", revision=NEWER_THAN_ALL + 10)
+    assert engine.on_job(first, START) == []
+    assert engine.on_job(a_job("second", user="lin", created=at(1)), at(1)) == []
+    engine.catalog.images["new"] = an_image("new")
+    assert names(engine.on_catalog_changed(at(2))) == ["first"]
+
+
+def test_no_pending_reason_is_written_for_a_job_that_is_gone() -> None:
+    """A user may delete it in the second before the write."""
+    engine = an_engine()
+    engine.on_pod(a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4}), START)
+    engine.on_job(a_job("head"), START)
+    engine.on_job_gone("uid-head", at(0.5))
+    assert engine.on_wakeup(at(1)) == []
+
+
+def test_the_pending_reason_of_a_head_is_written_after_a_second_and_at_most_every_ten() -> None:
+    """The numbers are those of the time of the write (spec.md, Q6)."""
+    engine = an_engine()
+    notebook = a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 2})
+    engine.on_pod(notebook, START)
+    head = a_job("head", instance_type="gpu-4")
+    engine.on_job(head, START)
+    engine.on_job(a_job("behind", user="lin"), START)
+    assert engine.on_wakeup(at(0.9)) == []
+    (command,) = engine.on_wakeup(at(1))
+    assert isinstance(command, SetPendingReason)
+    assert command.name == "head"
+    assert command.message == "user quota: gpu 2 of 4 used, needs 4"
+    engine.on_job(later(head, reason=command.reason, message=command.message), at(1.1))
+    smaller = notebook.model_copy(update={"limits": {"nvidia.com/gpu": 1}})
+    engine.on_pod(smaller, at(2))
+    assert engine.on_wakeup(at(10.9)) == []
+    (again,) = engine.on_wakeup(at(11))
+    assert isinstance(again, SetPendingReason)
+    assert again.message == "user quota: gpu 1 of 4 used, needs 4"
+
+
+def test_a_head_that_is_admitted_at_once_gets_no_pending_reason() -> None:
+    """The reason would be outdated before a user could read it."""
+    engine = an_engine()
+    notebook = a_pod(a_job(), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4})
+    engine.on_pod(notebook, START)
+    engine.on_job(a_job(), START)
+    engine.on_pod_gone("notebook", notebook.name, "", START)
+    assert engine.on_wakeup(at(100)) == []
+
+
+def test_an_admission_that_is_not_observed_is_overdue_after_a_minute() -> None:
+    """A command or a fact may be lost, so the scheduler starts a new session."""
+    engine = an_engine()
+    job = a_job()
+    engine.on_job(job, START)
+    assert engine.next_wakeup() == START + RESERVATION_TIMEOUT
+    assert engine.take_overdue_admissions(START + RESERVATION_TIMEOUT) == [job.uid]
+
+
+def test_an_admission_that_was_observed_is_never_overdue() -> None:
+    """The session goes on."""
+    engine = an_engine()
+    job = a_job()
+    engine.on_job(admission_of(job, only_admit(engine.on_job(job, START))), START)
+    assert engine.take_overdue_admissions(START + RESERVATION_TIMEOUT) == []
+
+
+def test_an_admission_by_another_program_is_charged_and_counted() -> None:
+    """Its pod may run, so its resources count all the same."""
+    engine = an_engine()
+    engine.on_job(a_job(phase=Phase.PREPARING, fence="who", resources={"nvidia.com/gpu": 4}), START)
+    assert engine.foreign_admissions == 1
+    assert engine.on_job(a_job("next"), START) == []
+
+
+def test_a_group_without_jobs_charges_and_quotas_takes_no_memory() -> None:
+    """Groups come and go for years."""
+    engine = an_engine(group=a_group("unlimited"))
+    job = a_job(group="unlimited")
+    preparing = admission_of(job, only_admit(engine.on_job(job, START)))
+    engine.on_job(preparing, START)
+    engine.on_job(later(preparing, phase=Phase.SUCCEEDED), START)
+    assert engine.queues == {}
+    assert engine.jobs == {}

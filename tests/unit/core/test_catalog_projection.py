@@ -1,0 +1,117 @@
+import pytest
+from tests.fakes.facts import START, a_job, a_pod, at
+from tests.fakes.objects import a_phjob_object, an_object
+
+from phjob_core.api import PodPhase
+from phjob_core.catalog_projection import (
+    ProjectionError,
+    pod_usage,
+    project_dataset,
+    project_finished_job,
+    project_group,
+    project_image,
+    project_instance_type,
+    project_node,
+    project_or_raise,
+)
+from phjob_core.projection import project_job
+
+
+def test_a_groups_name_is_its_group_name_otherwise_the_objects() -> None:
+    """Memory of 4G in a quota means 4Gi (spec.md, A6, S2)."""
+    seen = project_group(
+        an_object("g", spec={"groupName": "R & D", "groupQuota": {"memory": "4G", "cpu": 2}})
+    )
+    assert (seen.name, seen.group) == ("g", "R & D")
+    assert seen.group_quota == {"memory": 4 * 1024**3, "cpu": 2000}
+    assert project_group(an_object("g")).group == "g"
+
+
+def test_no_list_of_users_means_anyone_and_an_empty_one_nobody() -> None:
+    """PrimeHub distinguishes the two (spec.md, A6)."""
+    assert project_group(an_object(spec={})).users is None
+    assert project_group(an_object(spec={"users": []})).users == ()
+
+
+def test_a_quota_of_null_is_no_quota() -> None:
+    """PrimeHub writes null for an unlimited resource."""
+    seen = project_group(an_object("g", spec={"groupQuota": {"gpu": None, "cpu": 2}}))
+    assert seen.group_quota == {"cpu": 2000}
+    assert not seen.invalid
+
+
+def test_an_instance_types_gpus_count_under_their_resource_name() -> None:
+    """The default is Nvidia's (spec.md, A8)."""
+    spec = {"limits.cpu": 0.5, "limits.memory": "1G", "limits.gpu": 2, "gpuResourceName": "amd.com/gpu"}
+    assert project_instance_type(an_object(spec=spec)).limits == {
+        "cpu": 500,
+        "memory": 1024**3,
+        "amd.com/gpu": 2,
+    }
+    assert project_instance_type(an_object(spec={"limits.gpu": 1})).limits == {"nvidia.com/gpu": 1}
+
+
+def test_a_malformed_quantity_makes_the_instance_type_unusable_by_name() -> None:
+    """Its jobs fail with this text, and other jobs do not."""
+    seen = project_instance_type(an_object(spec={"limits.cpu": "lots"}))
+    assert seen.invalid == "limits.cpu: 'lots' is not a quantity (write for example 2, 500m or 4Gi)"
+
+
+def test_a_malformed_request_makes_the_instance_type_unusable_too() -> None:
+    """Otherwise the API server would reject every pod of its jobs, one requeue after the other."""
+    seen = project_instance_type(an_object(spec={"limits.cpu": 1, "requests.memory": "some"}))
+    assert seen.invalid.startswith("requests.memory: 'some' is not a quantity")
+
+
+def test_an_image_without_a_url_is_unusable() -> None:
+    """The pod would have no image to run."""
+    assert project_image(an_object(spec={})).invalid == "it has no url"
+    assert not project_image(an_object(spec={"url": "x"})).invalid
+
+
+def test_an_object_without_a_required_field_is_named() -> None:
+    """The watcher skips it and logs its name; the other objects go on."""
+    with pytest.raises(ProjectionError, match="PhJob odd: KeyError: 'spec'"):
+        project_or_raise(project_job, {**an_object("odd"), "kind": "PhJob"})
+
+
+def test_a_node_is_lost_while_its_condition_ready_is_unknown() -> None:
+    """A node that is not ready, but whose kubelet responds, is not lost (spec.md, L12)."""
+    since = "2026-01-01T00:00:05Z"
+    for status, lost in (("True", None), ("False", None), ("Unknown", at(5))):
+        ready = {"type": "Ready", "status": status, "lastTransitionTime": since}
+        other = {"type": "DiskPressure", "status": "Unknown", "lastTransitionTime": since}
+        item = an_object("node-1", status={"conditions": [other, ready]})
+        assert project_node(item).lost_since == lost
+    assert project_node(an_object("node-1")).lost_since is None
+
+
+def test_a_finished_job_counts_from_its_finish_time_otherwise_from_its_creation() -> None:
+    """Another program may have written a final phase without a time."""
+    item = a_phjob_object(phase="Failed", finishTime="2026-01-01T00:00:09Z")
+    assert project_finished_job(item).finish_time == at(9)
+    assert project_finished_job(a_phjob_object(phase="Failed")).finish_time == START
+
+
+def test_a_dataset_has_no_content() -> None:
+    """Its variables may be secrets, which must not reach the broker."""
+    seen = project_dataset(an_object("d", spec={"type": "env", "variables": {"KEY": "secret"}}))
+    assert seen.name == "d"
+    assert "secret" not in seen.model_dump_json()
+
+
+def test_the_usage_of_a_group_is_the_sum_of_its_pods_that_have_not_ended() -> None:
+    """Jobs and notebooks share a pool (spec.md, Q3)."""
+    job = a_job()
+    pods = [
+        a_pod(job, uid="one"),
+        a_pod(job, uid="two", job_uid="", phase=PodPhase.RUNNING),
+        a_pod(job, uid="three", phase=PodPhase.FAILED),
+    ]
+    assert pod_usage(pods) == {pods[0].group: {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}}
+
+
+def test_a_group_whose_pods_have_all_ended_uses_nothing() -> None:
+    """It is still listed, so that its metric becomes 0."""
+    pod = a_pod(a_job(), phase=PodPhase.SUCCEEDED)
+    assert pod_usage([pod]) == {pod.group: {}}

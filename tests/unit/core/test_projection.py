@@ -1,0 +1,183 @@
+from typing import Any
+
+import pytest
+from tests.fakes.facts import START, at
+from tests.fakes.objects import a_phjob_object, a_pod_object, an_object
+
+from phjob_core.api import GATE, REQUEUE_FINALIZER, Phase, PodPhase
+from phjob_core.projection import gate_index, owner, project_job, project_pod
+
+
+def test_a_jobs_projection_has_the_fields_that_decide_and_never_the_command() -> None:
+    """Secrets must not reach the broker."""
+    item = a_phjob_object(
+        phase="Preparing",
+        resources={"cpu": "500m", "memory": "1Gi"},
+        preparingTime="2026-01-01T00:00:05Z",
+    )
+    item["spec"] |= {"cancel": True, "requeueLimit": 0}
+    seen = project_job(item)
+    assert (seen.phase, seen.cancel, seen.requeue_limit) == (Phase.PREPARING, True, 0)
+    assert (seen.created, seen.preparing_time) == (START, at(5))
+    assert seen.resources == {"cpu": 500, "memory": 1024**3}
+    assert "secret" not in seen.model_dump_json()
+
+
+def test_a_job_without_a_status_is_pending() -> None:
+    """No service writes a status before the first decision."""
+    item = a_phjob_object()
+    del item["status"]
+    seen = project_job(item)
+    assert (seen.phase, seen.fence, seen.requeued, seen.deleting) == (Phase.PENDING, "", 0, False)
+
+
+def test_a_jobs_revision_is_the_recorded_one_otherwise_the_first_seen_otherwise_its_own() -> None:
+    """Jobs that were created in one second keep their order (spec.md, Q1)."""
+    assert project_job(a_phjob_object()).revision == 42
+    assert project_job(a_phjob_object(), 40).revision == 40
+    recorded = project_job(a_phjob_object(revision=7), 40)
+    assert (recorded.revision, recorded.revision_recorded) == (7, True)
+
+
+def test_another_programs_revision_makes_no_job_newer_than_its_object() -> None:
+    """Otherwise the job would be newer than any catalog, and would be looked up in it forever."""
+    assert project_job(a_phjob_object(revision=2**53 - 1)).revision == 42
+
+
+def test_a_time_that_python_cannot_represent_counts_as_none() -> None:
+    """Kubernetes accepts the year 0 in a status."""
+    seen = project_job(
+        a_phjob_object(
+            phase="Running", startTime="0000-01-01T00:00:00Z", preparingTime="9999-12-31T23:59:59Z"
+        )
+    )
+    assert seen.start_time is None
+    assert seen.preparing_time
+    assert seen.preparing_time.year == 9999
+
+
+def a_container_status(**state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "main", "state": state}]}
+
+
+def test_a_pods_times_and_exit_code_are_those_of_its_main_container() -> None:
+    """A sidecar's end is not the end of the job."""
+    terminated = {
+        "exitCode": 3,
+        "reason": "Error",
+        "startedAt": "2026-01-01T00:00:01Z",
+        "finishedAt": "2026-01-01T00:00:02Z",
+    }
+    statuses = [{"name": "proxy", "state": {}}, {"name": "main", "state": {"terminated": terminated}}]
+    seen = project_pod(a_pod_object({"phase": "Failed", "containerStatuses": statuses}))
+    assert (seen.phase, seen.exit_code, seen.reason) == (PodPhase.FAILED, 3, "Error")
+    assert (seen.start_time, seen.finish_time) == (at(1), at(2))
+
+
+def test_a_container_that_never_started_has_no_start_time() -> None:
+    """Containerd reports the start of 1970 for it."""
+    terminated = {
+        "exitCode": 128,
+        "reason": "StartError",
+        "startedAt": "1970-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:05Z",
+    }
+    seen = project_pod(a_pod_object({"phase": "Failed", **a_container_status(terminated=terminated)}))
+    assert (seen.start_time, seen.finish_time) == (None, at(5))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        a_container_status(waiting={"reason": "R", "message": "M"}),
+        {"reason": "R", "message": "M"},
+        {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "R", "message": "M"}]},
+    ],
+    ids=["container", "kubelet", "kube-scheduler"],
+)
+def test_a_pods_reason_comes_from_the_first_component_that_gives_one(status: dict[str, Any]) -> None:
+    """The reason and the message end in the job's status."""
+    seen = project_pod(a_pod_object(status))
+    assert (seen.reason, seen.message) == ("R", "M")
+
+
+def test_a_long_message_is_cut() -> None:
+    """A message that is too long for the job's status would make every write of it fail."""
+    assert len(project_pod(a_pod_object({"reason": "R", "message": "x" * 5000})).message) == 1024
+
+
+def an_owner(**fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "primehub.io/v1alpha1",
+        "kind": "PhJob",
+        "name": "job-1",
+        "controller": True,
+        "uid": "job",
+        **fields,
+    }
+
+
+def test_a_pod_belongs_to_the_phjob_that_controls_it() -> None:
+    """The owner reference is the only link that users cannot set by a label."""
+    item = a_pod_object(ownerReferences=[an_owner(controller=False, uid="other"), an_owner()])
+    assert owner(item)["uid"] == "job"
+    assert project_pod(item).job_uid == "job"
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [{"controller": False}, {"kind": "Job"}, {"apiVersion": "batch/v1"}, {"name": "another"}],
+    ids=lambda difference: next(iter(difference)),
+)
+def test_any_other_pod_belongs_to_no_job(difference: dict[str, Any]) -> None:
+    """A notebook, a pod of another controller, or one that has not its job's name."""
+    assert project_pod(a_pod_object(ownerReferences=[an_owner(**difference)])).job_uid == ""
+
+
+def test_a_pod_with_absurd_times_and_numbers_is_still_counted() -> None:
+    """A user may request a grace period of ten thousand years, or write the annotations."""
+    odd = {
+        "deletionTimestamp": "0001-01-01T00:00:00Z",
+        "deletionGracePeriodSeconds": 99_999_999_999,
+        "annotations": {"primehub.io/attempt": "9" * 5000},
+    }
+    state = {"terminated": {"startedAt": "0000-01-01T00:00:00Z", "finishedAt": "0000-01-01T00:00:00Z"}}
+    seen = project_pod(a_pod_object(a_container_status(**state), **odd))
+    assert (seen.deleting, seen.attempt, seen.start_time, seen.finish_time) == (True, 1, None, None)
+
+
+def test_a_pods_deletion_was_requested_before_its_grace_period() -> None:
+    """Kubernetes writes the end of the grace period."""
+    item = a_pod_object(deletionTimestamp="2026-01-01T00:00:40Z", deletionGracePeriodSeconds=30)
+    assert project_pod(item).deleted_at == at(10)
+    assert project_pod(a_pod_object()).deleted_at is None
+
+
+def test_a_disruption_has_its_reason_and_message() -> None:
+    """The user reads why Kubernetes ended the pod (spec.md, L7)."""
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "for a better one",
+    }
+    seen = project_pod(a_pod_object({"conditions": [condition]}))
+    assert seen.disruption == "PreemptionByScheduler: for a better one"
+    past = {**condition, "status": "False"}
+    assert project_pod(a_pod_object({"conditions": [past]})).disruption == ""
+
+
+def test_our_gate_and_our_finalizer_are_recognized_among_others() -> None:
+    """Admission plugins add gates and finalizers of their own."""
+    item = a_pod_object(finalizers=["example.com/other", REQUEUE_FINALIZER])
+    item["spec"]["schedulingGates"] = [{"name": "example.com/other"}, {"name": GATE}]
+    seen = project_pod(item)
+    assert (seen.gated, seen.held) == (True, True)
+    assert gate_index(item) == 1
+
+
+def test_a_pod_without_them_has_neither() -> None:
+    """A pod that was ungated may start."""
+    seen = project_pod(a_pod_object())
+    assert (seen.gated, seen.held) == (False, False)
+    assert gate_index(an_object(spec={})) is None

@@ -1,0 +1,166 @@
+from datetime import datetime
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.facts import START, a_group, a_job, at, later
+
+from phjob_core.api import Phase
+from phjob_core.messages import (
+    DeleteJob,
+    FailNodeLost,
+    FinishedJob,
+    HistoryPage,
+    HistoryRequest,
+    JobGone,
+    Message,
+    NodeSeen,
+    Reclaim,
+    SnapshotBegin,
+    SnapshotRequest,
+    TimeOut,
+)
+from phjob_core.stream import Envelope
+from phjob_janitor.handler import REPEAT_INTERVAL, JanitorHandler
+from phjob_runtime.amqp.topology import Shard
+from phjob_runtime.settings import JobSubmission
+
+
+class Janitor:
+    """The janitor's handler, with a clock that the test sets, and the messages that it sends."""
+
+    def __init__(self, settings: JobSubmission | None = None) -> None:
+        self.clock = ManualClock()
+        self.sent: list[tuple[str, Message | None]] = []
+        self.handler = JanitorHandler(
+            Shard(0, 1), self.clock, self._send, settings or JobSubmission(defaultActiveDeadlineSeconds=1000)
+        )
+        self.handler.request_snapshot("request")
+        assert self.take() == [("watcher", SnapshotRequest(queue="janitor.0", request="request"))]
+        self.handler.on_snapshot_begin(
+            SnapshotBegin(request="request", revisions={"phjobs": 0, "phgroups": 0, "nodes": 0})
+        )
+
+    def _send(self, queue: str, envelope: Envelope) -> None:
+        self.sent.append((queue, envelope.message))
+
+    def take(self) -> list[tuple[str, Message | None]]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def commands_at(self, time: datetime) -> list[Message | None]:
+        self.clock.time = time
+        due = self.handler.next_wakeup()
+        if due and due <= time:
+            self.handler.on_wakeup()
+        return [message for _, message in self.take()]
+
+
+def test_a_command_is_repeated_until_it_has_an_effect() -> None:
+    """Therefore losing one is harmless."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=5)
+    janitor.handler.on_fact(job, from_snapshot=True)
+    assert janitor.commands_at(at(4.9)) == []
+    (command,) = janitor.commands_at(at(5))
+    assert isinstance(command, Reclaim)
+    assert janitor.commands_at(at(6)) == []
+    assert len(janitor.commands_at(at(5) + REPEAT_INTERVAL)) == 1
+
+
+def test_an_outstanding_command_is_not_repeated_because_of_another_change_of_its_job() -> None:
+    """Such as the URL of its log. An edit of the TTL is a new deadline, so its command is sent at once."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=5)
+    janitor.handler.on_fact(job, from_snapshot=True)
+    assert len(janitor.commands_at(at(5))) == 1
+    janitor.handler.on_fact(later(job, log_url="file:///log"), from_snapshot=False)
+    assert janitor.commands_at(at(6)) == []
+    janitor.handler.on_fact(later(job, ttl_seconds_after_finished=6, generation=2), from_snapshot=False)
+    assert len(janitor.commands_at(at(6))) == 1
+
+
+def test_a_groups_default_deadline_counts_even_if_the_group_comes_after_its_jobs() -> None:
+    """An edit of it takes effect at once (spec.md, L8)."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.RUNNING, start_time=START)
+    janitor.handler.on_fact(job, from_snapshot=True)
+    janitor.handler.on_fact(a_group(default_active_deadline_seconds=20), from_snapshot=True)
+    janitor.handler.on_snapshot_end()
+    assert janitor.handler.next_wakeup() == at(20)
+    janitor.handler.on_fact(a_group(default_active_deadline_seconds=10), from_snapshot=False)
+    (command,) = janitor.commands_at(at(10))
+    assert isinstance(command, TimeOut)
+
+
+def test_an_edited_deadline_takes_effect_at_once() -> None:
+    """A user may change it at any time (spec.md, A3, L8)."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=100)
+    janitor.handler.on_fact(job, from_snapshot=True)
+    janitor.handler.on_fact(later(job, active_deadline_seconds=5), from_snapshot=False)
+    assert janitor.handler.next_wakeup() == at(5)
+    janitor.handler.on_fact(later(job, active_deadline_seconds=0), from_snapshot=False)
+    assert janitor.handler.next_wakeup() is None
+
+
+def test_a_job_on_a_lost_node_fails_after_the_grace_period_unless_the_node_responds() -> None:
+    """With `nodeLostGraceSeconds` (spec.md, L12)."""
+    janitor = Janitor(JobSubmission(nodeLostGraceSeconds=60, defaultActiveDeadlineSeconds=0))
+    job = a_job(phase=Phase.RUNNING, start_time=START, node="node-1", reason="NodeLost")
+    node = NodeSeen(uid="n", name="node-1", resource_version=10**6, lost_since=at(10))
+    janitor.handler.on_fact(job, from_snapshot=True)
+    janitor.handler.on_fact(node, from_snapshot=True)
+    assert janitor.handler.next_wakeup() == at(70)
+    back = node.model_copy(update={"resource_version": node.resource_version + 1, "lost_since": None})
+    janitor.handler.on_fact(back, from_snapshot=False)
+    assert janitor.handler.next_wakeup() is None
+    lost = node.model_copy(update={"resource_version": node.resource_version + 2})
+    janitor.handler.on_fact(lost, from_snapshot=False)
+    (command,) = janitor.commands_at(at(70))
+    assert isinstance(command, FailNodeLost)
+
+
+def test_jobs_over_the_historys_limits_are_deleted() -> None:
+    """Also a finished job with a pod. An answer to an older request is ignored (spec.md, L11)."""
+    janitor = Janitor(JobSubmission(historyLimit=1))
+    with_pod = a_job("with-pod", phase=Phase.FAILED, finish_time=at(2), ttl_seconds_after_finished=0)
+    janitor.handler.on_fact(with_pod, from_snapshot=True)
+    janitor.handler.on_snapshot_end()
+    (request,) = janitor.commands_at(START)
+    assert isinstance(request, HistoryRequest)
+    oldest = tuple(
+        FinishedJob(uid=f"uid-{n}", name=f"job-{n}", group="phusers", finish_time=at(n)) for n in (1, 3)
+    )
+    listed = HistoryPage(request=request.request, total=2, oldest=oldest)
+    janitor.handler.on_fact(listed.model_copy(update={"request": request.request + 1}), from_snapshot=False)
+    assert janitor.take() == []
+    janitor.handler.on_fact(listed, from_snapshot=False)
+    commands = [message for _, message in janitor.take()]
+    assert [(type(one), one.name) for one in commands if isinstance(one, DeleteJob)] == [
+        (DeleteJob, "job-1"),
+        (DeleteJob, "with-pod"),
+    ]
+
+
+def test_without_limits_the_history_is_not_requested() -> None:
+    """By default all jobs are kept forever (spec.md, L11)."""
+    janitor = Janitor()
+    janitor.handler.on_snapshot_end()
+    assert janitor.handler.next_wakeup() is None
+
+
+def test_only_the_first_shards_janitor_requests_the_history() -> None:
+    """The limits concern the jobs of all groups together (spec.md, L11)."""
+    handler = JanitorHandler(Shard(1, 2), ManualClock(), lambda *_: None, JobSubmission(historyLimit=1))
+    handler.request_snapshot("request")
+    handler.on_snapshot_end()
+    assert handler.next_wakeup() is None
+
+
+def test_a_deleted_job_has_no_deadline() -> None:
+    """Its command would be sent forever, because it could never have an effect."""
+    janitor = Janitor()
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=5)
+    janitor.handler.on_fact(job, from_snapshot=True)
+    gone = JobGone(uid=job.uid, name=job.name, group=job.group, resource_version=job.resource_version + 1)
+    janitor.handler.on_fact(gone, from_snapshot=False)
+    assert janitor.commands_at(at(6)) == []

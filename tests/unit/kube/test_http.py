@@ -1,0 +1,63 @@
+"""Which error an answer means, whether the API server gave it or a proxy in front of it."""
+
+import json
+
+import pytest
+
+from phjob_core.errors import ExpiredError, NotAuthorizedError, PhJobError, RejectedError, UnreachableError
+from phjob_kube.http import failure
+
+BY_RBAC = 'pods "train" is forbidden: User "system:serviceaccount:hub:phjob-pod-manager" cannot patch pods'
+BY_POLICY = "phjobs.primehub.io \"train\" is forbidden: ValidatingAdmissionPolicy 'x' denied request: no"
+BY_QUOTA = 'pods "train" is forbidden: exceeded quota: pods, requested: pods=1, used: pods=1, limited: pods=1'
+
+
+def a_status(reason: str, message: str = "") -> bytes:
+    """Return a `Status` of the API server."""
+    return json.dumps({"kind": "Status", "reason": reason, "message": message}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "method", "error"),
+    [
+        (401, a_status("Unauthorized", "Unauthorized"), "POST", NotAuthorizedError),
+        (403, a_status("Forbidden", BY_RBAC), "PATCH", NotAuthorizedError),
+        (403, a_status("Forbidden", BY_POLICY), "PATCH", RejectedError),
+        (403, a_status("Forbidden", BY_QUOTA), "POST", RejectedError),
+        (404, a_status("NotFound", 'phjobs "train" not found'), "PATCH", RejectedError),
+        (409, a_status("AlreadyExists"), "POST", RejectedError),
+        (409, a_status("Conflict"), "POST", UnreachableError),
+        (409, a_status("Conflict"), "PATCH", UnreachableError),
+        (409, a_status("Conflict"), "DELETE", RejectedError),
+        (410, a_status("Expired"), "GET", ExpiredError),
+        (410, a_status("Expired"), "PATCH", UnreachableError),
+        (422, a_status("Invalid", "the server rejected our request"), "PATCH", RejectedError),
+        (429, a_status("TooManyRequests"), "POST", UnreachableError),
+        (500, a_status("InternalError"), "POST", UnreachableError),
+        (504, a_status("Timeout"), "PATCH", UnreachableError),
+    ],
+)
+def test_only_an_answer_about_the_request_itself_rejects_it(
+    status: int, content: bytes, method: str, error: type[PhJobError]
+) -> None:
+    """After any other answer a write may still be carried out, so its outcome is unknown."""
+    assert type(failure(status, content, method)) is error
+
+
+def test_a_rejection_has_the_servers_reason_and_message() -> None:
+    """Users read the message in the status of their job."""
+    error = failure(403, a_status("Forbidden", BY_QUOTA), "POST")
+    assert isinstance(error, RejectedError)
+    assert (error.status, error.reason, str(error)) == (403, "Forbidden", BY_QUOTA)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 410, 422, 502])
+@pytest.mark.parametrize(
+    "content", [b"<html>no such page</html>", b"", b"[]", b'{"error": "denied"}', b"\xff"]
+)
+def test_the_answer_of_a_proxy_leaves_the_outcome_unknown(status: int, content: bytes) -> None:
+    """A load balancer's 404 does not mean that the object is gone."""
+    error = failure(status, content, "GET")
+    assert type(error) is UnreachableError
+    assert error.status == status
+    assert f"something other than the API server answered {status}" in str(error)

@@ -1,0 +1,110 @@
+import pytest
+from tests.fakes.simulated_pod_manager import SimulatedPodManager, an_admit, run_scenario
+
+from phjob_core.api import API_VERSION, Object
+from phjob_core.errors import RejectedError
+from phjob_core.lifecycle import Event
+from phjob_pod_manager.pod_creator import AdmissionOverError, PodCreationError
+
+
+def uid(pod: Object | None) -> str:
+    assert pod
+    return str(pod["metadata"]["uid"])
+
+
+def failure_of_creation(error: RejectedError) -> Event:
+    """Return the event that the API server's rejection of a pod is for its job."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> Event:
+        def reject(plural: str, body: Object) -> Object:
+            raise error
+
+        pod_manager.store.create = reject  # type: ignore[method-assign]
+        with pytest.raises(PodCreationError) as failure:
+            await pod_manager.pods.create(an_admit())
+        return failure.value.event
+
+    return run_scenario(scenario)
+
+
+def test_a_pod_of_the_same_admission_is_used_again() -> None:
+    """The answer to the first attempt may have been lost."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        _, first = await pod_manager.pods.create(an_admit())
+        _, second = await pod_manager.pods.create(an_admit())
+        assert uid(first) == uid(second)
+
+    run_scenario(scenario)
+
+
+def test_a_pod_of_an_earlier_admission_is_replaced() -> None:
+    """No job names it."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        _, first = await pod_manager.pods.create(an_admit(number=1))
+        _, second = await pod_manager.pods.create(an_admit(number=2))
+        assert uid(first) != uid(second)
+        assert uid(pod_manager.pod()) == uid(second)
+
+    run_scenario(scenario)
+
+
+def test_the_pod_of_a_successors_admission_stays() -> None:
+    """This command is over, so the pod is none of its business."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        pod_manager.store.patch(
+            "phjobs", "job-1", [{"op": "add", "path": "/status/fence", "value": "successor!1"}]
+        )
+        _, theirs = await pod_manager.pods.create(an_admit(fence="successor!1", number=2))
+        with pytest.raises(AdmissionOverError):
+            await pod_manager.pods.create(an_admit())
+        assert uid(pod_manager.pod()) == uid(theirs)
+
+    run_scenario(scenario)
+
+
+def test_a_job_that_was_cancelled_or_deleted_gets_no_pod() -> None:
+    """The command is older than that (spec.md, Q7)."""
+
+    async def cancelled(pod_manager: SimulatedPodManager) -> None:
+        pod_manager.store.edit("phjobs", "job-1", cancel=True)
+        with pytest.raises(AdmissionOverError):
+            await pod_manager.pods.create(an_admit())
+
+    async def deleted(pod_manager: SimulatedPodManager) -> None:
+        pod_manager.store.remove("phjobs", "job-1")
+        with pytest.raises(AdmissionOverError) as error:
+            await pod_manager.pods.create(an_admit())
+        assert error.value.job is None
+
+    run_scenario(cancelled)
+    run_scenario(deleted)
+
+
+def test_the_name_of_another_workloads_pod_is_a_permanent_failure() -> None:
+    """Waiting does not help (spec.md, Q10)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        owner = {"apiVersion": API_VERSION, "kind": "PhJob", "name": "other", "uid": "o", "controller": True}
+        pod = {"metadata": {"name": "job-1", "ownerReferences": [owner]}, "spec": {"containers": []}}
+        pod_manager.store.create("pods", pod)
+        with pytest.raises(PodCreationError, match="the name of pod 'job-1' is taken by another") as error:
+            await pod_manager.pods.create(an_admit())
+        assert error.value.event is Event.POD_INVALID
+
+    run_scenario(scenario)
+
+
+def test_an_invalid_pod_fails_its_job_and_a_policy_does_not() -> None:
+    """An operator may change the policy (spec.md, Q5, Q10)."""
+    invalid = RejectedError(
+        422, "Invalid", 'Pod "job-1" is invalid: spec.containers[0].image: Required value'
+    )
+    assert failure_of_creation(invalid) is Event.POD_INVALID
+    for status in (400, 403, 422):
+        policy = RejectedError(status, "Forbidden", 'admission webhook "policy" denied the request: no')
+        assert failure_of_creation(policy) is Event.POD_CREATION_REJECTED
+    quota = RejectedError(403, "Forbidden", "exceeded quota: compute")
+    assert failure_of_creation(quota) is Event.POD_CREATION_REJECTED

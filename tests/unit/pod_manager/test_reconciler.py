@@ -1,0 +1,333 @@
+"""The steps of one job, from its admission to its end, on the simulated API server and clock."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+from tests.fakes.simulated_pod_manager import (
+    FENCE,
+    REVISIONS,
+    SimulatedPodManager,
+    an_admit,
+    run_scenario,
+)
+
+from phjob_core.api import REQUEUE_FINALIZER
+from phjob_core.lifecycle import Event
+from phjob_core.planner import PendingCommand
+from phjob_core.projection import project_job, project_pod
+
+
+async def admit(pod_manager: SimulatedPodManager) -> None:
+    """Admit the job, remove the gate of its pod, and let the watch report the pod."""
+    pod_manager.receive(FENCE, an_admit())
+    await asyncio.sleep(10)
+    assert pod_manager.job()["status"]["phase"] == "Preparing"
+    pod_manager.observe_pod()
+    await asyncio.sleep(1)
+
+
+def time_out_start(pod_manager: SimulatedPodManager) -> None:
+    """Send the janitor's command to requeue the job, because its pod did not start in time."""
+    job = project_job(pod_manager.job())
+    command = PendingCommand(Event.START_TIMEOUT, job.name, job.fence, "late")
+    pod_manager.reconciler.on_command(job.uid, command)
+
+
+def test_a_gated_pod_comes_before_the_admission_and_its_gate_is_removed_after_it() -> None:
+    """The admission names the uid of the pod (spec.md, L3)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[str]:
+        await admit(pod_manager)
+        pod = pod_manager.pod()
+        assert pod
+        assert pod_manager.job()["status"]["podUID"] == pod["metadata"]["uid"]
+        steps = []
+        for change in pod_manager.store.changes:
+            if change.before is None and change.plural == "pods":
+                steps.append(f"pod, {len(change.object['spec']['schedulingGates'])} gate")
+            elif change.plural == "pods":
+                steps.append(f"{len(change.object['spec']['schedulingGates'])} gates")
+            elif change.before is not None:
+                steps.append(change.object["status"]["phase"])
+        return steps
+
+    assert run_scenario(scenario) == ["pod, 1 gate", "Preparing", "0 gates"]
+
+
+def test_a_rejected_write_is_no_transition() -> None:
+    """Another client wrote the same first: PhJob counts a rejected write, and no transition."""
+
+    def counts() -> tuple[float, float]:
+        transition = {"group": "phusers", "phase": "Running", "reason": "Started"}
+        written = REGISTRY.get_sample_value("phjob_transitions_total", transition)
+        operation = {"operation": "POD_RUNNING"}
+        rejected = REGISTRY.get_sample_value("phjob_pod_manager_writes_rejected_total", operation)
+        return written or 0, rejected or 0
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[float, float]:
+        await admit(pod_manager)
+        running = {"name": "main", "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}}}
+        pod_status = {"phase": "Running", "containerStatuses": [running]}
+        pod_manager.store.set_status("pods", "job-1", pod_status)
+        job_status = {**pod_manager.job()["status"], "phase": "Running", "reason": "Started"}
+        pod_manager.store.set_status("phjobs", "job-1", job_status)
+        written, rejected = counts()
+        pod_manager.observe_pod()
+        await asyncio.sleep(5)
+        written_now, rejected_now = counts()
+        return written_now - written, rejected_now - rejected
+
+    assert run_scenario(scenario) == (0, 1)
+
+
+def test_a_job_whose_pod_the_api_server_fails_to_create_is_requeued_and_never_admitted() -> None:
+    """Its command is spent, so the session sends another one."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, str, object]:
+        pod_manager.api_faults.failing_writes["create", "pods"] = 0
+        pod_manager.receive(FENCE, an_admit())
+        await asyncio.sleep(30)
+        status = pod_manager.job()["status"]
+        return status["reason"], status["fence"], pod_manager.pod()
+
+    assert run_scenario(scenario) == ("Requeued", an_admit().token, None)
+
+
+def test_a_job_whose_image_was_just_deleted_waits() -> None:
+    """The scheduler is about to learn of it. A job that was feasible does not fail (spec.md, Q10)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> dict[str, str]:
+        pod_manager.store.remove("images", "base-notebook")
+        pod_manager.receive(FENCE, an_admit())
+        await asyncio.sleep(10)
+        status = pod_manager.job()["status"]
+        return {field: status[field] for field in ("phase", "message")}
+
+    assert run_scenario(scenario) == {"phase": "Pending", "message": "image 'base-notebook' was deleted"}
+
+
+def test_a_job_waits_while_the_pod_of_an_earlier_job_of_its_name_ends() -> None:
+    """It blocks no other job, and that does not count as a requeue."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, int, str]:
+        await admit(pod_manager)
+        pod = pod_manager.pod()
+        assert pod
+        pod_manager.store.bind("job-1", "node-1")
+        pod_manager.store.remove("phjobs", "job-1")
+        pod_manager.store.delete("pods", "job-1")
+        pod_manager.store.create("phjobs", {**pod_manager.job("job-2"), "metadata": {"name": "job-1"}})
+        second = pod_manager.job()
+        pod_manager.reconciler.on_fact(project_job(second), from_snapshot=False)
+        pod_manager.receive(an_admit(uid=second["metadata"]["uid"], number=2))
+        await asyncio.sleep(10)
+        status = pod_manager.job()["status"]
+        return status["phase"], status["requeued"], status["message"]
+
+    phase, requeued, message = run_scenario(scenario, jobs=2)
+    assert (phase, requeued) == ("Pending", 0)
+    assert "still ending" in message
+
+
+def test_a_pod_that_is_created_late_never_starts() -> None:
+    """No job names it, so it is deleted as soon as the watch reports it."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        late = pod_manager.pod()
+        assert late
+        pod_manager.store.remove("pods", "job-1")
+        pod_manager.observe_pod_gone(late)
+        await asyncio.sleep(1)
+        gated = {**late, "spec": {**late["spec"], "schedulingGates": [{"name": "primehub.io/admitted"}]}}
+        pod_manager.store.create("pods", gated)
+        pod_manager.observe_pod()
+        await asyncio.sleep(10)
+        return pod_manager.pod()
+
+    assert run_scenario(scenario) is None
+
+
+def outcome_of_removal(*, has_node: bool, observed: bool) -> tuple[str, str]:
+    """Return phase and reason of a job whose pod another program removed before its start was observed."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, str]:
+        await admit(pod_manager)
+        if has_node:
+            pod_manager.store.bind("job-1", "node-1")
+            pod_manager.observe_pod()
+        pod = pod_manager.pod()
+        assert pod
+        pod_manager.store.remove("pods", "job-1")
+        if observed:
+            deleted = {**pod["metadata"], "deletionTimestamp": "2026-01-01T00:00:10Z"}
+            pod_manager.observe_pod_gone({**pod, "metadata": deleted})
+        else:
+            reconciler = pod_manager.reconciler
+            reconciler.on_snapshot_begin(dict.fromkeys(REVISIONS, pod_manager.store.revision))
+            reconciler.on_fact(project_job(pod_manager.job()), from_snapshot=True)
+            reconciler.on_snapshot_end()
+        await asyncio.sleep(10)
+        status = pod_manager.job()["status"]
+        return status["phase"], status["reason"]
+
+    return run_scenario(scenario)
+
+
+def test_the_removal_of_a_pod_without_a_node_requeues_its_job() -> None:
+    """Its last state proves that it never started (spec.md, L6)."""
+    assert outcome_of_removal(has_node=False, observed=True) == ("Pending", "Requeued")
+
+
+def test_the_removal_of_a_pod_without_proof_of_no_start_fails_its_job() -> None:
+    """Its command may have run, and no command runs twice (spec.md, L6)."""
+    assert outcome_of_removal(has_node=True, observed=True) == ("Failed", "PodDeleted")
+    assert outcome_of_removal(has_node=False, observed=False) == ("Failed", "PodDeleted")
+
+
+def test_a_requeue_keeps_the_pod_until_its_last_state_is_read() -> None:
+    """The finalizer is added before the deletion, and removed after the write."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[str]:
+        await admit(pod_manager)
+        began = len(pod_manager.store.changes)
+        time_out_start(pod_manager)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            if pod_manager.pod():
+                pod_manager.observe_pod()
+        steps = []
+        for change in pod_manager.store.changes[began:]:
+            metadata = change.object["metadata"]
+            if change.plural == "phjobs":
+                steps.append(change.object["status"]["phase"])
+            elif change.gone:
+                steps.append("gone")
+            elif change.plural == "pods":
+                held = "held" if REQUEUE_FINALIZER in metadata.get("finalizers", ()) else "released"
+                steps.append(f"{held}, deleting" if "deletionTimestamp" in metadata else held)
+        return steps
+
+    assert run_scenario(scenario) == ["held", "held, deleting", "Pending", "released, deleting", "gone"]
+
+
+def test_a_pod_that_starts_before_its_deletion_runs_on() -> None:
+    """The deletion requires that the pod is unchanged since the finalizer was added."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, object]:
+        await admit(pod_manager)
+        pod_manager.store.bind("job-1", "node-1")
+        running = {"name": "main", "state": {"running": {"startedAt": "2026-01-01T00:00:09Z"}}}
+        time_out_start(pod_manager)
+        pod_manager.store.set_status("pods", "job-1", {"phase": "Running", "containerStatuses": [running]})
+        await asyncio.sleep(5)
+        pod_manager.observe_pod()
+        await asyncio.sleep(5)
+        pod = pod_manager.pod()
+        assert pod
+        return pod_manager.job()["status"]["phase"], pod["metadata"].get("finalizers") or None
+
+    assert run_scenario(scenario) == ("Running", None)
+
+
+def test_a_pod_that_was_created_after_its_jobs_end_is_deleted() -> None:
+    """Only its job's record is left. Without the deletion, the pod would stay forever."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        job = pod_manager.job()
+        reclaimed = [{"op": "add", "path": "/status/reclaimed", "value": True}]
+        pod_manager.store.patch("phjobs", "job-1", reclaimed)
+        pod_manager.observe_job_gone(job)
+        await asyncio.sleep(10)
+        return pod_manager.pod()
+
+    assert run_scenario(scenario) is None
+
+
+def test_the_pod_of_a_deleted_job_is_left_to_the_garbage_collector() -> None:
+    """Kubernetes deletes it (spec.md, L13)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        job = pod_manager.job()
+        pod_manager.store.remove("phjobs", "job-1")
+        pod_manager.observe_job_gone(job)
+        await asyncio.sleep(10)
+        return pod_manager.pod()
+
+    assert run_scenario(scenario) is not None
+
+
+def test_a_change_that_the_watch_omits_does_not_block_a_deletion() -> None:
+    """An edit of the labels changes the resourceVersion, and nothing that concerns the job."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        labels = [{"op": "add", "path": "/metadata/labels", "value": {}}]
+        pod_manager.store.patch("pods", "job-1", labels)
+        time_out_start(pod_manager)
+        await asyncio.sleep(5)
+        pod = pod_manager.pod()
+        assert pod
+        return project_pod(pod).deleting
+
+    assert run_scenario(scenario) is True
+
+
+def test_a_repeated_command_is_executed_once() -> None:
+    """The janitor repeats its commands until it sees the effect."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> int:
+        await admit(pod_manager)
+        for _ in range(5):
+            time_out_start(pod_manager)
+            await asyncio.sleep(1)
+            if pod_manager.pod():
+                pod_manager.observe_pod()
+        requeued: int = pod_manager.job()["status"]["requeued"]
+        return requeued
+
+    assert run_scenario(scenario) == 1
+
+
+@pytest.fixture
+def default_logging() -> Iterator[None]:
+    """Configure logging as in a new process.
+
+    Without this, a log level that another test of this process has configured would drop lines.
+    """
+    configuration = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**configuration)
+
+
+@pytest.mark.usefixtures("default_logging")
+def test_every_line_of_the_log_about_a_job_names_it() -> None:
+    """By name and uid. Lines about an admission have its token, too."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        await admit(pod_manager)
+        pod_manager.api_faults.failing_writes["patch", "pods"] = 0
+        time_out_start(pod_manager)
+        await asyncio.sleep(5)
+        pod_manager.api_faults.failing_writes.clear()
+        for _ in range(5):
+            await asyncio.sleep(5)
+            if pod_manager.pod():
+                pod_manager.observe_pod()
+
+    with capture_logs([merge_contextvars]) as lines:
+        run_scenario(scenario)
+    about_the_job = [line for line in lines if line["event"] != "fence_reached"]
+    assert {(line.get("job"), line.get("uid")) for line in about_the_job} == {("job-1", "phjobs-1")}
+    assert {line["event"] for line in about_the_job if line.get("fence") == an_admit().token} == {
+        "pod_created", "job_admitted", "gate_removed",
+    }  # fmt: skip
+    assert {line["event"] for line in about_the_job} >= {"pod_deleted", "transition_written"}

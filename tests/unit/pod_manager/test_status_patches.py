@@ -1,0 +1,206 @@
+from typing import Any
+
+from tests.fakes.facts import START, a_job, a_pod, at
+
+from phjob_core.api import Phase, PodPhase
+from phjob_core.lifecycle import Event, Transition, transition
+from phjob_core.messages import Admit, JobSeen, PodSeen
+from phjob_core.planner import ApplyEvent
+from phjob_pod_manager import status_patches
+
+
+def written(patch: status_patches.Patch) -> dict[str, Any]:
+    return {op["path"].removeprefix("/status/"): op["value"] for op in patch if op["op"] == "add"}
+
+
+def compared(patch: status_patches.Patch) -> dict[str, Any]:
+    return {op["path"]: op["value"] for op in patch if op["op"] == "test"}
+
+
+def apply_event(
+    job: JobSeen, event: Event, pod: PodSeen | None = None, detail: str = "", generation: int | None = None
+) -> status_patches.Patch:
+    change = transition(job.phase, event)
+    assert isinstance(change, Transition)
+    return status_patches.apply_event(job, ApplyEvent(event, detail), change, pod, START, generation)
+
+
+def test_every_write_tests_the_job_the_phase_and_the_fence() -> None:
+    """spec.md, A5: the compare-and-swap of every transition."""
+    job = a_job(phase=Phase.RUNNING, fence="s#1")
+    patch = apply_event(job, Event.CANCELLED)
+    assert compared(patch) == {
+        "/metadata/uid": job.uid,
+        "/status/phase": "Running",
+        "/status/fence": "s#1",
+    }
+
+
+def test_an_admission_writes_all_that_a_successor_needs() -> None:
+    """The token, the resources as quantities, and the revision, which keeps its position in the queue."""
+    command = Admit(
+        uid="u", name="job-1", group="g", fence="", token="s#1", revision=7, resources={"cpu": 500, "gpu": 2}
+    )
+    assert written(status_patches.admit(command, "pod-1", START)) == {
+        "phase": "Preparing",
+        "reason": "Admitted",
+        "message": "",
+        "fence": "s#1",
+        "revision": 7,
+        "resources": {"cpu": "500m", "gpu": "2"},
+        "podName": "job-1",
+        "podUID": "pod-1",
+        "preparingTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def test_settling_replaces_the_fence_and_keeps_the_position_in_the_queue() -> None:
+    """Every earlier attempt at the admission fails from then on."""
+    command = Admit(uid="u", name="j", group="g", fence="", token="s#1", revision=7, resources={})
+    assert written(status_patches.settle(command, "p!1")) == {"fence": "p!1", "revision": 7}
+
+
+def test_a_job_whose_pod_cannot_be_created_waits_or_fails_and_its_command_is_spent() -> None:
+    """A rejection requeues it, a pod that is ending delays it, and an invalid pod fails it (spec.md, Q10)."""
+    command = Admit(uid="u", name="job-1", group="g", fence="f", token="s#1", revision=7, resources={})
+
+    def write(event: Event, **job: Any) -> dict[str, Any]:
+        change = transition(Phase.PENDING, event)
+        assert isinstance(change, Transition)
+        step = ApplyEvent(event, "detail")
+        return written(status_patches.fail_admission(command, a_job(**job), step, change, START))
+
+    spent = {"fence": "s#1", "revision": 7, "message": "detail"}
+    rejected = write(Event.POD_CREATION_REJECTED)
+    assert rejected == {**spent, "phase": "Pending", "reason": "Requeued", "requeued": 1, "podUID": ""}
+    over = write(Event.POD_CREATION_REJECTED, requeue_limit=0)
+    assert (over["phase"], over["reason"], over["reclaimed"]) == ("Failed", "OverRequeueLimit", True)
+    not_yet = write(Event.POD_NOT_CREATABLE_YET)
+    assert not_yet == {
+        **spent, "phase": "Pending", "reason": "Queued", "requeueAfter": "2026-01-01T00:00:05Z",
+    }  # fmt: skip
+    invalid = write(Event.POD_INVALID)
+    assert (invalid["phase"], invalid["reason"]) == ("Failed", "PodCreationFailed")
+
+
+def test_times_are_the_containers_own() -> None:
+    """spec.md, L5, L4: also when the job was never seen Running."""
+    job = a_job(phase=Phase.PREPARING)
+    pod = a_pod(
+        job, phase=PodPhase.SUCCEEDED, start_time=at(5), finish_time=at(6), exit_code=0, node="node-1"
+    )
+    assert written(apply_event(job, Event.POD_SUCCEEDED, pod)) == {
+        "phase": "Succeeded",
+        "reason": "Completed",
+        "message": "exit code 0",
+        "podUID": pod.uid,
+        "nodeName": "node-1",
+        "startTime": "2026-01-01T00:00:05Z",
+        "finishTime": "2026-01-01T00:00:06Z",
+        "exitCode": 0,
+    }
+
+
+def test_a_failed_containers_reason_is_the_jobs() -> None:
+    """`OOMKilled` is more specific than `Error`."""
+    job = a_job(phase=Phase.RUNNING)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=137, reason="OOMKilled")
+    assert written(apply_event(job, Event.POD_FAILED, pod))["reason"] == "OOMKilled"
+    assert written(apply_event(job, Event.POD_FAILED, a_pod(job)))["reason"] == "Error"
+
+
+def test_a_job_that_ends_without_a_pod_is_reclaimed_in_the_same_write() -> None:
+    """There is no pod to delete."""
+    assert written(apply_event(a_job(), Event.CANCELLED))["reclaimed"] is True
+    running = a_job(phase=Phase.RUNNING)
+    assert "reclaimed" not in written(apply_event(running, Event.CANCELLED, a_pod(running)))
+
+
+def test_a_requeue_is_counted_and_has_the_end_of_its_backoff() -> None:
+    """spec.md, Q5."""
+    first = written(apply_event(a_job(phase=Phase.PREPARING), Event.START_TIMEOUT, detail="late"))
+    assert first == {
+        "phase": "Pending", "reason": "Requeued", "message": "late", "requeued": 1, "podUID": "",
+    }  # fmt: skip
+    second = written(apply_event(a_job(phase=Phase.PREPARING, requeued=1), Event.POD_GONE_UNSTARTED))
+    assert (second["requeued"], second["requeueAfter"]) == (2, "2026-01-01T00:00:30Z")
+
+
+def test_a_requeue_over_the_limit_fails_the_job_with_the_reason() -> None:
+    """spec.md, Q5."""
+    job = a_job(phase=Phase.PREPARING, requeued=2, requeue_limit=2)
+    fields = written(apply_event(job, Event.START_TIMEOUT, detail="late"))
+    assert (fields["phase"], fields["reason"], fields["reclaimed"]) == ("Failed", "OverRequeueLimit", True)
+    assert fields["message"] == "requeued 2 times, which is its limit: late"
+
+
+def test_reasons_and_messages_of_other_programs_are_cut_to_the_crds_bounds() -> None:
+    """Otherwise the API server would reject the write forever."""
+    job = a_job(phase=Phase.RUNNING)
+    pod = a_pod(job, reason="r" * 1000)
+    fields = written(apply_event(job, Event.POD_FAILED, pod, "m" * 10000))
+    assert (len(fields["reason"]), len(fields["message"])) == (128, 4096)
+
+
+def test_a_time_out_tests_the_spec_that_it_was_decided_on() -> None:
+    """A deadline that was extended a moment before stays in force (spec.md, L8)."""
+    job = a_job(phase=Phase.RUNNING, generation=3)
+    patch = apply_event(job, Event.OVER_DEADLINE, a_pod(job), "too long", generation=3)
+    assert compared(patch)["/metadata/generation"] == 3
+    assert "/metadata/generation" not in compared(apply_event(job, Event.OVER_DEADLINE, a_pod(job)))
+
+
+def test_the_message_about_a_lost_node_is_fixed_and_the_job_goes_on() -> None:
+    """Its phase, its times and its pod stay (spec.md, L12)."""
+    job = a_job("job-1", phase=Phase.RUNNING, start_time=at(5))
+    pod = a_pod(job, phase=PodPhase.RUNNING, start_time=at(5), node="node-1")
+    assert written(apply_event(job, Event.NODE_LOST, pod)) == {
+        "phase": "Running",
+        "reason": "NodeLost",
+        "message": "Node node-1 which was running pod job-1 is unresponsive",
+        "podUID": pod.uid,
+        "nodeName": "node-1",
+        "startTime": "2026-01-01T00:00:05Z",
+    }
+    assert written(apply_event(job, Event.NODE_BACK, pod))["reason"] == "Started"
+
+
+def test_a_job_whose_pod_was_deleted_while_it_ran_names_the_disruption() -> None:
+    """A drain, for example. The exit code of the killed container is kept."""
+    job = a_job(phase=Phase.RUNNING)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=143, reason="Error")
+    fields = written(apply_event(job, Event.POD_KILLED, pod, ": EvictionByEvictionAPI: evicting"))
+    assert (fields["reason"], fields["exitCode"]) == ("PodDeleted", 143)
+    assert fields["message"] == "its pod was deleted while it ran: EvictionByEvictionAPI: evicting"
+
+
+def test_a_pod_that_failed_before_its_start_is_not_reclaimed_with_its_job() -> None:
+    """It still exists, even if the job is over its limit."""
+    job = a_job(phase=Phase.PREPARING, requeue_limit=0)
+    fields = written(apply_event(job, Event.POD_FAILED_UNSTARTED, a_pod(job), "the pod failed (OutOfcpu)"))
+    assert fields["reason"] == "OverRequeueLimit"
+    assert "reclaimed" not in fields
+
+
+def test_an_archive_error_is_in_the_message_until_the_log_is_stored() -> None:
+    """It follows the message of the job's end."""
+    job = a_job(phase=Phase.SUCCEEDED, message="exit code 0")
+    failed = written(status_patches.set_archive_error(job, "no such bucket"))
+    assert failed == {"message": "exit code 0; its log is not archived: no such bucket"}
+    with_error = job.model_copy(update=failed)
+    assert written(status_patches.set_archive_error(with_error, "no route")) == {
+        "message": "exit code 0; its log is not archived: no route"
+    }
+    assert written(status_patches.set_log_url(with_error, "file:///x")) == {
+        "logURL": "file:///x",
+        "message": "exit code 0",
+    }
+    assert written(status_patches.set_log_url(job, "file:///x")) == {"logURL": "file:///x"}
+
+
+def test_a_long_message_is_cut_to_leave_room_for_the_archive_error() -> None:
+    """The message keeps the CRD's bound, and its end is the error."""
+    job = a_job(phase=Phase.FAILED, message="m" * 4096)
+    message = written(status_patches.set_archive_error(job, "w" * 9999))["message"]
+    assert len(message) <= 4096
+    assert message.endswith("w" * 512)

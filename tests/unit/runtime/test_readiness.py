@@ -1,0 +1,78 @@
+"""The answers of a service's HTTP port, and the reasons that /readyz gives."""
+
+from collections.abc import AsyncIterator
+from socket import socket
+
+import aiohttp
+import pytest
+
+from phjob_runtime.readiness import Readiness, serve
+
+
+@pytest.fixture
+def readiness() -> Readiness:
+    """The readiness of a service that has just started."""
+    return Readiness()
+
+
+@pytest.fixture
+async def url(readiness: Readiness) -> AsyncIterator[str]:
+    """The URL of the service's HTTP port."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    async with serve(readiness, "127.0.0.1", port):
+        yield f"http://127.0.0.1:{port}"
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_a_service_is_not_ready_before_it_has_started(readiness: Readiness, url: str) -> None:
+    """Kubernetes must not count it as available yet (spec.md, E4)."""
+    assert readiness.reason
+    assert await get(f"{url}/readyz") == (503, "waiting for the service to start\n")
+
+
+async def test_readyz_gives_the_reason_until_the_service_is_ready(readiness: Readiness, url: str) -> None:
+    """Operators read it (spec.md, E4)."""
+    readiness.set_waiting("the API server")
+    assert await get(f"{url}/readyz") == (503, "waiting for the API server\n")
+    readiness.set_ready()
+    assert await get(f"{url}/readyz") == (200, "ok\n")
+
+
+async def test_a_service_is_healthy_even_if_it_is_not_ready(readiness: Readiness, url: str) -> None:
+    """Kubernetes would restart it otherwise, and the wait would start again."""
+    readiness.set_waiting("RabbitMQ")
+    assert await get(f"{url}/healthz") == (200, "ok\n")
+
+
+async def test_metrics_are_served_in_prometheus_format(url: str) -> None:
+    """Prometheus scrapes the same port."""
+    status, text = await get(f"{url}/metrics")
+    assert status == 200
+    assert "# TYPE phjob_broker_connected gauge" in text
+
+
+def test_a_check_decides_at_each_request(readiness: Readiness) -> None:
+    """The reason of a consumer changes without a call of a setter."""
+    reasons = ["a snapshot from the watcher", ""]
+    readiness.set_check(lambda: reasons.pop(0))
+    assert readiness.reason == "a snapshot from the watcher"
+    assert readiness.reason == ""
+    readiness.set_waiting("the service to stop")
+    assert readiness.reason == "the service to stop"
+
+
+def test_an_extra_check_counts_while_its_context_lasts(readiness: Readiness) -> None:
+    """A stalled connection makes a service unready that would be ready otherwise."""
+    readiness.set_ready()
+    with readiness.extra_check(lambda: "RabbitMQ to accept messages"):
+        assert readiness.reason == "RabbitMQ to accept messages"
+        readiness.set_waiting("the API server")
+        assert readiness.reason == "the API server"
+        readiness.set_ready()
+    assert readiness.reason == ""
