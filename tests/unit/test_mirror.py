@@ -21,7 +21,7 @@ PRODUCT = {
     "cli": "cli/src/phjob_cli",
 }
 """The packages whose modules all have a unit test, by their folder in `tests/unit`."""
-TOOLS = {"benchmarks": "tests/benchmarks"}
+TOOLS = {"benchmarks": "tests/benchmarks", "dev": "dev/src/dev"}
 """Other packages with unit tests. Only their pure modules have one."""
 
 TESTED_ELSEWHERE = {

@@ -3,13 +3,14 @@
 The kernel reuses pids, so a process is identified by its pid and its start time. `component` stores both.
 """
 
+import errno
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,9 @@ class Process:
 
         Another process with its pid never gets it.
         """
-        with suppress(ProcessLookupError):
-            handle = os.pidfd_open(self.pid)
-            try:
-                if _start_time(self.pid) == self.started:
-                    signal.pidfd_send_signal(handle, number)
-            finally:
-                os.close(handle)
+        with _pidfd(self.pid) as handle, suppress(ProcessLookupError):
+            if handle is not None and _start_time(self.pid) == self.started:
+                signal.pidfd_send_signal(handle, number)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the process has ended. Returns whether it has within that time.
@@ -50,16 +47,12 @@ class Process:
         ended, but other threads may still hold its files and ports.
         """
         _collect(self.pid)
-        try:
-            handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return True
-        try:
+        with _pidfd(self.pid) as handle:
+            if handle is None or _start_time(self.pid) != self.started:
+                return True
             poll = select.poll()
             poll.register(handle, select.POLLIN)
-            ended = _start_time(self.pid) != self.started or bool(poll.poll(max(seconds, 0) * 1000))
-        finally:
-            os.close(handle)
+            ended = bool(poll.poll(max(seconds, 0) * 1000))
         _collect(self.pid)
         return ended
 
@@ -118,6 +111,26 @@ def kill(processes: Iterable[Process]) -> None:
     for process in list(processes):
         process.signal(signal.SIGKILL)
         process.wait(10)
+
+
+@contextmanager
+def _pidfd(pid: int) -> Iterator[int | None]:
+    """Open a file descriptor of a process; None if no process has this pid.
+
+    After a reboot, or in a new container, the pid may be the id of a thread. Depending on its version, Linux
+    then answers EINVAL or ENOENT.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            raise
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _collect(pid: int) -> None:
