@@ -34,7 +34,9 @@ def test_the_status_of_a_succeeded_job_has_its_times_node_and_exit_code(
     status = cluster.wait_for_phase(name, "Succeeded")
     assert (status["reason"], status["message"], status["exitCode"]) == ("Completed", "exit code 0", 0)
     assert (status["podName"], status["nodeName"]) == (name, "kwok-0")
-    assert status["resources"] == {"cpu": "500m", "memory": "256Mi", "nvidia.com/gpu": "1"}
+    assert status["resources"] == {
+        "cpu": "500m", "memory": "256Mi", "nvidia.com/gpu": "1", "ephemeral-storage": "10Gi"
+    }  # fmt: skip
     pod = cluster.pod(name)
     assert pod
     ended = pod.object["status"]["containerStatuses"][0]["state"]["terminated"]

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.support import promises
+from tests.support.cli import Cli
 from tests.support.cluster import Cluster
 from tests.support.group_fixture import FOREVER, GroupFixture, wait_until_quiescent
 from tests.support.waiting import eventually
@@ -49,6 +50,22 @@ def test_cpu_and_memory_are_counted_exactly(cluster: Cluster) -> None:
     group.patch_spec(groupQuota={"cpu": "4", "memory": "512M"})
     cluster.wait_for_reason(waiting, "GroupQuota", "group quota: memory 512Mi of 512Mi used, needs 256Mi")
     cluster.cancel(names[0])
+    cluster.wait_for_phase(waiting, "Succeeded")
+
+
+def test_the_disk_of_jobs_counts_against_a_quota(cluster: Cluster) -> None:
+    """Each has 10 GiB by default, which the pod gets and `kubectl phjob` counts, too (spec.md, P4)."""
+    group = GroupFixture(cluster, "disk", {"groupQuota": {"ephemeral-storage": "15Gi"}}).create()
+    running = group.submit("running", run_for=FOREVER)
+    cluster.wait_for_phase(running, "Running")
+    pod = cluster.pod(running)
+    assert pod
+    assert pod.object["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"] == "10Gi"
+    waiting = group.submit("waiting")
+    shortage = "group quota: ephemeral-storage 10Gi of 15Gi used, needs 10Gi"
+    cluster.wait_for_reason(waiting, "GroupQuota", shortage)
+    assert shortage in Cli(cluster.stack.kubeconfig)("why", waiting).stdout
+    cluster.cancel(running)
     cluster.wait_for_phase(waiting, "Succeeded")
 
 

@@ -1,6 +1,8 @@
-"""Jobs with the inputs of their pods: a minimal job, a full one, and one with GPUs."""
+"""Jobs with the inputs of their pods: a minimal job, a full one, a restricted one, and one with GPUs."""
 
 from typing import Any
+
+from tests.fakes.facts import a_group
 
 from phjob_pod_manager.manifest.builder import PodInputs
 from phjob_pod_manager.manifest.grants import GroupVolume
@@ -39,9 +41,8 @@ def an_instance_type(**spec: Any) -> dict[str, Any]:
 def a_dataset(name: str, *, writable: bool = False, **spec: Any) -> GrantedDataset:
     """Return a Dataset as it is granted."""
     annotations = spec.pop("annotations", {})
-    return GrantedDataset(
-        name, {"metadata": {"name": name, "annotations": annotations}, "spec": spec}, writable
-    )
+    metadata = {"name": name, "uid": f"uid-{name}", "annotations": annotations}
+    return GrantedDataset(name, {"metadata": metadata, "spec": spec}, writable)
 
 
 def minimal() -> Case:
@@ -52,7 +53,11 @@ def minimal() -> Case:
 def full() -> Case:
     """Return a job that uses every field of its groups, its instance type and the settings, except GPUs."""
     job = a_phjob(
-        annotations={"team": "vision", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+        annotations={
+            "team": "vision",
+            "example.com/iam-role": "admin",
+            "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        },
         command="python train.py --lr=$LR\n",
         userName="Jack Pan",
         groupName="Test_Job",
@@ -62,7 +67,7 @@ def full() -> Case:
     datasets = [
         a_dataset("claim", type="pv", volumeName="images", writable=True),
         a_dataset("folder", type="hostPath", hostPath={"path": "/data/folder"}),
-        a_dataset("keys", type="env", variables={"api-key": "a$b"}),
+        a_dataset("keys", type="env", variables={"api-key": "a$b", "port": 1}),
         a_dataset("network", type="nfs", nfs={"server": "nas", "path": "/export"}),
         a_dataset(
             "repo",
@@ -78,14 +83,32 @@ def full() -> Case:
     )
     settings = JobSubmission(
         workingDirSize="10Gi",
+        ephemeralStorage="20Gi",
         grantSudo=True,
+        groupProfile=True,
         timezone="Asia/Taipei",
         nodeSelector={"pool": "jobs", "zone": "a"},
         affinity={"podAntiAffinity": {}},
         tolerations=({"key": "jobs", "operator": "Exists"},),
+        priorityClassName="jobs",
+        runtimeClassName="sandboxed",
+        serviceAccountName="jobs",
+        imagePullSecrets=[{"name": "registry"}, {"name": "mirror"}],
+        extraEnv=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        copyAnnotations=("team",),
+        podAnnotations={"example.com/collect-logs": "true"},
+        podLabels={"cost-center": "research"},
     )
     image = an_image(pullSecret="registry")
     return job, PodInputs(image, instance_type, groups, datasets), settings
+
+
+def restricted() -> Case:
+    """Return a job without a deadline, in a group with the security profile `restricted`."""
+    job = a_phjob(annotations={"dev.primehub.io/run-for": "1s"}, activeDeadlineSeconds=0)
+    job["status"]["resources"]["ephemeral-storage"] = "10Gi"
+    group = a_group("test-job-submission", security_profile="restricted")
+    return job, PodInputs(an_image(), an_instance_type(), own_group=group), JobSubmission()
 
 
 def gpu() -> Case:
@@ -100,4 +123,4 @@ def gpu() -> Case:
     return job, PodInputs(image, instance_type), JobSubmission()
 
 
-CASES = {"minimal": minimal(), "full": full(), "gpu": gpu()}
+CASES = {"minimal": minimal(), "full": full(), "restricted": restricted(), "gpu": gpu()}

@@ -14,7 +14,7 @@ from tests.support.builders import a_job, an_image, an_instance_type
 
 from phjob_core.errors import RejectedError
 from phjob_core.kinds import KINDS
-from phjob_core.messages import Admit, Fence, JobGone, Message, PodGone
+from phjob_core.messages import Admit, Fence, GroupSeen, JobGone, Message, PodGone
 from phjob_core.projection import project_job, project_pod
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -90,6 +90,10 @@ class SimulatedPodManager:
             return patch(plural, name, operations)
 
         self.store.patch = reject  # type: ignore[method-assign]
+
+    def observe_group(self, group: GroupSeen) -> None:
+        """Let the watch report a group."""
+        self.reconciler.on_fact(group, from_snapshot=False)
 
     def observe_pod(self, name: str = "job-1") -> None:
         """Let the watch report the pod as it is in the cluster."""

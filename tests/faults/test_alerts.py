@@ -110,7 +110,7 @@ def paused_service(monitored: MonitoredStack) -> Iterator[None]:
 
 @contextmanager
 def unknown_message(monitored: MonitoredStack) -> Iterator[None]:
-    monitored.management.publish("scheduler.0", "{}", type="Party", app_id="somebody", message_id="1 0")
+    monitored.management.publish("scheduler.0", "{}", type="Party", app_id="watcher", message_id="1 0")
     yield
     (dead,) = monitored.management.peek("phjob.dead")
     assert dead["properties"]["headers"]["reason"] == "unknown message kind 'Party'"

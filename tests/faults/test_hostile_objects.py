@@ -366,13 +366,13 @@ def test_jobs_with_names_of_maximal_length_run(
     """The names of groups, users, images, instance types and jobs may be in any script."""
     wide = "\u4e2d\u6587 \U0001f680 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 a.b_c"
     group_name = (wide * 20)[: 255 - 7] + f"-{cluster.test_id}"
-    users = ["\u4e2d" * 255, "x" * 255, "a b", "-_.-", "\u202eevil", "e\u0301", "\u00e9"]
+    users = ["\u4e2d" * 255, "x" * 255, "a b", "-_.-", "\u200devil", "e\u0301", "\u00e9"]
     image, kind = (
         f"{cluster.unique_name(case)}-" + "x" * (253 - len(cluster.unique_name(case)) - 1)
         for case in ("i", "t")
     )
     cluster.create(an_image(image), an_instance_type(kind))
-    spec = {"groupName": group_name, "images": [image], "instanceTypes": [kind]}
+    spec = {"groupName": group_name, "users": ["*"], "images": [image], "instanceTypes": [kind]}
     cluster.create(an_object("PhGroup", cluster.unique_name("wide"), spec))
     jobs = []
     for number, user in enumerate(users):

@@ -23,7 +23,7 @@ from phjob_runtime.amqp import topology
 
 QUEUES = {service: topology.queue_of(service) for service in SERVICES}
 UNPROCESSABLE: tuple[tuple[str, dict[str, str]], ...] = (
-    ("{}", {"type": "Party", "app_id": "somebody", "message_id": "1 0"}),
+    ("{}", {"type": "Party", "app_id": "watcher", "message_id": "1 0"}),
     ("not json", {"type": "JobSeen", "app_id": "watcher", "message_id": f"{'9' * 20} 7"}),
     ("{}", {}),
     (
@@ -77,7 +77,7 @@ def test_unprocessable_messages_stop_no_job_and_are_shown_with_their_reasons(
             management.publish(queue, body, **properties)
         jobs.append(group.submit(f"after-{number}", gpus=1, run_for="0.2s"))
     request = json.dumps({"queue": "scheduler.7", "request": "a/1"})
-    management.publish("watcher", request, type="SnapshotRequest", app_id="scheduler", message_id="s 0")
+    management.publish("watcher", request, type="SnapshotRequest", app_id="pod-manager", message_id="s 0")
     for service in SERVICES:
         count = len(UNPROCESSABLE) + (service == "watcher")
         eventually(
@@ -94,12 +94,14 @@ def test_unprocessable_messages_stop_no_job_and_are_shown_with_their_reasons(
     assert output.endswith(f"{4 * len(UNPROCESSABLE) + 1} message(s) in phjob.dead\n")
     for queue in QUEUES.values():
         unknown_kind = (
-            rf"[0-9a-f]{{10}}  {datetime.now(UTC):%Y-%m-%d} \S+Z  {re.escape(queue)}  Party from somebody\n"
+            rf"[0-9a-f]{{10}}  {datetime.now(UTC):%Y-%m-%d} \S+Z  {re.escape(queue)}  Party from watcher, "
+            rf"user {management.user}\n"
         )
         assert re.search(
             unknown_kind + r"    reason: unknown message kind 'Party'\n    body:   \{\} \(2 bytes\)\n", output
         )
     assert "reason: there is no queue 'scheduler.7' to answer to\n" in output
+    assert output.count("reason: its publisher None is not a service\n") == len(QUEUES)
 
 
 def test_a_replayed_command_is_executed_and_an_unprocessable_message_is_dead_lettered_again(
@@ -116,7 +118,8 @@ def test_a_replayed_command_is_executed_and_an_unprocessable_message_is_dead_let
         "fence": token,
         "message": "replayed",
     }
-    headers = {"queue": "pod-manager.0", "reason": "unknown message kind 'TimeOut'"}
+    reason = "unknown message kind 'TimeOut'"
+    headers = {"queue": "pod-manager.0", "reason": reason, "user": management.user}
     management.publish_to(
         topology.DEAD_LETTER_QUEUE,
         json.dumps(command),
@@ -125,7 +128,7 @@ def test_a_replayed_command_is_executed_and_an_unprocessable_message_is_dead_let
         message_id="session 3",
         headers=headers,
     )
-    management.publish("janitor.0", "{}", type="Party", app_id="somebody", message_id="1 0")
+    management.publish("janitor.0", "{}", type="Party", app_id="watcher", message_id="1 0")
     eventually(
         lambda: len(management.peek(topology.DEAD_LETTER_QUEUE)) == 2, "both messages are dead letters"
     )
@@ -139,4 +142,4 @@ def test_a_replayed_command_is_executed_and_an_unprocessable_message_is_dead_let
         "janitor has dead-lettered its message again",
     )
     eventually(lambda: len(management.peek(topology.DEAD_LETTER_QUEUE)) == 1, "one dead letter is left")
-    assert "Party from somebody" in run_dead_letters(cluster.stack.amqp_url, "show", "--queue", "janitor.0")
+    assert "Party from watcher" in run_dead_letters(cluster.stack.amqp_url, "show", "--queue", "janitor.0")

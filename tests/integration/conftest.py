@@ -8,6 +8,8 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 from tests.support.api import Api
+from tests.support.installed_broker import InstalledBroker, installed_broker
+from tests.support.stacks import LocalStack
 
 from phjob_kube.config import connect
 from phjob_kube.http import HttpKube
@@ -36,6 +38,13 @@ async def broker(rabbitmq: str) -> AsyncIterator[str]:
     await _delete_queues(rabbitmq)
     yield rabbitmq
     await _delete_queues(rabbitmq)
+
+
+@pytest.fixture(scope="module")
+def installed(local_stack: LocalStack) -> Iterator[InstalledBroker]:
+    """The local broker with the definitions of an installation, for this module alone."""
+    with installed_broker(local_stack) as installed:
+        yield installed
 
 
 @pytest.fixture

@@ -1,26 +1,22 @@
 """The permissions of each service's own user on a real RabbitMQ: its part, and nothing else."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
-from tests.support.broker import url_for_user
+from tests.support.installed_broker import ALL_USERS, SHARDS, InstalledBroker
 from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
-from tests.support.stacks import LocalStack
 
 from phjob_core.errors import UnreachableError
 from phjob_core.messages import Heartbeat
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp import bus, dead_letters, topology
-from phjob_runtime.amqp.definitions import OPERATOR, definitions
+from phjob_runtime.amqp.topology import OPERATOR
 
-SHARDS = 2
 ALL_QUEUES = [*(queue.name for queue in topology.queues(SHARDS)), "phjob.dead"]
 ALL_EXCHANGES = ["phjob.watcher", "phjob.scheduler", "phjob.janitor", "phjob.pod-manager", "phjob.dead"]
 MAY_READ = {
@@ -38,39 +34,11 @@ MAY_WRITE = {
     "operator": {"phjob.watcher", "phjob.scheduler", "phjob.janitor", "phjob.pod-manager"},
 }
 services = pytest.mark.parametrize("service", topology.SERVICES)
-users = pytest.mark.parametrize("service", [*topology.SERVICES, OPERATOR])
-
-
-@dataclass(frozen=True)
-class Installed:
-    """A broker with the definitions of an installation."""
-
-    urls: dict[str, str]
-    """The URLs of the services and the operator."""
-    root: str
-    """The URL of an administrator, in an empty virtual host."""
-
-
-@pytest.fixture(scope="module")
-def installed(local_stack: LocalStack) -> Iterator[Installed]:
-    """A virtual host and users of this module's own, on the local broker."""
-    url, vhost = local_stack.start_parts("rabbitmq").amqp_url, f"installed-{secrets.token_hex(4)}"
-    urls = {
-        service: url_for_user(url, f"{vhost}-{service}", secrets.token_urlsafe(), vhost)
-        for service in (*topology.SERVICES, OPERATOR)
-    }
-    management = local_stack.management()
-    management.import_definitions(definitions(urls, SHARDS))
-    management.create_vhost(f"{vhost}-empty")
-    yield Installed(urls, f"{url.rstrip('/')}/{vhost}-empty")
-    for service in urls:
-        management.delete("users", f"{vhost}-{service}")
-    for name in (vhost, f"{vhost}-empty"):
-        management.delete("vhosts", name)
+users = pytest.mark.parametrize("service", ALL_USERS)
 
 
 @pytest.fixture
-async def connection(installed: Installed, service: str) -> AsyncIterator[AbstractConnection]:
+async def connection(installed: InstalledBroker, service: str) -> AsyncIterator[AbstractConnection]:
     """The service's connection."""
     async with await aio_pika.connect(installed.urls[service]) as connection:
         yield connection
@@ -131,7 +99,7 @@ async def test_a_service_declares_and_deletes_nothing(connection: AbstractConnec
 
 
 @services
-async def test_a_service_works_with_the_definitions(installed: Installed, service: str) -> None:
+async def test_a_service_works_with_the_definitions(installed: InstalledBroker, service: str) -> None:
     """The bus publishes to each recipient, dead-letters, and consumes its own queue."""
     consumer = RecordingConsumer(acks=False)
     async with bus.connect(installed.urls[service], service, SHARDS, declare=False) as rabbit:
@@ -151,7 +119,7 @@ async def test_a_service_works_with_the_definitions(installed: Installed, servic
         assert not rabbit.broken.done(), rabbit.broken.exception()
 
 
-async def test_the_operator_replays_dead_letters(installed: Installed) -> None:
+async def test_the_operator_replays_dead_letters(installed: InstalledBroker) -> None:
     """With no other right. The error for a service's user names the operator."""
     consumer = RecordingConsumer(acks=False)
     async with bus.connect(installed.urls["janitor"], "janitor", SHARDS, declare=False) as rabbit:
@@ -168,14 +136,16 @@ async def test_the_operator_replays_dead_letters(installed: Installed) -> None:
         await asyncio.gather(*rabbit._tasks)
 
 
-async def test_a_service_that_may_not_declare_reports_the_remedy(installed: Installed) -> None:
+async def test_a_service_that_may_not_declare_reports_the_remedy(installed: InstalledBroker) -> None:
     """AMQP_DECLARE is true by default (spec.md, S7)."""
     with pytest.raises(UnreachableError, match="import the definitions and set AMQP_DECLARE=false"):
         async with bus.connect(installed.urls["janitor"], "janitor", SHARDS):
             pass
 
 
-async def test_a_broker_without_definitions_is_reported_with_what_is_missing(installed: Installed) -> None:
+async def test_a_broker_without_definitions_is_reported_with_what_is_missing(
+    installed: InstalledBroker,
+) -> None:
     """And with the number of shards that the definitions need."""
     with pytest.raises(UnreachableError, match=r"definitions for SHARDS=2: .*no exchange 'phjob\.dead'"):
         async with bus.connect(installed.root, "janitor", SHARDS, declare=False):
@@ -183,7 +153,7 @@ async def test_a_broker_without_definitions_is_reported_with_what_is_missing(ins
 
 
 async def test_definitions_for_fewer_shards_are_reported_with_the_first_missing_queue(
-    installed: Installed,
+    installed: InstalledBroker,
 ) -> None:
     """These definitions are for two shards."""
     with pytest.raises(UnreachableError, match=r"definitions for SHARDS=3: .*no queue 'scheduler\.2'"):

@@ -1,6 +1,8 @@
 """The bus on a real RabbitMQ: order, confirmation, redelivery, batches, and undecodable messages."""
 
 import asyncio
+from typing import Any
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
@@ -48,6 +50,11 @@ async def dead_letters(broker: str, number: int) -> list[AbstractIncomingMessage
     return found
 
 
+def a_message(broker: str, body: bytes, **properties: Any) -> aio_pika.Message:
+    """Return a message of the janitor, with the user of this broker's URL."""
+    return aio_pika.Message(body, app_id=topology.JANITOR, user_id=urlsplit(broker).username, **properties)
+
+
 async def test_thousands_of_messages_arrive_once_each_and_in_order(broker: str) -> None:
     """With their sequence numbers, and not marked as redelivered."""
     consumer = RecordingConsumer()
@@ -58,7 +65,7 @@ async def test_thousands_of_messages_arrive_once_each_and_in_order(broker: str) 
         envelopes = await consumer.wait_for_count(MANY)
         await acknowledged(receiver)
     assert consumer.sequence_numbers == list(range(MANY))
-    assert envelopes[0] == Envelope("test", "session", 0, Heartbeat())
+    assert envelopes[0] == Envelope("janitor", "session", 0, Heartbeat())
     assert not any(envelope.redelivered for envelope in envelopes)
     await wait_for_queued_messages(broker, 0)
 
@@ -94,9 +101,9 @@ async def test_a_message_arrives_as_it_was_published(broker: str) -> None:
     message = CatalogSynced(request=7, revision=1234567890123)
     async with connect(broker, "both", 1) as bus:
         await bus.consume(QUEUE, consumer.receive)
-        bus.send(QUEUE, Envelope("scheduler", "a session/with spaces 3", 5, message))
+        bus.send(QUEUE, Envelope("watcher", "a session/with spaces 3", 5, message))
         assert await consumer.wait_for_count(1) == [
-            Envelope("scheduler", "a session/with spaces 3", 5, message)
+            Envelope("watcher", "a session/with spaces 3", 5, message)
         ]
 
 
@@ -151,8 +158,7 @@ async def test_an_undecodable_message_is_dead_lettered_and_holds_up_no_other(bro
         exchange = await (await raw.channel()).get_exchange(topology.exchange_of(QUEUE))
         bodies = {"Nonsense": b"{}", "CatalogSynced": b'{"request": "many"}', "Heartbeat": b"{}"}
         for number, (kind, body) in enumerate(bodies.items()):
-            properties = {"type": kind, "message_id": f"session {number}", "app_id": "test"}
-            await exchange.publish(aio_pika.Message(body, **properties), QUEUE)  # type: ignore[arg-type]
+            await exchange.publish(a_message(broker, body, type=kind, message_id=f"session {number}"), QUEUE)
         envelopes = await consumer.wait_for_count(3)
         dead = await dead_letters(broker, 2)
     assert [envelope.message for envelope in envelopes] == [None, None, Heartbeat()]
@@ -222,8 +228,7 @@ async def test_an_undecodable_message_of_a_batch_is_dead_lettered_alone(broker: 
         await receiver.consume(QUEUE, consumer.receive)
         exchange = await (await raw.channel()).get_exchange(topology.exchange_of(QUEUE))
         body = b'Heartbeat {}\nNonsense {"a": 1}\nHeartbeat {}'
-        message = aio_pika.Message(body, type=BATCH, message_id="session 5", app_id="test")
-        await exchange.publish(message, QUEUE)
+        await exchange.publish(a_message(broker, body, type=BATCH, message_id="session 5"), QUEUE)
         envelopes = await consumer.wait_for_count(3)
         (dead,) = await dead_letters(broker, 1)
         await acknowledged(receiver)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
@@ -20,7 +21,7 @@ from tests.support.bus import (
 )
 from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
 
-from phjob_core.messages import Heartbeat, Message, SnapshotBegin
+from phjob_core.messages import Fence, Heartbeat, Message, SnapshotBegin
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp import dead_letters, topology
 from phjob_runtime.amqp.bus import connect
@@ -28,6 +29,12 @@ from phjob_runtime.clock import SystemClock
 from phjob_runtime.consumer import Acknowledge, Consumer
 
 OTHER = topology.queue_of(topology.SCHEDULER)
+POD_MANAGER = topology.queue_of(topology.POD_MANAGER)
+
+
+def user_of(broker: str) -> str:
+    """Return the user of the broker's URL, which all services share here."""
+    return urlsplit(broker).username or ""
 
 
 async def command(broker: str, *arguments: str, stdin: str = "") -> tuple[int, str]:
@@ -48,7 +55,7 @@ async def dead_lettered(broker: str, count: int, queue: str = QUEUE) -> None:
         before = await count_queued_messages(broker, topology.DEAD_LETTER_QUEUE)
         await bus.consume(queue, consumer.receive)
         for number in range(count):
-            bus.send(queue, Envelope("test", "session", number, Heartbeat()))
+            bus.send(queue, Envelope("watcher", "session", number, Heartbeat()))
         await consumer.wait_for_count(count)
         for delivery in consumer.deliveries:
             delivery.dead_letter("ValueError: so it is")
@@ -62,11 +69,11 @@ async def test_a_dead_letter_is_shown_with_everything_that_is_known(broker: str)
         await dead_letters.run(broker, "show", None, [])
     code, output = await command(broker, "show")
     assert code == 0
-    first = re.match(r"([0-9a-f]{10})  (\S+ \S+)Z  (\S+)  Heartbeat from test\n", output)
+    first = re.match(r"([0-9a-f]{10})  (\S+ \S+)Z  (\S+)  Heartbeat from watcher, user (\S+)\n", output)
     assert first
     time = datetime.fromisoformat(first[2]).replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - time) < timedelta(minutes=10)
-    assert first[3] == QUEUE
+    assert (first[3], first[4]) == (QUEUE, user_of(broker))
     assert output.count("    reason: ValueError: so it is\n    body:   {} (2 bytes)\n") == 3
     assert output.endswith(f"3 message(s) in {topology.DEAD_LETTER_QUEUE}\n")
     await wait_for_queued_messages(broker, 3, topology.DEAD_LETTER_QUEUE)
@@ -77,7 +84,10 @@ async def test_a_message_that_rabbitmq_dead_lettered_is_shown_and_replayed_too(b
     await dead_letter_messages(broker, 1)
     await wait_for_queued_messages(broker, 1, topology.DEAD_LETTER_QUEUE)
     _, output = await command(broker, "show")
-    assert f"  {QUEUE}  Heartbeat from test\n    reason: 20 deliveries failed" in output
+    assert (
+        f"  {QUEUE}  Heartbeat from janitor, user {user_of(broker)}\n    reason: 20 deliveries failed"
+        in output
+    )
 
     assert await command(broker, "replay") == (
         0,
@@ -87,7 +97,7 @@ async def test_a_message_that_rabbitmq_dead_lettered_is_shown_and_replayed_too(b
     async with connect(broker, "fixed", 1) as bus:
         await bus.consume(QUEUE, consumer.receive)
         (envelope,) = await consumer.wait_for_count(1)
-    assert envelope == Envelope("test", "session", 0, Heartbeat())  # Not marked as redelivered.
+    assert envelope == Envelope("janitor", "session", 0, Heartbeat())  # Not marked as redelivered.
 
 
 async def test_replay_publishes_each_to_its_queue_as_it_was_first_published(broker: str) -> None:
@@ -110,7 +120,7 @@ async def test_replay_publishes_each_to_its_queue_as_it_was_first_published(brok
     assert [message.message_id for message in found] == ["session 0", "session 1"]
     assert [message.headers for message in found] == [{}, {}]
     assert {(message.type, message.app_id, message.body) for message in found} == {
-        ("Heartbeat", "test", b"{}")
+        ("Heartbeat", "watcher", b"{}")
     }
 
 
@@ -238,11 +248,11 @@ async def test_a_replayed_message_is_processed_after_its_fault_is_fixed(
     """Meanwhile it holds up no other message, and each that fails is dead-lettered alone."""
     handler = FaultyHandler(fails_later=fails_later)
     async with connect(broker, "service", 1) as bus:
-        consumer = Consumer(bus, QUEUE, "me", SystemClock(), handler, shards=1)
+        consumer = Consumer(bus, POD_MANAGER, "me", SystemClock(), handler, shards=1)
         running = asyncio.create_task(consumer.run())
         for number in range(3):
             bus.send(
-                QUEUE, Envelope("scheduler", "session", number, SnapshotBegin(request="r", revisions={}))
+                POD_MANAGER, Envelope("scheduler", "session", number, Fence(session="s", queue="scheduler.0"))
             )
         await wait_for_queued_messages(broker, 3, topology.DEAD_LETTER_QUEUE)
         handler.is_faulty = False

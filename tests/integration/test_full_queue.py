@@ -44,7 +44,7 @@ async def test_a_full_queue_holds_up_neither_its_publisher_nor_other_queues(brok
     async with connect(broker, "sender", 1) as sender, connect(broker, "receiver", 1) as receiver:
         await receiver.consume(OTHER, consumer.receive)
         send_heartbeats(sender, range(10 * LIMIT))
-        sender.send(OTHER, Envelope("test", "session", 0, Heartbeat()))
+        sender.send(OTHER, Envelope("pod-manager", "session", 0, Heartbeat()))
         await wait_until_confirmed(sender)
         await consumer.wait_for_count(1)
         assert not sender._unconfirmed

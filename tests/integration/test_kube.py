@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +261,16 @@ async def test_a_missing_kubeconfig_is_a_bad_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"KUBECONFIG .*missing"):
         async with connect(tmp_path / "missing", "hub"):
             pass
+
+
+@pytest.mark.parametrize(
+    "way", ["../pods/other", "..", "../..", "other/status", "other?x=y", "%2e%2e/pods/other"]
+)
+async def test_a_name_never_leads_to_another_object(kube: HttpKube, way: str) -> None:
+    """The name of a grant or of an argument may contain anything."""
+    await kube.create(Resource("pods"), a_pod_on_no_node("other"))
+    found: Object | None = None
+    with suppress(RejectedError):
+        found = await kube.get(Resource("configmaps"), way)
+    assert found is None
+    assert await kube.get(Resource("pods"), "other") is not None

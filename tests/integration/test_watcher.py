@@ -57,8 +57,14 @@ class Reader:
         await self._bus.consume(self.queue, self.consumer.receive)
 
     def send(self, message: Message) -> None:
-        """Send a request to the watcher."""
-        self._bus.send(topology.WATCHER, Envelope("test", "session", self._sent, message))
+        """Send a request to the watcher, as the service that sends it for this queue."""
+        service = topology.service_of(self.queue)
+        sender = next(
+            sender
+            for sender, kinds in topology.SENDS.items()
+            if type(message) in kinds and service in topology.REQUESTS_FOR.get(sender, ())
+        )
+        self._bus.send(topology.WATCHER, Envelope(sender, "session", self._sent, message))
         self._sent += 1
 
     async def snapshot(self, request: str) -> list[Message]:

@@ -25,6 +25,8 @@ MAX_REJECTION_AGE_SECONDS = 60.0
 """The maximum age at which an infeasible job is rejected (spec.md, Q4)."""
 BACKOFF_SECONDS = (0.0, 0.0, 30.0, 60.0, 120.0, 240.0)
 """The backoff after the nth requeue (spec.md, Q5). The last one also applies after later requeues."""
+POD_DISK = "10Gi"
+"""The limit of ephemeral storage of a job whose instance type has none (spec.md, P4)."""
 REJECTION_REASONS = ("InvalidSpec", "OverQuota")
 
 
@@ -63,8 +65,10 @@ def _admission_violations(
 ) -> Iterator[str]:
     status, name = change.object["status"], _name(change)
     given = {resource: parse(resource, amount) for resource, amount in status["resources"].items()}
-    if given not in job.limits:
-        limits = ", ".join(map(str, job.limits))
+    disk = {"ephemeral-storage": parse("ephemeral-storage", POD_DISK)}
+    expected = [disk | limits for limits in job.limits]
+    if given not in expected:
+        limits = ", ".join(map(str, expected))
         yield f"{name} was admitted with {given}, but its instance type has {limits}"
     if not job.was_feasible:
         yield f"{name} was admitted, but was never feasible"

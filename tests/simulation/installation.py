@@ -103,7 +103,7 @@ class Installation:
                 case topology.WATCHER:
                     await phjob_watcher.__main__.serve(service, bus, api, clock, self._shards)
                 case topology.SCHEDULER:
-                    await phjob_scheduler.__main__.serve(service, bus, clock, shard)
+                    await phjob_scheduler.__main__.serve(service, bus, clock, shard, self._settings)
                 case topology.JANITOR:
                     await phjob_janitor.__main__.serve(service, bus, clock, shard, self._settings)
                 case topology.POD_MANAGER:

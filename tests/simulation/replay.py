@@ -212,9 +212,14 @@ class Replay:
             yield item["spec"].get("groupName") or name
 
     def group(self, name: str) -> Object | None:
-        """Return the spec of a group. If several objects name it, the first object name counts."""
-        objects = sorted(self._catalog["phgroups"].items())
-        return next((i["spec"] for n, i in objects if (i["spec"].get("groupName") or n) == name), None)
+        """Return the spec of a group. If several objects name it, the oldest counts."""
+        objects = [
+            item
+            for object_name, item in self._catalog["phgroups"].items()
+            if (item["spec"].get("groupName") or object_name) == name
+        ]
+        oldest = min(objects, key=lambda item: item["metadata"]["creationTimestamp"], default=None)
+        return oldest and oldest["spec"]
 
     def limits_of(self, kind: str) -> Amounts | None:
         """Return the limits of an instance type; None if it does not exist."""

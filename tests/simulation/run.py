@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import structlog
 from tests.simulation import checker, leaks
+from tests.simulation.admissions import POD_DISK
 from tests.simulation.broker import Broker, BrokerConditions
 from tests.simulation.bugs import BUGS
 from tests.simulation.clocks import Clocks
@@ -126,6 +127,7 @@ class _Run:
         self.broker = Broker(BrokerConditions(drawn, latency=drawn.choice((0.002, 0.02, 0.2, 1.0))), shards)
         settings = JobSubmission(
             preparingTimeoutSeconds=PREPARING_TIMEOUT_SECONDS,
+            ephemeralStorage=POD_DISK,
             defaultActiveDeadlineSeconds=self.scenario.deadline,
             defaultTTLSecondsAfterFinished=0,
             nodeLostGraceSeconds=self.scenario.node_grace,

@@ -124,11 +124,14 @@ class Store:
         return self._put(plural, new)
 
     def replace(self, plural: str, name: str, body: Object) -> Object:
-        """Replace an object; 409 if it has changed since the revision in `body`."""
+        """Replace an object; 409 if it has changed since the revision in `body`, if that has one."""
         old = self._get_existing(plural, name)
-        if old["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+        before = old["metadata"]
+        if body["metadata"].get("resourceVersion", before["resourceVersion"]) != before["resourceVersion"]:
             raise RejectedError(409, "Conflict", f"{plural} {name!r} has been modified")
-        return self._put(plural, body)
+        if old.get("type") != body.get("type"):
+            raise RejectedError(422, "Invalid", 'type: Invalid value: "...": field is immutable')
+        return self._put(plural, {**body, "metadata": {**before, **body["metadata"]}})
 
     def patch(self, plural: str, name: str, operations: Sequence[Object]) -> Object:
         """Apply a JSON Patch of `test`, `add` and `remove`; 422 if a test fails."""

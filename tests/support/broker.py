@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from dev.component import Component
+from phjob_runtime.amqp import topology
 
 REQUEST_TIMEOUT_SECONDS = 60
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -21,6 +22,8 @@ class ManagementApi:
         """Use the API at this URL with the credentials `user:password`."""
         self._url = url
         self._authorization = b64encode(credentials.encode()).decode()
+        self.user = credentials.partition(":")[0]
+        """The administrator's user, by which it publishes."""
 
     def import_definitions(self, definitions: object) -> None:
         """Import definitions, as `rabbitmqctl import_definitions` does."""
@@ -29,6 +32,17 @@ class ManagementApi:
     def create_vhost(self, name: str) -> None:
         """Create a virtual host, unless it exists."""
         self._call("PUT", f"vhosts/{quote(name, safe='')}")
+
+    def set_password(self, user: str, password: str) -> None:
+        """Change the password of a user without tags."""
+        self._call("PUT", f"users/{quote(user, safe='')}", {"password": password, "tags": ""})
+
+    def close_connections(self, user: str) -> int:
+        """Close the connections of a user, as far as the management API knows them. Returns their number."""
+        names = [one["name"] for one in self.connections() if one["user"] == user]
+        for name in names:
+            self._call("DELETE", f"connections/{quote(name, safe='')}")
+        return len(names)
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object. `kind` is `vhosts` or `users`."""
@@ -44,7 +58,7 @@ class ManagementApi:
             "routing_key": key,
             "payload": body,
             "payload_encoding": "string",
-            "properties": properties,
+            "properties": {"user_id": self.user, **properties},
         }
         self._call("POST", f"exchanges/%2F/{exchange}/publish", content)
 
@@ -68,9 +82,31 @@ class ManagementApi:
         found: list[dict[str, Any]] = self._call("POST", f"queues/%2F/{queue}/get", request)
         return found
 
+    def copy_messages_to(self, queue: str) -> None:
+        """Declare a queue that gets a copy of every message from one service to another."""
+        self._call("PUT", f"queues/%2F/{queue}", {"durable": True})
+        for copied in topology.queues(1):
+            path = f"bindings/%2F/e/{copied.exchange}/q/{queue}"
+            self._call("POST", path, {"routing_key": copied.name})
+
+    def take(self, queue: str) -> list[dict[str, Any]]:
+        """Return all messages of the queue, and remove them."""
+        request = {"count": 100_000, "ackmode": "ack_requeue_false", "encoding": "auto"}
+        found: list[dict[str, Any]] = self._call("POST", f"queues/%2F/{queue}/get", request)
+        return found
+
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue."""
+        self._call("DELETE", f"queues/%2F/{queue}")
+
     def queues(self) -> list[dict[str, Any]]:
         """Return every queue. Its counts are a few seconds old."""
         found: list[dict[str, Any]] = self._call("GET", "queues/%2F")
+        return found
+
+    def overview(self) -> dict[str, Any]:
+        """Return what the management page shows first: versions, totals, listeners."""
+        found: dict[str, Any] = self._call("GET", "overview")
         return found
 
     def connections(self) -> list[dict[str, Any]]:
@@ -113,5 +149,6 @@ def credentials_of(url: str) -> str:
 def url_for_user(url: str, user: str, password: str, vhost: str) -> str:
     """Return the URL of the same broker for another user and virtual host."""
     parts = urlsplit(url)
-    credentials, address = f"{quote(user)}:{quote(password)}", f"{parts.hostname}:{parts.port}"
+    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    address = f"{parts.hostname}:{parts.port}"
     return f"{parts.scheme}://{credentials}@{address}/{quote(vhost, safe='')}"

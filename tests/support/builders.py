@@ -54,8 +54,9 @@ def a_job(
 
 
 def a_group(name: str, **spec: Any) -> Object:
-    """Return a PhGroup without quotas, with the default image and instance type."""
-    return an_object("PhGroup", name, {"images": [IMAGE], "instanceTypes": [INSTANCE_TYPE], **spec})
+    """Return a PhGroup of every user without quotas, with the default image and instance type."""
+    grants = {"images": [IMAGE], "instanceTypes": [INSTANCE_TYPE]}
+    return an_object("PhGroup", name, {"users": ["*"], **grants, **spec})
 
 
 def an_instance_type(name: str = INSTANCE_TYPE, spec: Object | None = None, *, gpus: int = 0) -> Object:

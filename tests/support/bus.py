@@ -13,7 +13,7 @@ from phjob_runtime.amqp.bus import RabbitBus, connect
 QUEUE = topology.queue_of(topology.JANITOR)
 
 
-def send_heartbeats(bus: RabbitBus, numbers: range, publisher: str = "test") -> None:
+def send_heartbeats(bus: RabbitBus, numbers: range, publisher: str = topology.JANITOR) -> None:
     """Send a heartbeat for each of the sequence numbers."""
     for number in numbers:
         bus.send(QUEUE, Envelope(publisher, "session", number, Heartbeat()))

@@ -91,14 +91,11 @@ class Release:
         helm("uninstall", self.name, f"--namespace={self.namespace}", kubeconfig=self.kubeconfig)
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
         prefix = f"{self.namespace}-{self.name}"
-        policy, reader = f"{prefix}-identity", f"{prefix}-watcher"
-        for kind, name in (
-            ("validatingadmissionpolicybinding", policy),
-            ("validatingadmissionpolicy", policy),
-            ("clusterrolebinding", reader),
-            ("clusterrole", reader),
-        ):
-            self.kubectl("delete", kind, name, "--ignore-not-found")
+        for policy in (f"{prefix}-identity", f"{prefix}-dataset-secrets"):
+            self.kubectl("delete", "validatingadmissionpolicybinding", policy, "--ignore-not-found")
+            self.kubectl("delete", "validatingadmissionpolicy", policy, "--ignore-not-found")
+        for kind in ("clusterrolebinding", "clusterrole"):
+            self.kubectl("delete", kind, f"{prefix}-watcher", "--ignore-not-found")
 
     def get(self, kind: str, name: str) -> Object:
         """Return an object from the API server."""

@@ -213,7 +213,7 @@ class Cluster:
     def delete_objects(self) -> None:
         """Delete everything that the test has created, and all pods of its groups."""
         selector = f"{TEST_LABEL}={self.test_id}"
-        for kind in ("PhJob", "PhGroup", "InstanceType", "Image"):
+        for kind in ("PhJob", "PhGroup", "InstanceType", "Image", "Dataset"):
             self.api.delete_all(kind, labelSelector=selector)
         self.api.delete_all("Pod", labelSelector=selector)
         for group in self._groups:

@@ -5,6 +5,7 @@ RabbitMQ user. Only the addresses are local ones. The broker gets the definition
 container writes.
 """
 
+import base64
 import json
 import subprocess
 import sys
@@ -17,18 +18,34 @@ from tests.support.stacks import LocalStack
 
 from dev.component import Component, Spec
 from dev.paths import StackPaths
+from dev.pki import Pki
 from dev.probe import is_healthy
+from dev.rabbitmq import amqps_url
+
+BROKER_FOLDER = "/etc/phjob-broker"
+"""The folder of a container with what it needs to log in to RabbitMQ."""
 
 
-def container_environment(release: Release, container: Object) -> dict[str, str]:
-    """Return a container's environment variables, with the values of Secrets."""
-    env = {}
-    for variable in container["env"]:
-        if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-            env[variable["name"]] = release.secret(reference["name"], reference["key"])
-        else:
-            env[variable["name"]] = variable["value"]
-    return env
+def container_environment(container: Object) -> dict[str, str]:
+    """Return a container's environment variables."""
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def copy_broker_folder(release: Release, pod: Object, container: Object) -> Path:
+    """Copy the files of the Secrets that a container has in `BROKER_FOLDER`.
+
+    Returns the folder of the copies.
+    """
+    (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == BROKER_FOLDER)
+    (volume,) = (v for v in pod["volumes"] if v["name"] == mount["name"])
+    sources = volume["projected"]["sources"] if "projected" in volume else [volume]
+    folder = release.folder / f"broker-of-{container['name']}"
+    folder.mkdir(exist_ok=True)
+    for source in (source["secret"] for source in sources):
+        data = release.get("secret", source.get("name") or source["secretName"])["data"]
+        for item in source.get("items") or [{"key": key, "path": key} for key in data]:
+            (folder / item["path"]).write_bytes(base64.b64decode(data[item["key"]]))
+    return folder
 
 
 def copy_settings_file(release: Release, pod: Object, path: Path) -> Path:
@@ -52,7 +69,7 @@ class InstalledRelease:
         self.release = release
         self._local = local
         self._site = StackPaths(local.state)
-        self._broker = local.start_parts("rabbitmq").amqp_url
+        local.start_parts("rabbitmq")
         done = release.kubectl("-n", release.namespace, "get", "deployments", "-o", "json")
         self._deployments: list[Object] = json.loads(done.stdout)["items"]
         self.components = {
@@ -66,8 +83,12 @@ class InstalledRelease:
         (container,) = pod["initContainers"]
         module, _ = container["args"]
         file = self.release.folder / "definitions.json"
-        command = [sys.executable, "-m", module, str(file)]
-        subprocess.run(command, env=container_environment(self.release, container), check=True)
+        folder = copy_broker_folder(self.release, pod, container)
+        env = {
+            name: value.replace(BROKER_FOLDER, str(folder))
+            for name, value in container_environment(container).items()
+        }
+        subprocess.run([sys.executable, "-m", module, str(file)], env=env, check=True)
         self._local.management().import_definitions(json.loads(file.read_text()))
 
     def url(self, service: str) -> str:
@@ -90,8 +111,10 @@ class InstalledRelease:
         pod = deployment["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         name = f"{self.release.namespace}-{container['name']}"
-        env = container_environment(self.release, container)
-        env["AMQP_URL"] = self._local_url(env["AMQP_URL"])
+        env = container_environment(container)
+        file = copy_broker_folder(self.release, pod, container) / Path(env["AMQP_URL_FILE"]).name
+        file.write_text(self._local_url(file.read_text()))
+        env["AMQP_URL_FILE"] = str(file)
         env |= {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(self._site.ports[name])}
         env["SETTINGS_FILE"] = str(copy_settings_file(self.release, pod, Path(env["SETTINGS_FILE"])))
         if pod["automountServiceAccountToken"]:
@@ -101,6 +124,9 @@ class InstalledRelease:
         return Component(self._site.state, Spec(name, argv, env=env, ready=lambda: is_healthy(ready)))
 
     def _local_url(self, url: str) -> str:
+        """Return the URL with the address and the CA of the local broker, which has TLS, too."""
         parts = urlsplit(url)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        return url_for_user(self._broker, user, password, unquote(parts.path.removeprefix("/")))
+        vhost = unquote(parts.path.removeprefix("/"))
+        ca = Pki(self._site.config / "pki").ca
+        return f"{url_for_user(amqps_url(self._site), user, password, vhost)}?cafile={ca}"

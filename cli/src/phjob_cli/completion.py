@@ -9,6 +9,7 @@ from phjob_cli import kube_client, queries, serialize
 from phjob_cli.kube_client import ConnectionOptions, UserKube
 from phjob_core.api import Object
 from phjob_core.resource import Resource
+from phjob_core.text import escape_controls
 
 TIMEOUT_SECONDS = 3.0
 """Longest wait for the API server after the Tab key."""
@@ -33,7 +34,9 @@ def _complete(resource: Resource, name: Callable[[Object], str], incomplete: str
             return await matching(kube)
 
     async def matching(kube: UserKube) -> list[str]:
-        return [found for found in (await kube.list(resource, name)).items if found.startswith(incomplete)]
+        found = (await kube.list(resource, name)).items
+        # The shell shows and inserts a name as it is, so one with control characters is left out.
+        return [one for one in found if one.startswith(incomplete) and one == escape_controls(one)]
 
     with suppress(Exception):  # An error message would end up in the user's command line.
         return sorted(asyncio.run(connect_and_list()))

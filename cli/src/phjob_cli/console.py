@@ -2,11 +2,13 @@
 
 Tables look like kubectl's: columns as wide as their cells, without frames. Rich's own tables fold and frame,
 and take long for 10,000 rows.
+
+Every text passes `escape_controls` here, except logs, because other users wrote a part of it.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -16,10 +18,11 @@ from typing import Any
 import yaml
 from rich.color import ColorSystem
 from rich.console import Console as RichConsole
-from rich.status import Status
 from rich.style import Style
+from rich.text import Text
 
 from phjob_core.api import Phase
+from phjob_core.text import escape_controls
 
 GAP = "   "
 
@@ -62,7 +65,7 @@ class Console:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write a line to standard output."""
-        sys.stdout.write(self._styled(text, style) + "\n")
+        sys.stdout.write(self._styled(escape_controls(text), style) + "\n")
 
     def write(self, piece: bytes) -> None:
         """Write a piece of a log to standard output, unchanged and at once."""
@@ -72,19 +75,19 @@ class Console:
     def note(self, text: str) -> None:
         """Write a line to standard error, so that it does not get into a pipe."""
         sys.stdout.flush()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(escape_controls(text) + "\n")
 
     def pairs(self, pairs: Sequence[tuple[str, str | Sequence[str]]]) -> None:
-        """Write each label with its value; several values of a label get one line each.
+        """Write each label with its value; several values of a label, and several lines, get one line each.
 
-        Empty values are left out.
+        Empty values are left out. A further line is indented, so that it cannot pass for another label.
         """
         width = max(len(label) for label, _ in pairs) + 1
         for label, value in pairs:
-            for index, text in enumerate([value] if isinstance(value, str) else value):
-                if text:
-                    head = f"{label}:" if index == 0 else ""
-                    self.line(f"{self._styled(head.ljust(width), 'bold')}{GAP}{text}")
+            texts = filter(None, [value] if isinstance(value, str) else value)
+            for index, line in enumerate(line for text in texts for line in text.split("\n")):
+                head = self._styled(("" if index else f"{label}:").ljust(width), "bold")
+                sys.stdout.write(f"{head}{GAP}{escape_controls(line)}".rstrip() + "\n")
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table."""
@@ -92,6 +95,7 @@ class Console:
 
     def table_lines(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         """Return the lines of a table."""
+        rows = [[escape_controls(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
         lines = [self._styled(_format_row(headers, widths), "bold")]
         for row in rows:
@@ -103,18 +107,24 @@ class Console:
         """Write a value as JSON or YAML."""
         plain = _to_plain(value)
         if form is Format.JSON:
-            sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+            dumped = json.dumps(plain, indent=2, ensure_ascii=False)
         else:
-            sys.stdout.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000))
+            dumped = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+        # Between quotation marks, both formats read these escapes as the characters.
+        sys.stdout.write(escape_controls(dumped, keep_layout=True).rstrip("\n") + "\n")
 
     @contextmanager
-    def progress(self, text: str) -> Iterator[Status | None]:
-        """Show a spinner with the text; yields None if standard error is no terminal."""
+    def progress(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show a spinner with the text; yields a function that replaces the text.
+
+        Nothing is shown if standard error is no terminal.
+        """
         if not self._errors.is_terminal:
-            yield None
+            yield lambda _: None
             return
-        with self._errors.status(text) as status:
-            yield status
+        # Not a plain string: Rich would take a part in brackets for its own markup.
+        with self._errors.status(Text(escape_controls(text))) as status:
+            yield lambda text: status.update(Text(escape_controls(text)))
 
     @property
     def _has_colours(self) -> bool:
@@ -124,6 +134,18 @@ class Console:
         if not style or not text or not self._has_colours:
             return text
         return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML, with each string that contains control characters in quotation marks."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if escape_controls(text, keep_layout=True) != text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def bar(used: int, limit: int, width: int = 12) -> str:

@@ -11,7 +11,7 @@ from phjob_cli.errors import CliError, Exit
 from phjob_core.api import Phase
 from phjob_core.errors import ExpiredError
 from phjob_core.messages import JobSeen
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job_with_message
 
 LOG_GRACE_SECONDS = 5.0
 """Longest time that a log is read after the end of its job."""
@@ -39,15 +39,15 @@ async def wait_until(context: Context, job: JobSeen, condition: Condition, *, qu
 
     """
     resource = replace(queries.PHJOBS, field_selector=f"metadata.name={job.name}")
-    with nullcontext() if quiet else context.console.progress(_summary(job)) as status:
+    with nullcontext() if quiet else context.console.progress(_summary(job)) as show:
 
         def meets_condition(seen: JobSeen) -> bool:
-            if status:
-                status.update(_summary(seen))
+            if show:
+                show(_summary(seen))
             return condition(seen)
 
         while True:
-            listing = await context.kube.list(resource, project_job)
+            listing = await context.kube.list(resource, project_job_with_message)
             found = next((seen for seen in listing.items if seen.uid == job.uid), None)
             if found is None:
                 msg = f"job {job.name!r} was deleted"
@@ -56,7 +56,9 @@ async def wait_until(context: Context, job: JobSeen, condition: Condition, *, qu
                 return found
             try:
                 async for kind, item in context.kube.watch(resource, listing.revision):
-                    if kind in ("ADDED", "MODIFIED") and meets_condition(seen := project_job(item)):
+                    if kind in ("ADDED", "MODIFIED") and meets_condition(
+                        seen := project_job_with_message(item)
+                    ):
                         return seen
                     if kind == "DELETED":
                         break

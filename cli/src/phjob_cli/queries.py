@@ -18,11 +18,12 @@ from phjob_core.api import Object
 from phjob_core.catalog_projection import ProjectionError, project_or_raise
 from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle
 from phjob_core.errors import RejectedError
+from phjob_core.groups import Groups
 from phjob_core.labels import GROUP_LABEL, label_value
 from phjob_core.messages import GroupSeen, JobSeen, PodSeen
-from phjob_core.projection import project_job, project_pod
+from phjob_core.projection import pod_message, project_job_with_message, project_pod
+from phjob_core.quantities import Amounts
 from phjob_core.resource import Resource
-from phjob_core.scheduling.eligibility import Catalog
 
 T = TypeVar("T")
 
@@ -93,9 +94,9 @@ async def pod_problem(kube: UserKube, job: JobSeen) -> str:
             return ""
         pod: PodSeen = project_pod(found)
         if pod.reason not in UNINFORMATIVE_REASONS:
-            return describe_start_obstacle(pod)
+            return describe_start_obstacle(pod, pod_message(found))
         events = replace(EVENTS, field_selector=f"involvedObject.uid={pod.uid}")
-        return describe_start_obstacle(pod, (await kube.list(events, dict)).items)
+        return describe_start_obstacle(pod, events=(await kube.list(events, dict)).items)
     except RejectedError:
         return ""
 
@@ -112,11 +113,12 @@ async def take_snapshot(
 
     """
     async with asyncio.TaskGroup() as tasks:
-        listed_groups = tasks.create_task(list_all(kube, PHGROUPS, catalog_projection.project_group))
+        listed_groups = tasks.create_task(list_all(kube, PHGROUPS, _project_group))
         types = tasks.create_task(list_all(kube, INSTANCE_TYPES, catalog_projection.project_instance_type))
         images = tasks.create_task(list_all(kube, IMAGES, catalog_projection.project_image))
         members = tasks.create_task(_list_members(kube, name))
-    groups = listed_groups.result()
+    default_limits = {group.uid: limits for group, limits in listed_groups.result()}
+    groups = [group for group, _ in listed_groups.result()]
     group = _find_group(groups, name)
     if group is None and must_exist:
         raise CliError(_describe_missing_group(groups, name, kube.namespace), Exit.NOT_FOUND)
@@ -131,14 +133,22 @@ async def take_snapshot(
         instance_types=types.result(),
         images=images.result(),
         can_list_pods=pods is not None,
+        default_limits=default_limits[group.uid] if group else {},
     )
     return GroupSnapshot(facts, utc_now())
+
+
+def _project_group(item: Object) -> tuple[GroupSeen, Amounts]:
+    """Return the group, and the default limits of its jobs, which the scheduler reports in its status."""
+    return catalog_projection.project_group(item), catalog_projection.project_default_limits(item)
 
 
 async def _list_members(kube: UserKube, group: str) -> tuple[list[JobSeen], list[PodSeen] | None]:
     """Return the group's jobs and pods; no pods (None) if the user may not list them."""
     async with asyncio.TaskGroup() as tasks:
-        jobs = tasks.create_task(list_all(kube, select_jobs(group, with_reclaimed=False), project_job))
+        jobs = tasks.create_task(
+            list_all(kube, select_jobs(group, with_reclaimed=False), project_job_with_message)
+        )
         pods = tasks.create_task(_list_pods(kube, group))
     return jobs.result(), pods.result()
 
@@ -158,10 +168,10 @@ def _find_group(groups: Sequence[GroupSeen], name: str) -> GroupSeen | None:
 
     Of several groups with one name, it is the one that counts for the scheduler.
     """
-    catalog = Catalog()
+    catalog = Groups()
     for group in groups:
-        catalog.groups.upsert(group)
-    return catalog.groups.get(name) or next((group for group in groups if group.name == name), None)
+        catalog.upsert(group)
+    return catalog.get(name) or next((group for group in groups if group.name == name), None)
 
 
 def _describe_missing_group(groups: Sequence[GroupSeen], name: str, namespace: str) -> str:

@@ -18,6 +18,7 @@ from phjob_cli.console import Console
 from phjob_cli.context import Command, Context
 from phjob_cli.errors import Exit, describe_error
 from phjob_cli.kube_client import ConnectionOptions
+from phjob_core.text import escape_controls
 
 _PANEL = "Connection"
 _CONNECTION_OPTIONS: dict[str, Any] = {
@@ -86,6 +87,7 @@ def run_command(run: Callable[[Context], Awaitable[Exit | None]], options: Conne
     except (Exception, KeyboardInterrupt) as error:
         message, code = describe_error(error)
         sys.stdout.flush()
+        message = escape_controls(message)  # It may quote a name or a text of another user.
         sys.stderr.write(f"error: {message}\n" if code is not Exit.INTERRUPTED else f"{message}\n")
         return code
 

@@ -40,6 +40,8 @@ class Facts:
     images: Sequence[ImageSeen] = ()
     can_list_pods: bool = True
     """False if the user may not list pods. Notebooks are unknown then."""
+    default_limits: Amounts = field(default_factory=dict)
+    """Limits of a job for resources that its instance type does not name."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class GroupSnapshot:
     """Jobs that can never run, by uid: the scheduler is about to reject them."""
 
     def __post_init__(self) -> None:
-        self.engine = engine = SchedulingEngine("snapshot")
+        self.engine = engine = SchedulingEngine("snapshot", self.facts.default_limits)
         engine.on_catalog_synced(_LATEST_REVISION, self.now)
         for instance_type in self.facts.instance_types:
             engine.catalog.instance_types[instance_type.name] = instance_type
@@ -101,6 +103,12 @@ class GroupSnapshot:
             is_pending = job.phase is Phase.PENDING and not job.cancel and not job.deleting
             if is_pending and job.uid not in self.rejected and job.uid not in self.engine.infeasible:
                 yield job
+
+    @property
+    def group_problem(self) -> str:
+        """Return why the group admits no job; empty if it can."""
+        group = self.facts.group
+        return group.invalid or self.engine.catalog.groups.refusal(group.group, group.name) if group else ""
 
     def position(self, job: JobSeen) -> int | None:
         """Return the position among the pending jobs, from 1; None if not pending."""

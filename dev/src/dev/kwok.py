@@ -12,7 +12,13 @@ from dev.probe import is_healthy
 
 STAGES = Path(__file__).with_name("kwok_stages.yaml")
 POD_CIDR = "10.244.0.0/16"
-CAPACITY = {"cpu": "1000", "memory": "4Ti", "pods": "100000", "nvidia.com/gpu": "0"}
+CAPACITY = {
+    "cpu": "1000",
+    "memory": "4Ti",
+    "ephemeral-storage": "1Pi",
+    "pods": "100000",
+    "nvidia.com/gpu": "0",
+}
 # The log of every simulated pod, in the format of a container runtime: time, stream, F for a full line, text.
 LOG = (
     "2026-01-01T00:00:00Z stdout F No container ran here: KWOK simulates this pod, which has no other log.\n"

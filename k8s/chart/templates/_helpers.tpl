@@ -61,6 +61,16 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ include "phjob.fullname" . }}-rabbitmq
 {{- end }}
 
+{{/* The Secret with the certificate of the chart's own RabbitMQ. */}}
+{{- define "phjob.rabbitmqTls" -}}
+{{ .Values.rabbitmq.tls.secret | default (printf "%s-tls" (include "phjob.rabbitmq" .)) }}
+{{- end }}
+
+{{/* The folder of a service's login: "url" is the AMQP URL, "ca.crt" the CA of the broker's certificate. */}}
+{{- define "phjob.brokerFolder" -}}
+/etc/phjob-broker
+{{- end }}
+
 {{/*
 Every Deployment of the services, as {"items": [{name, service, shard, kubernetes}]}. The watcher has no shards. Only the
 watcher and pod-manager access Kubernetes.

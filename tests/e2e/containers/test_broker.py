@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.chart import find_object, render
+from tests.support.chart_broker import resolve_locally, write_secret
+from tests.support.installed_release import container_environment
 from tests.support.stacks import RABBITMQ_IMAGE, docker_broker
 from tests.support.waiting import eventually
 
@@ -11,7 +13,6 @@ from dev import docker_images
 from dev.docker import Docker
 from dev.paths import StackPaths
 from phjob_runtime.amqp import bus, topology
-from phjob_runtime.amqp.definitions import url_variable
 
 pytestmark = pytest.mark.real_node
 
@@ -32,15 +33,17 @@ async def test_the_fixtures_start_a_broker_in_a_container_if_docker_runs(
 
 
 async def test_the_charts_broker_starts_with_its_definitions(
-    docker: Docker, image: str, tmp_path: Path
+    docker: Docker, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs as its StatefulSet describes, with a read-only root, and has the services' users."""
+    """It runs as its StatefulSet describes, with a read-only root, TLS, and the services' users."""
+    resolve_locally(monkeypatch)
     rendered = render()
     pod = find_object(rendered, "StatefulSet", "phjob-rabbitmq")["spec"]["template"]["spec"]
     config = find_object(rendered, "ConfigMap", "phjob-rabbitmq")["data"]
     (init_container,), (container,) = pod["initContainers"], pod["containers"]
     port = str(StackPaths(tmp_path).ports["amqp"])
-    urls = {service: f"amqp://{service}:{service}@127.0.0.1:{port}/phjob" for service in topology.SERVICES}
+    write_secret(rendered, "phjob-broker", tmp_path / "logins")
+    write_secret(rendered, "phjob-rabbitmq-tls", tmp_path / "tls")
 
     # A folder for each of the pod's volumes, writable for all users as an emptyDir is.
     mounts = []
@@ -54,13 +57,11 @@ async def test_the_charts_broker_starts_with_its_definitions(
             folder.chmod(0o777)
         mounts.append(f"--volume={folder}:{mount['mountPath']}")
     restrictions = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-    environment = [f"--env={url_variable(service)}={url}" for service, url in urls.items()]
-    docker(
-        "run", "--rm", *restrictions, *environment, f"--volume={tmp_path / 'definitions'}:/definitions",
-        image, *init_container["args"],
-    )  # fmt: skip
+    environment = [f"--env={name}={value}" for name, value in container_environment(init_container).items()]
+    folders = [f"--volume={tmp_path / m['name']}:{m['mountPath']}" for m in init_container["volumeMounts"]]
+    docker("run", "--rm", *restrictions, *environment, *folders, image, *init_container["args"])
     name = docker(
-        "run", "--detach", *restrictions, *mounts, f"--publish=127.0.0.1:{port}:5672", docker_images.RABBITMQ
+        "run", "--detach", *restrictions, *mounts, f"--publish=127.0.0.1:{port}:5671", docker_images.RABBITMQ
     ).strip()
     try:
         eventually(
@@ -68,7 +69,9 @@ async def test_the_charts_broker_starts_with_its_definitions(
             "RabbitMQ is up",
             diagnostics=lambda: docker.logs(name),
         )
-        for service, url in urls.items():
+        for service in topology.SERVICES:
+            url = (tmp_path / "logins" / service).read_text().replace(":5671/", f":{port}/")
+            url = url.replace("/etc/phjob-broker/ca.crt", str(tmp_path / "tls" / "ca.crt"))
             async with bus.connect(url, service, 1, declare=False):
                 pass
     finally:

@@ -17,7 +17,12 @@ from tests.support.broker import ManagementApi
 from tests.support.builders import a_group, a_job, an_image, an_instance_type
 from tests.support.chart import Object, Release
 from tests.support.compose import Compose
-from tests.support.installed_release import container_environment, copy_settings_file
+from tests.support.installed_release import (
+    BROKER_FOLDER,
+    container_environment,
+    copy_broker_folder,
+    copy_settings_file,
+)
 from tests.support.waiting import eventually
 
 from dev.docker import Docker
@@ -62,11 +67,14 @@ def start(docker: Docker, release: Release, deployment: Object) -> str:
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"]
     assert security["capabilities"] == {"drop": ["ALL"]}
-    env = container_environment(release, container)
-    host = urlsplit(env["AMQP_URL"]).hostname or ""
-    env["AMQP_URL"] = env["AMQP_URL"].replace(host, "rabbitmq")
+    env = container_environment(container)
+    folder = copy_broker_folder(release, pod, container)
+    url = urlsplit((folder / "url").read_text())
+    # The broker of docker-compose has no TLS.
+    (folder / "url").write_text(f"amqp://{url.username}:{url.password}@rabbitmq:5672{url.path}")
     mounts = [
-        f"--volume={copy_settings_file(release, pod, Path(env['SETTINGS_FILE']))}:{env['SETTINGS_FILE']}:ro"
+        f"--volume={copy_settings_file(release, pod, Path(env['SETTINGS_FILE']))}:{env['SETTINGS_FILE']}:ro",
+        f"--volume={folder}:{BROKER_FOLDER}:ro",
     ]
     if pod["automountServiceAccountToken"]:
         env |= {"KUBERNETES_SERVICE_HOST": "kubernetes", "KUBERNETES_SERVICE_PORT": "6443"}

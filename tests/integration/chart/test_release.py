@@ -1,6 +1,8 @@
 """The chart on a real API server: installed, upgraded and rolled back by helm."""
 
+import base64
 import json
+from urllib.parse import urlsplit
 
 from tests.support.chart import Release
 
@@ -42,6 +44,30 @@ def test_an_upgrade_and_a_rollback_keep_the_passwords(release: Release) -> None:
     assert "grantSudo: false" in release.get("configmap", "phjob-settings")["data"]["settings.yaml"]
     assert {service: release.secret("phjob-broker", service) for service in SERVICES} == urls
     assert release.secret("phjob-broker", "admin-password") == admin
+
+
+def test_an_upgrade_and_a_rollback_keep_the_certificate(release: Release) -> None:
+    """Otherwise the services would not trust the broker until both have the new one."""
+    keys = ("ca.crt", "tls.crt", "tls.key")
+    before = {key: release.secret("phjob-rabbitmq-tls", key) for key in keys}
+    release.install("--reuse-values", "--set", "logLevel=DEBUG")
+    assert {key: release.secret("phjob-rabbitmq-tls", key) for key in keys} == before
+    release.rollback(1)
+    assert {key: release.secret("phjob-rabbitmq-tls", key) for key in keys} == before
+
+
+def test_an_upgrade_keeps_the_passwords_of_urls_that_an_earlier_chart_has_made(release: Release) -> None:
+    """The earlier charts had no TLS. The rest of the URL is the new chart's."""
+    password = urlsplit(release.secret("phjob-broker", "janitor")).password
+    url = f"amqp://janitor:{password}@phjob-rabbitmq:5672/phjob"
+    patch = {"data": {"janitor": base64.b64encode(url.encode()).decode()}}
+    done = release.kubectl(
+        "-n", release.namespace, "patch", "secret", "phjob-broker", "--type=merge", "-p", json.dumps(patch)
+    )
+    assert done.returncode == 0, done.stderr
+    release.install("--reuse-values")
+    upgraded = urlsplit(release.secret("phjob-broker", "janitor"))
+    assert (upgraded.scheme, upgraded.username, upgraded.password) == ("amqps", "janitor", password)
 
 
 def test_changed_settings_replace_the_pods(release: Release) -> None:

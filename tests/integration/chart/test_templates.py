@@ -1,9 +1,15 @@
 """The objects that the chart renders: pods, their number, network policies and monitoring."""
 
+import base64
+import re
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from tests.support.chart import ROOT, Object, find_object, of_kind, render
 
 SERVICES = {"watcher", "scheduler", "janitor", "pod-manager"}
@@ -24,6 +30,17 @@ def pods(objects: list[Object]) -> dict[str, Object]:
         for kind in ("Deployment", "StatefulSet")
         for o in of_kind(objects, kind)
     }
+
+
+def broker_sources(pod: Object) -> list[tuple[str, str, str]]:
+    """Return the Secret, the key and the file name of each file in the folder of the service's login."""
+    (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["mountPath"] == "/etc/phjob-broker")
+    (volume,) = (v for v in pod["volumes"] if v["name"] == mount["name"])
+    return [
+        (source["secret"]["name"], item["key"], item["path"])
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    ]
 
 
 def environment(pod: Object) -> dict[str, Any]:
@@ -84,13 +101,51 @@ def test_the_services_have_a_liveness_and_a_readiness_probe(rendered: list[Objec
 
 
 def test_a_service_gets_only_its_own_login_of_the_broker(rendered: list[Object]) -> None:
-    """Each has the key of its name from the Secret, and does not declare queues."""
+    """Each has a file with the key of its name from the Secret, and does not declare queues."""
     for name, pod in pods(rendered).items():
         service = pod["containers"][0]["name"]
         if service in SERVICES:
             variables = environment(pod)
-            assert variables["AMQP_URL"] == {"secretKeyRef": {"name": "phjob-broker", "key": service}}, name
+            assert variables["AMQP_URL_FILE"] == "/etc/phjob-broker/url"
             assert variables["AMQP_DECLARE"] == "false"
+            ca = ("phjob-rabbitmq-tls", "ca.crt", "ca.crt")
+            assert broker_sources(pod) == [("phjob-broker", service, "url"), ca], name
+
+
+def test_no_container_has_a_password_in_its_environment(rendered: list[Object]) -> None:
+    """Other processes of the node may read it, it stays in crash dumps, and it cannot change."""
+    for pod in pods(rendered).values():
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            assert not [v for v in container.get("env", ()) if "secretKeyRef" in v.get("valueFrom", {})]
+
+
+def test_the_charts_broker_has_a_certificate_for_its_host(rendered: list[Object]) -> None:
+    """For ten years, signed by a CA whose key nobody has. The URLs name both."""
+    secret = find_object(rendered, "Secret", "phjob-rabbitmq-tls")
+    assert secret["type"] == "kubernetes.io/tls"
+    data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
+    assert set(data) == {"ca.crt", "tls.crt", "tls.key"}
+    ca, certificate = (x509.load_pem_x509_certificate(data[key]) for key in ("ca.crt", "tls.crt"))
+    certificate.verify_directly_issued_by(ca)
+    key = serialization.load_pem_private_key(data["tls.key"], password=None)
+    assert key.public_key() == certificate.public_key()
+    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == timedelta(days=3650)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    for service in (*SERVICES, "operator"):
+        url = base64.b64decode(find_object(rendered, "Secret", "phjob-broker")["data"][service]).decode()
+        assert re.fullmatch(
+            rf"amqps://{service}:\w{{32}}@(.+):5671/phjob\?cafile=/etc/phjob-broker/ca\.crt", url
+        )
+        assert urlsplit(url).hostname in names.get_values_for_type(x509.DNSName)
+
+
+def test_the_charts_broker_can_use_a_certificate_of_cert_manager() -> None:
+    """Its Secret has the same layout."""
+    objects = render("--set=rabbitmq.tls.secret=ours")
+    assert [secret["metadata"]["name"] for secret in of_kind(objects, "Secret")] == ["phjob-broker"]
+    volumes = {volume["name"]: volume for volume in pods(objects)["phjob-rabbitmq"]["volumes"]}
+    assert volumes["tls"]["secret"]["secretName"] == "ours"
+    assert ("ours", "ca.crt", "ca.crt") in broker_sources(pods(objects)["phjob-watcher"])
 
 
 def test_each_shard_has_its_own_deployments_and_the_watcher_only_one() -> None:
@@ -116,21 +171,24 @@ def test_with_an_existing_broker_no_rabbitmq_is_installed() -> None:
     assert not list(of_kind(objects, "StatefulSet"))
     assert not list(of_kind(objects, "Secret"))
     for pod in pods(objects).values():
-        assert environment(pod)["AMQP_URL"]["secretKeyRef"]["name"] == "our-broker"
-        (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "broker-ca")
-        (volume,) = (v for v in pod["volumes"] if v["name"] == "broker-ca")
-        assert mount["mountPath"] == "/etc/phjob-broker"
-        items = [{"key": "tls-ca.crt", "path": "ca.crt"}]
-        assert volume["secret"] == {"secretName": "our-broker", "items": items}
+        url, ca = broker_sources(pod)
+        assert url == ("our-broker", pod["containers"][0]["name"], "url")
+        assert ca == ("our-broker", "tls-ca.crt", "ca.crt")
+    without_ca = render("--set=rabbitmq.install=false,broker.secret=our-broker")
+    assert all(len(broker_sources(pod)) == 1 for pod in pods(without_ca).values())
 
 
 def test_the_charts_broker_can_use_the_passwords_of_an_existing_secret() -> None:
     """Without a cluster, as in GitOps, helm cannot keep generated passwords."""
-    objects = render("--set=broker.secret=ours")
+    objects = render("--set=broker.secret=ours,rabbitmq.tls.secret=our-certificate")
     assert not list(of_kind(objects, "Secret"))
+    volumes = {volume["name"]: volume for volume in pods(objects)["phjob-rabbitmq"]["volumes"]}
+    assert volumes["logins"]["secret"]["secretName"] == "ours"
     (definitions,) = pods(objects)["phjob-rabbitmq"]["initContainers"]
-    secrets = {v["valueFrom"]["secretKeyRef"]["name"] for v in definitions["env"] if "valueFrom" in v}
-    assert secrets == {"ours"}
+    (mount,) = (m for m in definitions["volumeMounts"] if m["name"] == "logins")
+    files = [v["value"] for v in definitions["env"] if v["name"].endswith("_FILE")]
+    assert {file.rpartition("/")[0] for file in files} == {mount["mountPath"]}
+    assert {file.rpartition("/")[2] for file in files} == {*SERVICES, "operator", "admin-password"}
 
 
 def allowed_ports(objects: list[Object]) -> dict[str, tuple[set[Any], set[Any]]]:
@@ -153,7 +211,9 @@ def allowed_ports(objects: list[Object]) -> dict[str, tuple[set[Any], set[Any]]]
 def selects(selector: Object, labels: dict[str, str]) -> bool:
     """Return whether a label selector matches a pod with these labels."""
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(expression["key"]) in expression["values"]
+        expression["key"] in labels
+        if expression["operator"] == "Exists"
+        else labels.get(expression["key"]) in expression["values"]
         for expression in selector.get("matchExpressions", ())
     )
 
@@ -161,19 +221,19 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 def test_network_policies_allow_only_the_needed_connections(rendered: list[Object]) -> None:
     """All services reach the broker, two of them Kubernetes, and the broker reaches nothing."""
     assert allowed_ports(rendered) == {
-        "phjob-watcher": ({"http"}, {53, "amqp", 443, 6443}),
-        "phjob-scheduler-0": ({"http"}, {53, "amqp"}),
-        "phjob-janitor-0": ({"http"}, {53, "amqp"}),
-        "phjob-pod-manager-0": ({"http"}, {53, "amqp", 443, 6443}),
-        "phjob-rabbitmq": ({"amqp", "metrics"}, set()),
+        "phjob-watcher": ({"http"}, {53, "amqps", 443, 6443}),
+        "phjob-scheduler-0": ({"http"}, {53, "amqps"}),
+        "phjob-janitor-0": ({"http"}, {53, "amqps"}),
+        "phjob-pod-manager-0": ({"http"}, {53, "amqps", 443, 6443}),
+        "phjob-rabbitmq": ({"amqps", "metrics"}, set()),
     }
 
 
 def test_only_the_services_reach_the_broker(rendered: list[Object]) -> None:
     """The jobs' pods in the same namespace do not."""
     ingress = find_object(rendered, "NetworkPolicy", "phjob-rabbitmq")["spec"]["ingress"]
-    (amqp,) = (rule["from"] for rule in ingress if rule["ports"][0]["port"] == "amqp")
-    (peer,) = amqp
+    (amqps,) = (rule["from"] for rule in ingress if rule["ports"][0]["port"] == "amqps")
+    (peer,) = amqps
     for workload in of_kind(rendered, "Deployment"):
         assert selects(peer["podSelector"], workload["spec"]["template"]["metadata"]["labels"])
     assert not selects(peer["podSelector"], {"app": "primehub-job"})
@@ -200,6 +260,7 @@ def test_service_monitors_are_installed_if_the_cluster_has_the_kind(rendered: li
     assert {monitor["metadata"]["name"] for monitor in monitors} == {"phjob", "phjob-rabbitmq"}
     for monitor in monitors:
         assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        assert (monitor["spec"]["sampleLimit"], monitor["spec"]["labelLimit"]) == (200000, 32)
         (service,) = (
             s
             for s in of_kind(objects, "Service")

@@ -74,17 +74,16 @@ def test_an_instance_type_accepts_only_quantities(
 
 def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, namespace: str) -> None:
     """A misspelt key, a fraction that is no string and a negative number are rejected, and change nothing."""
-    good = {"cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2}
-    assert (
-        kubectl(
-            "create", "-f", "-", input=thing("PhGroup", namespace, {"userQuota": good, "groupQuota": good})
-        ).returncode
-        == 0
-    )
+    good = {
+        "cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2, "ephemeral-storage": "100Gi"
+    }  # fmt: skip
+    spec = {"userQuota": good, "groupQuota": good, "users": []}
+    assert kubectl("create", "-f", "-", input=thing("PhGroup", namespace, spec)).returncode == 0
     for quota in (
         {"gpus": 1},
         {"CPU": 1},
         {"mem": "1G"},
+        {"storage": "1G"},
         {"/gpu": 1},
         {"cpu": 0.5},
         {"cpu": "-1"},
@@ -96,3 +95,14 @@ def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, n
             f"{quota} must be rejected"
         )
     assert read(kubectl, namespace, "phg/one")["spec"]["groupQuota"] == good
+
+
+def test_a_group_has_one_of_the_security_profiles(kubectl: Kubectl, namespace: str) -> None:
+    """Another name would be no profile (spec.md, P10)."""
+    for profile in ("baseline", "restricted", "sudo"):
+        spec = {"users": [], "securityProfile": profile}
+        done = kubectl("apply", "-f", "-", input=thing("PhGroup", namespace, spec))
+        assert done.returncode == 0, answer(done)
+    done = patch(kubectl, namespace, "phg/one", {"spec": {"securityProfile": "privileged"}})
+    assert done.returncode == 1
+    assert 'spec.securityProfile: Unsupported value: "privileged"' in answer(done)

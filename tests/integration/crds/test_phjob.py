@@ -201,7 +201,8 @@ def test_get_shows_the_columns_of_a_job(kubectl: Kubectl, namespace: str) -> Non
 
 def test_get_shows_the_usage_of_a_group_beside_its_quota(kubectl: Kubectl, namespace: str) -> None:
     """Users read them with `kubectl get phg`."""
-    kubectl("create", "-f", "-", input=thing("PhGroup", namespace, {"groupQuota": {"cpu": 4, "gpu": 2}}))
+    spec = {"users": [], "groupQuota": {"cpu": 4, "gpu": 2}}
+    kubectl("create", "-f", "-", input=thing("PhGroup", namespace, spec))
     status = {
         "pending": 3,
         "preparing": 0,

@@ -43,3 +43,16 @@ def test_without_an_api_server_nothing_is_offered(
     monkeypatch.setattr(kube_client, "connect", connect)
     assert completion.job_names("train") == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_name_with_control_characters_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell would show it as it is."""
+    names = ("vision", "evil\x1b[2J")
+    groups = [stored(builders.a_group(f"phg-{n}", groupName=name)) for n, name in enumerate(names)]
+
+    @asynccontextmanager
+    async def connect(options: ConnectionOptions) -> AsyncIterator[FakeUserKube]:
+        yield FakeUserKube(phgroups=groups)
+
+    monkeypatch.setattr(kube_client, "connect", connect)
+    assert completion.group_names("") == ["vision"]

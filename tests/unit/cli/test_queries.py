@@ -65,6 +65,17 @@ async def test_a_snapshot_has_the_group_its_jobs_and_its_pods() -> None:
     }
 
 
+async def test_a_job_counts_with_the_default_limits_that_the_scheduler_reports() -> None:
+    """They come from the settings file, which the user cannot read."""
+    quota = {"ephemeral-storage": "5Gi"}
+    group = stored(builders.a_group("vision", groupQuota=quota), defaultLimits={"ephemeral-storage": "10Gi"})
+    kube = a_cluster(phgroups=[group], phjobs=[stored(builders.a_job("job-1", group="vision"))])
+    snapshot = await queries.take_snapshot(kube, "vision")
+    (infeasible,) = snapshot.engine.infeasible.values()
+    text = "instance type 'cpu-tiny' needs ephemeral-storage 10Gi, but the group quota is 5Gi"
+    assert infeasible.message == text
+
+
 async def test_a_group_may_be_given_by_the_name_of_its_object() -> None:
     """The members are then listed again, by the group's own name."""
     kube = a_cluster()

@@ -72,3 +72,13 @@ def test_a_command_gets_its_own_arguments_and_its_connection(connections: list[C
         app(["--name", "lin", "-n", "other", "--user", "pan"])
     assert (ended.value.code, seen) == (Exit.FAILED, ["lin"])
     assert connections == [ConnectionOptions(namespace="other", user="pan")]
+
+
+def test_a_failure_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may quote what another user has written."""
+
+    async def run(context: Context) -> None:
+        raise CliError("job of \x1b]0;title\x07\nerror: none")
+
+    assert run_command(run, OPTIONS) == Exit.FAILED
+    assert capsys.readouterr().err == "error: job of \\u001b]0;title\\u0007\\nerror: none\n"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from tests.fakes.facts import START, a_job, a_pod, at
 from tests.fakes.objects import a_phjob_object, an_object
@@ -7,6 +9,7 @@ from phjob_core.catalog_projection import (
     ProjectionError,
     pod_usage,
     project_dataset,
+    project_default_limits,
     project_finished_job,
     project_group,
     project_image,
@@ -15,6 +18,19 @@ from phjob_core.catalog_projection import (
     project_or_raise,
 )
 from phjob_core.projection import project_job
+
+
+def test_a_groups_default_limits_are_those_that_the_scheduler_has_reported() -> None:
+    """The command line counts with them, too."""
+    status = {"defaultLimits": {"ephemeral-storage": "10Gi"}}
+    assert project_default_limits(an_object(status=status)) == {"ephemeral-storage": 10 * 2**30}
+    assert project_default_limits(an_object()) == {}
+
+
+def test_a_group_may_have_a_security_profile_of_its_own() -> None:
+    """Empty means the setting's (spec.md, P10)."""
+    assert project_group(an_object(spec={"securityProfile": "sudo"})).security_profile == "sudo"
+    assert project_group(an_object()).security_profile == ""
 
 
 def test_a_groups_name_is_its_group_name_otherwise_the_objects() -> None:
@@ -27,15 +43,48 @@ def test_a_groups_name_is_its_group_name_otherwise_the_objects() -> None:
     assert project_group(an_object("g")).group == "g"
 
 
-def test_no_list_of_users_means_anyone_and_an_empty_one_nobody() -> None:
-    """PrimeHub distinguishes the two (spec.md, A6)."""
-    assert project_group(an_object(spec={})).users is None
-    assert project_group(an_object(spec={"users": []})).users == ()
+def test_a_star_means_every_user_and_an_empty_list_nobody() -> None:
+    """Both are what an administrator has written (spec.md, A6)."""
+    assert project_group(an_object(spec={"users": ["*"]})).users is None
+    assert project_group(an_object(spec={"users": ["bob", "*"]})).users is None
+    empty = project_group(an_object(spec={"users": []}))
+    assert (empty.users, empty.invalid) == ((), "")
+
+
+def test_a_group_without_users_admits_nobody_and_says_what_to_do() -> None:
+    """The API server has stored such PhGroups before it required `users` (spec.md, A6)."""
+    seen = project_group(an_object(spec={"groupQuota": {"cpu": "lots"}}))
+    assert seen.users == ()
+    quota, _, users = seen.invalid.partition("; ")
+    assert quota.startswith("groupQuota.cpu: 'lots'")
+    assert users == (
+        "spec.users is missing, so no user may submit; "
+        'set it to the names of the users, or to ["*"] for every user'
+    )
+
+
+@pytest.mark.parametrize("item", [an_object("everyone"), an_object("e", spec={"groupName": "everyone"})])
+def test_everyone_needs_no_users(item: dict[str, Any]) -> None:
+    """No job can be submitted to it (spec.md, A7)."""
+    seen = project_group(item)
+    assert (seen.users, seen.invalid) == (None, "")
+
+
+def test_a_group_has_its_time_of_creation() -> None:
+    """Of two with one name, the older one counts (spec.md, A13)."""
+    assert project_group(an_object()).created == START
+
+
+def test_a_limit_of_something_that_is_no_resource_makes_the_instance_type_unusable() -> None:
+    """Its name would get into messages, and the API server would reject the pod."""
+    seen = project_instance_type(an_object(spec={"limits.cpu": 1, "limits.\x1b[2J": 1}))
+    assert seen.invalid == "limits.'\\x1b[2J' is not the name of a resource"
+    assert seen.limits == {"cpu": 1000}
 
 
 def test_a_quota_of_null_is_no_quota() -> None:
     """PrimeHub writes null for an unlimited resource."""
-    seen = project_group(an_object("g", spec={"groupQuota": {"gpu": None, "cpu": 2}}))
+    seen = project_group(an_object("g", spec={"groupQuota": {"gpu": None, "cpu": 2}, "users": []}))
     assert seen.group_quota == {"cpu": 2000}
     assert not seen.invalid
 
@@ -100,6 +149,10 @@ def test_a_dataset_has_no_content() -> None:
     assert "secret" not in seen.model_dump_json()
 
 
+def name_of(label: str) -> str:
+    return label.removeprefix("escaped-")
+
+
 def test_the_usage_of_a_group_is_the_sum_of_its_pods_that_have_not_ended() -> None:
     """Jobs and notebooks share a pool (spec.md, Q3)."""
     job = a_job()
@@ -108,10 +161,10 @@ def test_the_usage_of_a_group_is_the_sum_of_its_pods_that_have_not_ended() -> No
         a_pod(job, uid="two", job_uid="", phase=PodPhase.RUNNING),
         a_pod(job, uid="three", phase=PodPhase.FAILED),
     ]
-    assert pod_usage(pods) == {pods[0].group: {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}}
+    assert pod_usage(pods, name_of) == {"phusers": {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}}
 
 
 def test_a_group_whose_pods_have_all_ended_uses_nothing() -> None:
     """It is still listed, so that its metric becomes 0."""
     pod = a_pod(a_job(), phase=PodPhase.SUCCEEDED)
-    assert pod_usage([pod]) == {pod.group: {}}
+    assert pod_usage([pod], name_of) == {"phusers": {}}

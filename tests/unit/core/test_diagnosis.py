@@ -24,7 +24,7 @@ from phjob_core.diagnosis import describe_start_obstacle
 )
 def test_the_category_comes_before_kubernetes_own_message(reason: str, message: str, text: str) -> None:
     """The message of a requeue contains it (spec.md, Q5)."""
-    assert describe_start_obstacle(a_pod(a_job(), reason=reason, message=message)) == text
+    assert describe_start_obstacle(a_pod(a_job(), reason=reason), message) == text
 
 
 def an_event(kind: str, reason: str, second: int) -> dict[str, Any]:
@@ -36,6 +36,8 @@ def test_events_explain_a_pod_whose_own_reason_is_uninformative() -> None:
     """Only events show that a volume cannot be mounted, or that an image takes long to pull."""
     pod = a_pod(a_job(), reason="ContainerCreating")
     events = [an_event("Warning", "FailedMount", 1), an_event("Normal", "Pulling", 2)]
-    assert describe_start_obstacle(pod, events) == "a volume cannot be mounted: FailedMount: details"
-    assert describe_start_obstacle(pod, [an_event("Normal", "Scheduled", 3)]) == ""
-    assert describe_start_obstacle(pod, events[1:]) == "its image is still being pulled: Pulling: details"
+    assert describe_start_obstacle(pod, events=events) == "a volume cannot be mounted: FailedMount: details"
+    assert describe_start_obstacle(pod, events=[an_event("Normal", "Scheduled", 3)]) == ""
+    assert (
+        describe_start_obstacle(pod, events=events[1:]) == "its image is still being pulled: Pulling: details"
+    )

@@ -17,29 +17,30 @@ from phjob_core.lifecycle import (
 )
 
 EXPECTED = """
-event                |Pending                 |Preparing               |Running                    |finished
----------------------+------------------------+------------------------+---------------------------+--------
-ADMITTED             |Preparing Admitted +    |no                      |no                         |no
-REJECTED             |Failed InvalidSpec      |no                      |no                         |no
-PENDING_REASON_SET   |Pending Queued          |no                      |no                         |no
-CANCELLED            |Cancelled Cancelled /   |Cancelled Cancelled /   |Cancelled Cancelled /      |no
-POD_CREATION_REJECTED|Pending Requeued        |no                      |no                         |no
-POD_INVALID          |Failed PodCreationFailed|Failed PodCreationFailed|no                         |no
-POD_FAILED_UNSTARTED |no                      |Pending Requeued /      |no                         |no
-POD_RUNNING          |no                      |Running Started         |no                         |no
-POD_SUCCEEDED        |no                      |Succeeded Completed     |Succeeded Completed        |no
-POD_FAILED           |no                      |Failed Error            |Failed Error               |no
-POD_KILLED           |no                      |Failed PodDeleted       |Failed PodDeleted          |no
-POD_NOT_CREATABLE_YET|Pending Queued          |no                      |no                         |no
-POD_GONE_UNSTARTED   |no                      |Pending Requeued        |no                         |no
-POD_VANISHED         |no                      |Failed PodDeleted       |Failed PodDeleted          |reclaim
-NODE_LOST            |no                      |Preparing NodeLost      |Running NodeLost           |no
-NODE_BACK            |no                      |Preparing Admitted      |Running Started            |no
-START_TIMEOUT        |no                      |/ Pending Requeued      |no                         |no
-OVER_DEADLINE        |no                      |no                      |Failed OverActiveDeadline /|no
-NODE_LOST_TOO_LONG   |no                      |Failed NodeLost /       |Failed NodeLost /          |no
-TTL_OVER             |no                      |no                      |no                         |/
-HISTORY_OVER         |no                      |no                      |no                         |delete
+event                |Pending                 |Preparing                  |Running                    |final
+---------------------+------------------------+---------------------------+---------------------------+-------
+ADMITTED             |Preparing Admitted +    |no                         |no                         |no
+REJECTED             |Failed InvalidSpec      |no                         |no                         |no
+PENDING_REASON_SET   |Pending Queued          |no                         |no                         |no
+CANCELLED            |Cancelled Cancelled /   |Cancelled Cancelled /      |Cancelled Cancelled /      |no
+POD_CREATION_REJECTED|Pending Requeued        |no                         |no                         |no
+POD_INVALID          |Failed PodCreationFailed|Failed PodCreationFailed   |no                         |no
+POD_FAILED_UNSTARTED |no                      |Pending Requeued /         |no                         |no
+POD_RUNNING          |no                      |Running Started            |no                         |no
+POD_SUCCEEDED        |no                      |Succeeded Completed        |Succeeded Completed        |no
+POD_FAILED           |no                      |Failed Error               |Failed Error               |no
+POD_KILLED           |no                      |Failed PodDeleted          |Failed PodDeleted          |no
+POD_OVER_DEADLINE    |no                      |Failed OverActiveDeadline /|Failed OverActiveDeadline /|no
+POD_NOT_CREATABLE_YET|Pending Queued          |no                         |no                         |no
+POD_GONE_UNSTARTED   |no                      |Pending Requeued           |no                         |no
+POD_VANISHED         |no                      |Failed PodDeleted          |Failed PodDeleted          |reclaim
+NODE_LOST            |no                      |Preparing NodeLost         |Running NodeLost           |no
+NODE_BACK            |no                      |Preparing Admitted         |Running Started            |no
+START_TIMEOUT        |no                      |/ Pending Requeued         |no                         |no
+OVER_DEADLINE        |no                      |no                         |Failed OverActiveDeadline /|no
+NODE_LOST_TOO_LONG   |no                      |Failed NodeLost /          |Failed NodeLost /          |no
+TTL_OVER             |no                      |no                         |no                         |/
+HISTORY_OVER         |no                      |no                         |no                         |delete
 """
 """The phase and reason after each event. `+` ungates the pod; `/` deletes it, before or after the write."""
 
@@ -62,7 +63,7 @@ def rows() -> list[tuple[Phase, Event, str]]:
         for event, *cells in [line.split("|")]
         for column, cell in zip(columns, cells, strict=True)
         for phase in Phase
-        if phase == column or (phase.final and column == "finished")
+        if phase == column or (phase.final and column == "final")
     ]
 
 

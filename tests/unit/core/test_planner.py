@@ -136,15 +136,15 @@ def test_the_pods_end_is_the_jobs_end(job: JobSeen) -> None:
     """A job may end too quickly to be observed as Running (spec.md, L4)."""
     pod = a_pod(job, phase=PodPhase.SUCCEEDED, exit_code=0)
     assert step(job, pod) == ApplyEvent(Event.POD_SUCCEEDED)
-    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=137, reason="OOMKilled", message="Killed")
-    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "exit code 137 (OOMKilled): Killed")
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=137, reason="OOMKilled")
+    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "exit code 137 (OOMKilled)", quotes_pod=True)
 
 
 def test_a_pod_that_failed_without_a_container_has_the_kubelets_reason() -> None:
     """The kubelet evicted it, or rejected it."""
     job = running()
-    pod = a_pod(job, phase=PodPhase.FAILED, reason="Evicted", message="low on memory")
-    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "the pod failed (Evicted): low on memory")
+    pod = a_pod(job, phase=PodPhase.FAILED, reason="Evicted")
+    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "the pod failed (Evicted)", quotes_pod=True)
 
 
 def test_a_preparing_job_without_a_pod_can_still_be_cancelled_or_fail_for_good() -> None:
@@ -294,6 +294,26 @@ def test_a_job_over_its_deadline_is_failed_before_its_pod_is_deleted() -> None:
     assert step(over, pod) == DeletePod(pod)
 
 
+@pytest.mark.parametrize("job", [preparing(), running()], ids=["Preparing", "Running"])
+def test_a_pod_that_its_node_ended_at_its_own_deadline_is_over_its_deadline(job: JobSeen) -> None:
+    """The container's own reason would conceal it, whatever its exit code (spec.md, P13)."""
+    pod = a_pod(
+        job, phase=PodPhase.FAILED, start_time=at(0), exit_code=137, reason="Error", exceeded_deadline=691200
+    )
+    text = "its pod was active longer than 691200 s, the pod's own deadline, and Kubernetes ended it"
+    assert step(job, pod) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+    graceful = pod.model_copy(update={"exit_code": 0, "reason": "Completed"})
+    assert step(job, graceful) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+
+
+def test_a_pod_that_reached_its_own_deadline_before_its_start_requeues_the_job() -> None:
+    """The job's deadline counts from the start of its container (spec.md, L8)."""
+    job = preparing()
+    pod = a_pod(job, phase=PodPhase.FAILED, reason="DeadlineExceeded", exceeded_deadline=691200)
+    expected = ApplyEvent(Event.POD_FAILED_UNSTARTED, "the pod failed (DeadlineExceeded)", quotes_pod=True)
+    assert step(job, pod) == expected
+
+
 @pytest.mark.parametrize(
     ("job", "event", "stale"),
     [
@@ -329,8 +349,9 @@ def test_a_command_that_was_decided_on_an_older_spec_is_stale() -> None:
 def test_a_pod_that_its_node_rejected_requeues_the_job() -> None:
     """Its command never ran. The requeue is written, then the pod is deleted."""
     job = preparing()
-    pod = a_pod(job, phase=PodPhase.FAILED, reason="OutOfcpu", message="no CPU left")
-    assert step(job, pod) == ApplyEvent(Event.POD_FAILED_UNSTARTED, "the pod failed (OutOfcpu): no CPU left")
+    pod = a_pod(job, phase=PodPhase.FAILED, reason="OutOfcpu")
+    expected = ApplyEvent(Event.POD_FAILED_UNSTARTED, "the pod failed (OutOfcpu)", quotes_pod=True)
+    assert step(job, pod) == expected
     assert step(a_job(fence="s#1"), pod) == DeletePod(pod, stray=True)
 
 
@@ -338,7 +359,7 @@ def test_a_container_that_could_not_be_started_fails_the_job() -> None:
     """An exit code means that the container was started, for example with a command that does not exist."""
     job = preparing()
     pod = a_pod(job, phase=PodPhase.FAILED, exit_code=128, reason="StartError")
-    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "exit code 128 (StartError)")
+    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, "exit code 128 (StartError)", quotes_pod=True)
 
 
 @pytest.mark.parametrize("job", [preparing(), running()], ids=["Preparing", "Running"])
@@ -350,7 +371,7 @@ def test_a_pod_that_failed_after_its_deletion_was_requested_was_killed_by_it(job
     )  # fmt: skip
     assert step(job, killed) == ApplyEvent(Event.POD_KILLED, ": EvictionByEvictionAPI: evicting")
     failed = killed.model_copy(update={"finish_time": at(9)})
-    assert step(job, failed) == ApplyEvent(Event.POD_FAILED, "exit code 143 (Error)")
+    assert step(job, failed) == ApplyEvent(Event.POD_FAILED, "exit code 143 (Error)", quotes_pod=True)
 
 
 def test_a_running_pod_that_another_program_deletes_makes_its_preparing_job_running_first() -> None:

@@ -5,7 +5,14 @@ from tests.fakes.facts import START, at
 from tests.fakes.objects import a_phjob_object, a_pod_object, an_object
 
 from phjob_core.api import GATE, REQUEUE_FINALIZER, Phase, PodPhase
-from phjob_core.projection import gate_index, owner, project_job, project_pod
+from phjob_core.projection import (
+    gate_index,
+    owner,
+    pod_message,
+    project_job,
+    project_job_with_message,
+    project_pod,
+)
 
 
 def test_a_jobs_projection_has_the_fields_that_decide_and_never_the_command() -> None:
@@ -97,13 +104,35 @@ def test_a_container_that_never_started_has_no_start_time() -> None:
 )
 def test_a_pods_reason_comes_from_the_first_component_that_gives_one(status: dict[str, Any]) -> None:
     """The reason and the message end in the job's status."""
-    seen = project_pod(a_pod_object(status))
-    assert (seen.reason, seen.message) == ("R", "M")
+    pod = a_pod_object(status)
+    assert (project_pod(pod).reason, pod_message(pod)) == ("R", "M")
 
 
 def test_a_long_message_is_cut() -> None:
     """A message that is too long for the job's status would make every write of it fail."""
-    assert len(project_pod(a_pod_object({"reason": "R", "message": "x" * 5000})).message) == 1024
+    assert len(pod_message(a_pod_object({"reason": "R", "message": "x" * 5000}))) == 1024
+
+
+def test_a_pod_without_a_status_has_no_message() -> None:
+    """The kubelet has not reported it yet."""
+    assert pod_message(a_pod_object()) == ""
+
+
+def test_only_the_message_of_a_pending_job_is_part_of_the_fact() -> None:
+    """That of an ended job may quote its log, which must not reach the broker (spec.md, I6)."""
+    waiting = a_phjob_object(phase="Pending", message="user quota: ...")
+    assert project_job(waiting).message == "user quota: ..."
+    for phase in ("Preparing", "Running", "Succeeded", "Failed", "Cancelled"):
+        item = a_phjob_object(phase=phase, message="exit code 1 (Error): password=x")
+        assert project_job(item).message == ""
+        assert project_job_with_message(item).message == "exit code 1 (Error): password=x"
+
+
+def test_an_error_of_the_log_archive_is_part_of_the_fact_without_its_text() -> None:
+    """pod-manager removes it from the message once the log is stored (spec.md, L14)."""
+    message = "exit code 0; its log is not archived: no such bucket"
+    assert project_job(a_phjob_object(phase="Succeeded", message=message)).log_failed
+    assert not project_job(a_phjob_object(phase="Succeeded", message="exit code 0")).log_failed
 
 
 def an_owner(**fields: Any) -> dict[str, Any]:
@@ -165,6 +194,17 @@ def test_a_disruption_has_its_reason_and_message() -> None:
     assert seen.disruption == "PreemptionByScheduler: for a better one"
     past = {**condition, "status": "False"}
     assert project_pod(a_pod_object({"conditions": [past]})).disruption == ""
+
+
+def test_a_pod_that_its_kubelet_ended_at_its_deadline_has_that_deadline() -> None:
+    """The state of its container has the signal only."""
+    status = a_container_status(terminated={"exitCode": 137, "reason": "Error"})
+    item = a_pod_object({**status, "phase": "Failed", "reason": "DeadlineExceeded"})
+    item["spec"]["activeDeadlineSeconds"] = 60
+    assert project_pod(item).exceeded_deadline == 60
+    other = a_pod_object({**status, "phase": "Failed"})
+    other["spec"]["activeDeadlineSeconds"] = 60
+    assert project_pod(other).exceeded_deadline == 0
 
 
 def test_our_gate_and_our_finalizer_are_recognized_among_others() -> None:

@@ -85,6 +85,7 @@ def test_an_amount_is_rendered_in_the_largest_unit_that_divides_it() -> None:
     amounts = {"cpu": 1500, "memory": 4 * 1024**3, "nvidia.com/gpu": 2}
     assert render_all(amounts) == {"cpu": "1500m", "memory": "4Gi", "nvidia.com/gpu": "2"}
     assert [render("cpu", 2000), render("memory", 1000), render("memory", 0)] == ["2", "1000", "0"]
+    assert render("ephemeral-storage", 10 * 2**30) == "10Gi"
 
 
 def test_metrics_have_cores_bytes_and_devices() -> None:

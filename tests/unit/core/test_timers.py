@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.facts import at
+from tests.fakes.held import collections
 
-from phjob_core.timers import Timers
+from phjob_core.timers import MAX_OUTDATED_ENTRIES, Timers
 
 
 def test_the_earliest_is_due_first() -> None:
@@ -45,3 +46,15 @@ def test_the_timers_are_those_of_a_plain_table(changes: list[tuple[str, int | No
             table[key] = second
     assert sorted(timers.take(at(5))) == sorted(key for key, second in table.items() if second <= 5)
     assert len(timers) == sum(second > 5 for second in table.values())
+
+
+def test_a_removed_timer_takes_no_memory() -> None:
+    """It may be set for a day that is far away, and users may submit and delete jobs all the time."""
+    timers = Timers()
+    timers.set("kept", at(5))
+    for number in range(1000):
+        timers.set(f"job-{number}", at(10**6 + number))
+        timers.set("kept", at(number))
+        timers.set(f"job-{number}", None)
+    assert collections(timers)["._heap"] <= MAX_OUTDATED_ENTRIES + 2
+    assert list(timers.take(at(10**9))) == ["kept"]

@@ -2,6 +2,7 @@ from datetime import datetime
 
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import START, a_group, a_job, at, later
+from tests.fakes.held import collections
 
 from phjob_core.api import Phase
 from phjob_core.messages import (
@@ -164,3 +165,17 @@ def test_a_deleted_job_has_no_deadline() -> None:
     gone = JobGone(uid=job.uid, name=job.name, group=job.group, resource_version=job.resource_version + 1)
     janitor.handler.on_fact(gone, from_snapshot=False)
     assert janitor.commands_at(at(6)) == []
+
+
+def test_nothing_remains_of_invented_groups() -> None:
+    """Every user can submit a job to any name (spec.md, E3)."""
+    janitor = Janitor()
+    janitor.handler.on_snapshot_end()
+    bounded = ("_tombstones", "_heap")
+    before = collections(janitor.handler, without=bounded)
+    for number in range(10_000):
+        job = later(a_job(f"job-{number}", group=f"invented-{number}"), phase=Phase.FAILED, finish_time=START)
+        janitor.handler.on_fact(job, from_snapshot=False)
+        gone = JobGone(uid=job.uid, name=job.name, group=job.group, resource_version=job.resource_version + 1)
+        janitor.handler.on_fact(gone, from_snapshot=False)
+    assert collections(janitor.handler, without=bounded) == before

@@ -1,6 +1,6 @@
 from collections.abc import Awaitable, Callable
 
-from tests.fakes.facts import a_group
+from tests.fakes.facts import a_group, at
 from tests.fakes.facts import an_image as image_seen
 from tests.fakes.simulated_pod_manager import REVISIONS, SimulatedPodManager, run_scenario
 from tests.support.builders import an_image
@@ -114,11 +114,25 @@ def test_the_groups_are_those_of_the_facts() -> None:
     async def scenario(cache: CatalogCache, _: SimulatedPodManager) -> None:
         group = a_group("vision")
         cache.on_fact(group, from_snapshot=True)
-        assert list(cache.groups) == [group]
+        assert cache.groups.counting() == [group]
         gone = GroupGone(
             uid=group.uid, name=group.name, group=group.group, resource_version=group.resource_version + 1
         )
         cache.on_fact(gone, from_snapshot=False)
-        assert list(cache.groups) == []
+        assert cache.groups.counting() == []
+
+    run_with_cache(scenario)
+
+
+def test_a_refused_group_grants_nothing() -> None:
+    """Only the PhGroup that the scheduler uses counts (spec.md, A13)."""
+
+    async def scenario(cache: CatalogCache, _: SimulatedPodManager) -> None:
+        first = a_group("vision", created=at(0))
+        cache.on_fact(first, from_snapshot=True)
+        cache.on_fact(a_group("second", group="vision", created=at(1)), from_snapshot=True)
+        assert cache.groups.counting() == [first]
+        cache.reset({**REVISIONS, "phgroups": 10**9})
+        assert cache.groups.counting() == []
 
     run_with_cache(scenario)

@@ -1,5 +1,6 @@
 import asyncio
 
+from structlog.testing import capture_logs
 from tests.fakes.simulated_pod_manager import FENCE, SimulatedPodManager, an_admit, run_scenario
 
 from phjob_core.messages import SetPendingReason
@@ -84,3 +85,19 @@ def test_an_admission_whose_pod_another_program_deletes_gets_another_pod() -> No
         return named
 
     assert run_scenario(scenario)
+
+
+def test_a_pod_that_cannot_be_created_is_an_event_with_its_reason_and_not_a_line_of_the_log() -> None:
+    """The API server quotes values of the pod, and everybody may read the Event (spec.md, E2, I6)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[str]:
+        taken = {"metadata": {"name": "job-1"}, "spec": {"containers": []}}
+        pod_manager.store.create("pods", taken)
+        pod_manager.receive(FENCE, an_admit())
+        await asyncio.sleep(10)
+        return [event["message"] for event in pod_manager.store.all("events")]
+
+    message = "the name of pod 'job-1' is taken by another"
+    with capture_logs() as lines:
+        assert run_scenario(scenario) == [message]
+    assert message not in repr(lines)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import generate_latest
+from tests.fakes.held import collections
 from tests.fakes.simulated_pod_manager import FENCE, SimulatedPodManager, an_admit, run_scenario
 from tests.simulation.foreign_answers import STARTING_ANSWERS, ForeignAnswers
 
@@ -158,3 +160,24 @@ def test_an_infeasible_job_is_failed() -> None:
     assert run_scenario(scenario) == {
         "phase": "Failed", "reason": "InvalidSpec", "message": "no such image", "reclaimed": True,
     }  # fmt: skip
+
+
+def test_nothing_remains_of_invented_groups() -> None:
+    """The scheduler rejects a job of each, and each has a queue of its own meanwhile (spec.md, E3)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        pod_manager.receive(FENCE)
+        await asyncio.sleep(1)
+        before = collections(pod_manager.executor)
+        for number in range(200):
+            reject = Reject(
+                uid=f"phjobs-{number + 1}", name=f"job-{number + 1}", group=f"invented-{number}", fence="",
+                reason="InvalidSpec", message="no such group",
+            )  # fmt: skip
+            pod_manager.receive(reject)
+        await asyncio.sleep(60)
+        assert {job["status"]["phase"] for job in pod_manager.store.all("phjobs")} == {"Failed"}
+        assert collections(pod_manager.executor, without=("_tombstones",)).keys() <= before.keys()
+        assert "invented-" not in generate_latest().decode()
+
+    run_scenario(scenario, jobs=200)

@@ -40,3 +40,11 @@ def test_only_problems_have_events() -> None:
     """A job that succeeds has none, and neither has one whose command fails."""
     fine = {Reason.ADMITTED, Reason.STARTED, Reason.COMPLETED, Reason.CANCELLED, Reason.QUEUED, Reason.ERROR}
     assert not EVENT_REASONS & fine
+
+
+def test_a_message_cannot_control_a_terminal() -> None:
+    """It may end in a user's log, and `kubectl describe` prints it (spec.md, A4)."""
+    warning = JobWarning("u", "n", Reason.REQUEUED, "a\x1b[2J\nb")
+    assert new_event(warning, "hub", START)["message"] == "a\\u001b[2J\nb"
+    changes = {op["path"]: op["value"] for op in bump_count(warning, {"count": 1}, START)}
+    assert changes["/message"] == "a\\u001b[2J\nb"

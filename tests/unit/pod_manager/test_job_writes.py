@@ -110,3 +110,17 @@ def test_a_record_is_deleted_by_its_uid() -> None:
         return [*names, *(job["metadata"]["name"] for job in fixture.cluster.store.all("phjobs"))]
 
     assert run(scenario) == ["job-1"]
+
+
+def test_the_message_of_a_job_is_read_from_the_job() -> None:
+    """The store has it only while the job is Pending (spec.md, I6)."""
+
+    async def scenario(fixture: Fixture) -> list[str]:
+        status = {**fixture.cluster.job()["status"], "phase": "Failed", "message": "exit code 1"}
+        fixture.cluster.store.set_status("phjobs", "job-1", status)
+        messages = [await fixture.writer.read_message(fixture.job)]
+        fixture.cluster.store.remove("phjobs", "job-1")
+        messages.append(await fixture.writer.read_message(fixture.job))
+        return messages
+
+    assert run(scenario) == ["exit code 1", ""]

@@ -1,13 +1,22 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.samples import Sample
 
 from phjob_pod_manager import metrics
 
 GROUP = {"group": "of-a-test"}
 SECONDS = timedelta(seconds=2)
+
+
+@pytest.fixture(autouse=True)
+def _groups() -> Iterator[None]:
+    """The group of these tests has a PhGroup."""
+    metrics.groups_changed(["of-a-test"])
+    yield
+    metrics.groups_changed([])
 
 
 def value(name: str, labels: dict[str, str]) -> float:
@@ -86,3 +95,20 @@ def test_waiting_logs_are_a_gauge() -> None:
     metrics.logs_waiting(3)
     metrics.logs_waiting(1)
     assert value("phjob_log_archive_waiting", {}) == 1
+
+
+def test_the_series_of_a_group_end_with_it() -> None:
+    """Then its jobs count as those of an unknown group (spec.md, E3)."""
+    unknown = {"group": "unknown", "phase": "Running", "reason": "Started"}
+    metrics.job_admitted("of-a-test", SECONDS)
+    metrics.container_ended("of-a-test", SECONDS)
+    metrics.transition_written("of-a-test", "Running", "Started")
+    metrics.groups_changed([])
+    assert "of-a-test" not in {sample.labels.get("group") for sample in samples()}
+    before = value("phjob_transitions_total", unknown)
+    metrics.transition_written("of-a-test", "Running", "Started")
+    assert value("phjob_transitions_total", unknown) == before + 1
+
+
+def samples() -> list[Sample]:
+    return [sample for metric in REGISTRY.collect() for sample in metric.samples]

@@ -1,9 +1,12 @@
 import pytest
+from tests.fakes.facts import a_group
 from tests.fakes.simulated_pod_manager import SimulatedPodManager, an_admit, run_scenario
+from tests.support.builders import an_object
 
 from phjob_core.api import API_VERSION, Object
 from phjob_core.errors import RejectedError
 from phjob_core.lifecycle import Event
+from phjob_core.messages import DatasetGrant
 from phjob_pod_manager.pod_creator import AdmissionOverError, PodCreationError
 
 
@@ -93,6 +96,57 @@ def test_the_name_of_another_workloads_pod_is_a_permanent_failure() -> None:
         with pytest.raises(PodCreationError, match="the name of pod 'job-1' is taken by another") as error:
             await pod_manager.pods.create(an_admit())
         assert error.value.event is Event.POD_INVALID
+
+    run_scenario(scenario)
+
+
+def test_the_secret_of_a_dataset_is_there_before_the_pod_that_refers_to_it() -> None:
+    """Otherwise the container could not be created."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        dataset = an_object("Dataset", "db", {"type": "env", "variables": {"password": "x"}})
+        pod_manager.store.create("datasets", dataset)
+        pod_manager.observe_group(a_group(datasets=(DatasetGrant(name="db"),)))
+        await pod_manager.pods.create(an_admit())
+        kinds = [change.plural for change in pod_manager.store.changes[-2:]]
+        assert kinds == ["secrets", "pods"]
+        assert pod_manager.store.get("secrets", "phjob-dataset-db") is not None
+
+    run_scenario(scenario)
+
+
+def test_a_secret_that_is_not_phjobs_is_kept_and_the_job_is_requeued() -> None:
+    """The message names it, and the remedy."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        foreign = {"metadata": {"name": "phjob-dataset-db"}, "type": "Opaque", "data": {"a": "b"}}
+        kept = pod_manager.store.create("secrets", foreign)
+        dataset = an_object("Dataset", "db", {"type": "env", "variables": {"password": "x"}})
+        pod_manager.store.create("datasets", dataset)
+        pod_manager.observe_group(a_group(datasets=(DatasetGrant(name="db"),)))
+        with pytest.raises(PodCreationError, match="is not PhJob's: an operator has to delete") as failure:
+            await pod_manager.pods.create(an_admit())
+        assert failure.value.event is Event.POD_CREATION_REJECTED
+        assert pod_manager.store.get("secrets", "phjob-dataset-db") == kept
+        assert pod_manager.pod() is None
+
+    run_scenario(scenario)
+
+
+def test_a_rejection_by_pod_security_names_the_profile_of_the_group() -> None:
+    """The setting, or the PhGroup's own (spec.md, P10)."""
+    error = RejectedError(403, "Forbidden", 'violates PodSecurity "restricted:latest": runAsNonRoot != true')
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        def reject(plural: str, body: Object) -> Object:
+            raise error
+
+        pod_manager.store.create = reject  # type: ignore[method-assign]
+        with pytest.raises(PodCreationError, match="the security profile 'baseline'"):
+            await pod_manager.pods.create(an_admit())
+        pod_manager.observe_group(a_group(security_profile="sudo"))
+        with pytest.raises(PodCreationError, match="the security profile 'sudo'"):
+            await pod_manager.pods.create(an_admit())
 
     run_scenario(scenario)
 

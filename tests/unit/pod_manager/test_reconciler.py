@@ -1,7 +1,7 @@
 """The steps of one job, from its admission to its end, on the simulated API server and clock."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 
 import pytest
 import structlog
@@ -16,10 +16,11 @@ from tests.fakes.simulated_pod_manager import (
     run_scenario,
 )
 
-from phjob_core.api import REQUEUE_FINALIZER
+from phjob_core.api import REQUEUE_FINALIZER, Object
 from phjob_core.lifecycle import Event
 from phjob_core.planner import PendingCommand
 from phjob_core.projection import project_job, project_pod
+from phjob_core.resource import Resource
 
 
 async def admit(pod_manager: SimulatedPodManager) -> None:
@@ -294,6 +295,68 @@ def test_a_repeated_command_is_executed_once() -> None:
         return requeued
 
     assert run_scenario(scenario) == 1
+
+
+SECRET = "Traceback: password=hunter2"
+
+
+def end_job(
+    *, phase: str, code: int, message: str = "", is_gone: bool = False
+) -> tuple[dict[str, object], list[str], list[MutableMapping[str, object]]]:
+    """Run a job whose container ends with this code and message, and whose pod is then perhaps gone.
+
+    Returns its status, the kinds of objects that its end read, and the lines of the log.
+    """
+    gets: list[str] = []
+
+    async def scenario(pod_manager: SimulatedPodManager) -> dict[str, object]:
+        await admit(pod_manager)
+        get = pod_manager.api.get
+
+        async def counted_get(resource: Resource, name: str, *, cached: bool = False) -> Object | None:
+            gets.append(resource.plural)
+            return await get(resource, name, cached=cached)
+
+        pod_manager.api.get = counted_get  # type: ignore[method-assign]
+        times = {"startedAt": "2026-01-01T00:00:09Z", "finishedAt": "2026-01-01T00:00:10Z"}
+        reason = "Error" if code else "Completed"
+        terminated = {"exitCode": code, "reason": reason, "message": message, **times}
+        container = {"name": "main", "state": {"terminated": terminated}}
+        pod_manager.store.set_status("pods", "job-1", {"phase": phase, "containerStatuses": [container]})
+        pod_manager.observe_pod()
+        if is_gone:
+            pod_manager.store.remove("pods", "job-1")
+        await asyncio.sleep(10)
+        status: dict[str, object] = dict(pod_manager.job()["status"])
+        return status
+
+    with capture_logs([merge_contextvars]) as lines:
+        status = run_scenario(scenario)
+    return status, gets, lines
+
+
+@pytest.mark.usefixtures("default_logging")
+def test_the_message_of_a_failed_job_quotes_its_pod_and_nothing_else_does() -> None:
+    """The log of pod-manager has other readers than the job (spec.md, L4, I6)."""
+    status, gets, lines = end_job(phase="Failed", code=1, message=f"{SECRET}\n")
+    assert (status["phase"], status["reason"]) == ("Failed", "Error")
+    assert status["message"] == f"exit code 1 (Error): {SECRET}"
+    assert gets == ["pods"]
+    assert "transition_written" in [line["event"] for line in lines]
+    assert "hunter2" not in repr(lines)
+
+
+def test_a_job_that_succeeds_reads_no_object_at_its_end() -> None:
+    """The API server would have to answer one request more for every job."""
+    status, gets, _ = end_job(phase="Succeeded", code=0, message=SECRET)
+    assert (status["phase"], status["message"]) == ("Succeeded", "exit code 0")
+    assert gets == []
+
+
+def test_a_failed_job_whose_pod_is_gone_ends_with_what_is_known() -> None:
+    """Somebody else was quicker than pod-manager."""
+    status, _, _ = end_job(phase="Failed", code=1, message=SECRET, is_gone=True)
+    assert (status["phase"], status["message"]) == ("Failed", "exit code 1 (Error)")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from tests.fakes.facts import START, a_job, a_pod, at
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
-from phjob_core.messages import Admit, JobSeen, PodSeen
+from phjob_core.messages import Admit, JobSeen, PodSeen, ReportGroupStatus
 from phjob_core.planner import ApplyEvent
 from phjob_pod_manager import status_patches
 
@@ -126,6 +126,20 @@ def test_a_requeue_is_counted_and_has_the_end_of_its_backoff() -> None:
     assert (second["requeued"], second["requeueAfter"]) == (2, "2026-01-01T00:00:30Z")
 
 
+def test_the_status_of_a_group_has_quantities() -> None:
+    """As an administrator writes them."""
+    report = ReportGroupStatus(
+        uid="u",
+        name="g",
+        group="g",
+        place="1",
+        used={"cpu": 500},
+        default_limits={"ephemeral-storage": 2**30},
+    )
+    value = status_patches.set_group_status(report, "0")[-1]["value"]
+    assert (value["used"], value["defaultLimits"]) == ({"cpu": "500m"}, {"ephemeral-storage": "1Gi"})
+
+
 def test_a_requeue_over_the_limit_fails_the_job_with_the_reason() -> None:
     """spec.md, Q5."""
     job = a_job(phase=Phase.PREPARING, requeued=2, requeue_limit=2)
@@ -184,14 +198,13 @@ def test_a_pod_that_failed_before_its_start_is_not_reclaimed_with_its_job() -> N
 
 def test_an_archive_error_is_in_the_message_until_the_log_is_stored() -> None:
     """It follows the message of the job's end."""
-    job = a_job(phase=Phase.SUCCEEDED, message="exit code 0")
-    failed = written(status_patches.set_archive_error(job, "no such bucket"))
+    job = a_job(phase=Phase.SUCCEEDED)
+    failed = written(status_patches.set_archive_error(job, "no such bucket", "exit code 0"))
     assert failed == {"message": "exit code 0; its log is not archived: no such bucket"}
-    with_error = job.model_copy(update=failed)
-    assert written(status_patches.set_archive_error(with_error, "no route")) == {
+    assert written(status_patches.set_archive_error(job, "no route", failed["message"])) == {
         "message": "exit code 0; its log is not archived: no route"
     }
-    assert written(status_patches.set_log_url(with_error, "file:///x")) == {
+    assert written(status_patches.set_log_url(job, "file:///x", failed["message"])) == {
         "logURL": "file:///x",
         "message": "exit code 0",
     }
@@ -200,7 +213,20 @@ def test_an_archive_error_is_in_the_message_until_the_log_is_stored() -> None:
 
 def test_a_long_message_is_cut_to_leave_room_for_the_archive_error() -> None:
     """The message keeps the CRD's bound, and its end is the error."""
-    job = a_job(phase=Phase.FAILED, message="m" * 4096)
-    message = written(status_patches.set_archive_error(job, "w" * 9999))["message"]
+    job = a_job(phase=Phase.FAILED)
+    message = written(status_patches.set_archive_error(job, "w" * 9999, "m" * 4096))["message"]
     assert len(message) <= 4096
     assert message.endswith("w" * 512)
+
+
+def test_no_text_in_a_status_can_control_a_terminal() -> None:
+    """`kubectl get -o wide` prints it, and it may end in a user's log (spec.md, A4)."""
+    job = a_job(phase=Phase.RUNNING)
+    hostile = "exit code 1:\n\tline\x1b]0;t\x07\u202e"
+    shown = "exit code 1:\n\tline\\u001b]0;t\\u0007\\u202e"
+    pod = a_pod(job, phase=PodPhase.FAILED, reason="OOM\x1b[2J", exit_code=1, start_time=START)
+    fields = written(apply_event(job, Event.POD_FAILED, pod, hostile))
+    assert (fields["reason"], fields["message"]) == ("OOM\\u001b[2J", shown)
+    report = ReportGroupStatus(uid="u", name="n", group="g", place="1", message=hostile)
+    (status,) = written(status_patches.set_group_status(report, "")).values()
+    assert status["message"] == shown

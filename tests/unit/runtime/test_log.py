@@ -1,6 +1,7 @@
 """The format of a log line, of our own code and of libraries."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,31 @@ def test_libraries_log_their_warnings_in_the_same_format() -> None:
     assert [(line["event"], line["level"], line["service"]) for line in library] == [
         ("connection lost", "warning", "janitor")
     ]
+
+
+def test_a_traceback_on_a_terminal_shows_no_values() -> None:
+    """A variable may contain a URL with a password."""
+    primary, secondary = os.openpty()
+    try:
+        program = PROGRAM.format(level="ERROR").replace("1 / 0", "url = 'amqp://u:PASS' + 'WORD@b'; 1 / 0")
+        subprocess.run([sys.executable, "-c", program], stderr=secondary, check=True)
+        os.close(secondary)
+        output = _read_all(primary)
+    finally:
+        os.close(primary)
+    assert "ZeroDivisionError" in output
+    assert "PASSWORD" not in output
+
+
+def _read_all(terminal: int) -> str:
+    """Return everything that was written to a terminal, whose other end is closed."""
+    output = b""
+    try:
+        while part := os.read(terminal, 65536):
+            output += part
+    except OSError:  # Linux reports the end of a terminal as an error.
+        pass
+    return output.decode()
 
 
 def test_events_below_the_level_are_not_logged() -> None:

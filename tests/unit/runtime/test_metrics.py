@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from phjob_core.messages import Heartbeat
 from phjob_core.stream import Envelope
@@ -24,9 +24,9 @@ def envelope(publisher: str, *, redelivered: bool = False) -> Envelope:
 
 
 def test_a_received_message_counts_for_its_publisher_and_kind() -> None:
-    """A publisher's name contains the process, which must not become a label."""
+    """A dashboard shows who sends how much."""
     before = count("phjob_messages_received_total", publisher="scheduler", kind="Heartbeat")
-    metrics.message_received(envelope("scheduler@host-1"))
+    metrics.message_received(envelope("scheduler"))
     assert count("phjob_messages_received_total", publisher="scheduler", kind="Heartbeat") == before + 1
 
 
@@ -119,3 +119,25 @@ def test_every_metric_of_the_runtime_has_a_help_text_without_a_clause() -> None:
     for family in ours:
         assert family.documentation
         assert not family.documentation.endswith(".")
+
+
+def test_a_group_name_is_a_label_only_while_it_has_an_object() -> None:
+    """Users invent names, and each would be a series for as long as the process runs (spec.md, E3)."""
+    registry = CollectorRegistry()
+    jobs = Counter("jobs", "Jobs", ["phase", "group"], registry=registry)
+    times = Histogram("times", "Times", ["group"], registry=registry)
+    labels = metrics.GroupLabels(jobs, times)
+    labels.set_groups(["vision", "speech"])
+    for group in ("vision", "speech", "invented"):
+        for phase in ("Running", "Failed"):
+            jobs.labels(phase, labels.of(group)).inc()
+        times.labels(labels.of(group)).observe(1)
+    labels.set_groups(["speech"])
+
+    def groups() -> set[str]:
+        return {sample.labels["group"] for metric in registry.collect() for sample in metric.samples}
+
+    assert groups() == {"speech", "unknown"}
+    labels.set_groups(["unknown"])
+    labels.set_groups([])
+    assert groups() == {"unknown"}, "the jobs of unknown groups stay counted"

@@ -1,12 +1,14 @@
 """The answers of a service's HTTP port, and the reasons that /readyz gives."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from socket import socket
 
 import aiohttp
 import pytest
 
-from phjob_runtime.readiness import Readiness, serve
+from phjob_runtime.readiness import MetricsRenderer, Readiness, serve
 
 
 @pytest.fixture
@@ -76,3 +78,36 @@ def test_an_extra_check_counts_while_its_context_lasts(readiness: Readiness) -> 
         assert readiness.reason == "the API server"
         readiness.set_ready()
     assert readiness.reason == ""
+
+
+async def test_metrics_are_rendered_beside_the_service_and_one_scrape_at_a_time() -> None:
+    """A slow scrape delays nothing, and scrapes cannot pile up."""
+    begun, proceed, rendered = threading.Event(), threading.Event(), 0
+
+    def render() -> bytes:
+        nonlocal rendered
+        begun.set()
+        assert proceed.wait(30)
+        rendered += 1
+        return str(rendered).encode()
+
+    renderer = MetricsRenderer(render)
+    scrapes = [asyncio.create_task(renderer.text()) for _ in range(5)]
+    await asyncio.to_thread(begun.wait, 30)
+    assert not any(scrape.done() for scrape in scrapes), "the event loop goes on meanwhile"
+    scrapes.append(asyncio.create_task(renderer.text()))
+    scrapes[0].cancel()
+    await asyncio.sleep(0)
+    proceed.set()
+    assert await asyncio.gather(*scrapes[1:]) == [b"1"] * 5
+    assert await renderer.text() == b"2"
+
+
+async def test_a_scrape_that_fails_does_not_end_the_next() -> None:
+    """An error in one collector may be over a moment later."""
+    answers: list[bytes] = []
+    renderer = MetricsRenderer(answers.pop)
+    with pytest.raises(IndexError):
+        await renderer.text()
+    answers.append(b"ok")
+    assert await renderer.text() == b"ok"

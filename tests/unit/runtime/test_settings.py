@@ -1,6 +1,8 @@
+import traceback
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from phjob_core.errors import SettingsError
 from phjob_runtime.settings import ClusterSettings, JobSubmission, ServiceSettings
@@ -40,6 +42,27 @@ def test_the_keys_are_those_of_primehubs_helm_values(tmp_path: Path) -> None:
     assert settings.working_dir_size == "10Gi"
     assert settings.node_selector == {"pool": "jobs"}
     assert settings.tolerations == ({"key": "jobs", "operator": "Exists"},)
+
+
+def test_grant_sudo_is_primehubs_name_for_a_security_profile(tmp_path: Path) -> None:
+    """It stays accepted, and contradicts only `restricted` (spec.md, P10)."""
+    assert read(tmp_path, "jobSubmission: {grantSudo: true}").security_profile == "sudo"
+    assert (
+        read(tmp_path, "jobSubmission: {grantSudo: true, securityProfile: sudo}").security_profile == "sudo"
+    )
+    assert JobSubmission().security_profile == "baseline"
+    with pytest.raises(SettingsError, match="grantSudo: true means the profile sudo; remove one"):
+        read(tmp_path, "jobSubmission: {grantSudo: true, securityProfile: restricted}")
+
+
+def test_the_disk_of_a_job_holds_its_working_directory(tmp_path: Path) -> None:
+    """Otherwise the kubelet would evict a job that uses what it was promised (spec.md, P4, P6)."""
+    assert JobSubmission().default_limits == {"ephemeral-storage": 10 * 2**30}
+    assert read(tmp_path, "jobSubmission: {ephemeralStorage: ''}").default_limits == {}
+    for content in ("{workingDirSize: 20Gi}", "{ephemeralStorage: 1Gi}"):
+        with pytest.raises(SettingsError, match=r"ephemeralStorage: .*less than workingDirSize, .*Gi"):
+            read(tmp_path, f"jobSubmission: {content}")
+    read(tmp_path, "jobSubmission: {workingDirSize: 20Gi, ephemeralStorage: ''}")
 
 
 def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
@@ -82,11 +105,111 @@ def test_a_bad_variable_is_reported_with_its_name(
         ServiceSettings.load()
 
 
-def test_a_bad_url_is_reported_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line goes to the log of the container, which more people may read."""
-    monkeypatch.setenv("AMQP_URL", "http://phjob:pass@word:1@broker:5672/hub")
-    with pytest.raises(SettingsError, match=r'AMQP_URL: .* \(is "http://phjob:\*\*\*@broker:5672/hub"\)'):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://watcher:PASS@word:1@mq-host:5672/hub",
+        "amqp://watcher:PASS/word@mq-host:5672/hub",
+        "amqp://watcher:PASS#word@mq-host:5672/hub",
+        "amqp://watcher:PASS?word@mq-host:5672/hub",
+        "amqp://watcher:1234/PASS@mq-host:5672/hub",
+        "amqp://watcher:1234#PASS@mq-host:5672/hub",
+        "amqp://watcher:1234?PASS@mq-host:5672/hub",
+        "amqp://watcher:12/34@5678/PASS@mq-host:5672/hub",
+        "amqp:watcher:PASS@mq-host:5672/hub",
+        "amqp//watcher:PASS@mq-host:5672/hub",
+        "watcher:PASS@mq-host",
+        "PASS",
+    ],
+)
+def test_a_bad_url_is_reported_without_any_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    """The line goes to the log of the container, which many people may read (spec.md, S6)."""
+    monkeypatch.setenv("AMQP_URL", url)
+    file = tmp_path / "url"
+    file.write_text(url)
+    with pytest.raises(SettingsError, match="environment: AMQP_URL: ") as in_variable:
         ServiceSettings.load()
+    monkeypatch.delenv("AMQP_URL")
+    monkeypatch.setenv("AMQP_URL_FILE", str(file))
+    with pytest.raises(SettingsError, match=rf"AMQP_URL_FILE {file}: ") as in_file:
+        ServiceSettings.load()
+    for error in (in_variable.value, in_file.value):
+        text = "".join(traceback.format_exception(error))
+        assert not any(part in text for part in ("PASS", "1234", "watcher", "mq-host"))
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p%ss", "p ss", "p:ss", "p\\ss", "p[ss", "p%2Fss", "pässß"])
+def test_any_other_character_of_a_password_needs_no_care(password: str) -> None:
+    """The client library decodes what pydantic encodes."""
+    url = ServiceSettings.model_validate({"amqp_url": f"amqp://watcher:{password}@broker/hub"}).broker_url()
+    expected = password.replace("%2F", "/")
+    assert (URL(url).user, URL(url).password, URL(url).host) == ("watcher", expected, "broker")
+
+
+def test_the_url_is_not_part_of_the_settings_representation() -> None:
+    """A traceback or a log line may contain it."""
+    settings = ServiceSettings.model_validate({"amqp_url": "amqp://watcher:PASS@broker/hub"})
+    assert "PASS" not in f"{settings!r} {settings}"
+
+
+def test_the_url_comes_from_a_file_that_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that a changed password needs no restart (spec.md, S7)."""
+    file = tmp_path / "url"
+    file.write_text("amqp://watcher:old@broker/hub\n")
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    monkeypatch.setenv("AMQP_URL_FILE", str(file))
+    settings = ServiceSettings.load()
+    assert settings.broker_url() == "amqp://watcher:old@broker/hub"
+    file.write_text("amqp://watcher:new@broker/hub\n")
+    assert settings.broker_url() == "amqp://watcher:new@broker/hub"
+
+
+def test_a_file_that_is_missing_or_no_text_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With its path, and without its content."""
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    monkeypatch.setenv("AMQP_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(SettingsError, match=r"AMQP_URL_FILE .*/url can't be read: No such file"):
+        ServiceSettings.load()
+    (tmp_path / "url").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=r"AMQP_URL_FILE .*/url can't be read: it is not text"):
+        ServiceSettings.load()
+
+
+def test_two_urls_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator would not know which one counts."""
+    monkeypatch.setenv("AMQP_URL", "amqp://broker/")
+    monkeypatch.setenv("AMQP_URL_FILE", "/etc/url")
+    with pytest.raises(SettingsError, match="AMQP_URL and AMQP_URL_FILE are both set"):
+        ServiceSettings.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("jobSubmission: {preparingTimeoutSeconds: SOON}", True),
+        ("jobSubmission: {tolerations: [SOON]}", True),
+        ("logArchive: {url: 's3://key:SOON@bucket'}", False),
+        ("logArchive: {url: 's3://bucket?sig=SOON'}", False),
+        ("logArchive: {secretKey: SOON}", False),
+        ("logArchive: SOON", False),
+        ("SOON", False),
+        ("logArchive: {url: SOON: x}", False),
+        ("logArchive: [*SOON]", False),
+    ],
+)
+def test_a_bad_value_is_repeated_only_if_it_is_certainly_no_secret(
+    tmp_path: Path, content: str, *, shown: bool
+) -> None:
+    """A value of an unknown key, or a line that is not YAML, may be one (spec.md, S6)."""
+    with pytest.raises(SettingsError) as error:
+        read(tmp_path, content)
+    assert ("SOON" in "".join(traceback.format_exception(error.value))) is shown
 
 
 def test_only_a_service_that_uses_the_api_has_a_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:

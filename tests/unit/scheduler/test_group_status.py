@@ -4,7 +4,7 @@ from phjob_core.api import Phase, PodPhase
 from phjob_core.labels import label_value
 from phjob_core.messages import ReportGroupStatus
 from phjob_core.scheduling.engine import SchedulingEngine
-from phjob_scheduler.group_status import GroupStatusReporter, report_on_group
+from phjob_scheduler.group_status import GroupStatusReporter, reports_on_group
 
 PHUSERS = label_value("phusers")
 
@@ -21,8 +21,7 @@ def an_engine(gpus: int = 2) -> SchedulingEngine:
 
 
 def report_of(engine: SchedulingEngine) -> ReportGroupStatus:
-    report = report_on_group(engine, PHUSERS)
-    assert report
+    (report,) = reports_on_group(engine, PHUSERS)
     return report
 
 
@@ -31,6 +30,13 @@ def test_a_group_without_jobs_reads_zero() -> None:
     report = report_of(an_engine())
     assert (report.pending, report.preparing, report.running) == (0, 0, 0)
     assert (report.used, report.limit, report.head, report.message) == ({}, {"gpu": 2}, "", "")
+
+
+def test_it_has_the_default_limits_of_the_settings() -> None:
+    """The command line cannot read the settings file, and counts with them, too."""
+    engine = SchedulingEngine("session", {"ephemeral-storage": 10})
+    engine.on_group(a_group(), START)
+    assert report_of(engine).default_limits == {"ephemeral-storage": 10}
 
 
 def test_it_counts_the_jobs_by_phase_as_they_move() -> None:
@@ -76,9 +82,9 @@ def test_a_group_without_an_object_has_no_report() -> None:
     """There is no status to write it to."""
     engine = an_engine()
     engine.on_job(a_job(group="other"), START)
-    assert report_on_group(engine, label_value("other")) is None
+    assert reports_on_group(engine, label_value("other")) == []
     engine.on_group_gone("phusers", START)
-    assert report_on_group(engine, PHUSERS) is None
+    assert reports_on_group(engine, PHUSERS) == []
 
 
 def test_many_changes_give_one_report_every_five_seconds_with_the_latest_state() -> None:
@@ -88,8 +94,8 @@ def test_many_changes_give_one_report_every_five_seconds_with_the_latest_state()
     for step in range(120):
         now = at(step * 0.1)
         engine.on_job(a_job(f"job-{step}", instance_type="gpu-2", created=now), now)
-        reporter.schedule(engine.dirty_groups, now)
-        reports += reporter.due_reports(now, lambda label: report_on_group(engine, label))
+        reporter.schedule(PHUSERS, now)
+        reports += reporter.due_reports(now, lambda label: reports_on_group(engine, label))
     assert [report.pending for report in reports] == [11, 61, 111]
     assert [report.place for report in reports] == sorted({report.place for report in reports})
     assert reporter.next_report() == at(16)
@@ -99,10 +105,10 @@ def test_an_unchanged_status_is_not_reported_again() -> None:
     """A change of the group need not change its status."""
     engine, reporter = an_engine(), GroupStatusReporter()
     for second in range(0, 10, 2):
-        reporter.schedule([PHUSERS], at(second))
-    assert len(list(reporter.due_reports(at(20), lambda label: report_on_group(engine, label)))) == 1
-    reporter.schedule([PHUSERS], at(30))
-    assert list(reporter.due_reports(at(31), lambda label: report_on_group(engine, label))) == []
+        reporter.schedule(PHUSERS, at(second))
+    assert len(list(reporter.due_reports(at(20), lambda label: reports_on_group(engine, label)))) == 1
+    reporter.schedule(PHUSERS, at(30))
+    assert list(reporter.due_reports(at(31), lambda label: reports_on_group(engine, label))) == []
     assert reporter.next_report() is None
 
 
@@ -112,3 +118,40 @@ def test_a_new_group_without_jobs_is_reported() -> None:
     engine.dirty_groups.clear()
     engine.on_group(a_group("new"), START)
     assert engine.dirty_groups == {label_value("new")}
+
+
+def test_a_group_that_cannot_be_used_says_why_and_what_to_do() -> None:
+    """Its jobs say the same, and an administrator looks at the group (spec.md, A6)."""
+    engine = an_engine()
+    engine.on_group(a_group(invalid="spec.users is missing", users=()), START)
+    assert report_of(engine).message == "unusable: spec.users is missing"
+
+
+def test_a_refused_group_has_no_jobs_and_names_the_older_one() -> None:
+    """Nothing else changes for the older one (spec.md, A13)."""
+    engine = an_engine()
+    engine.on_group(a_group(created=START, group_quota={"gpu": 2}), START)
+    engine.on_job(a_job(instance_type="gpu-2"), START)
+    before = report_of(engine)
+    engine.on_group(a_group("second", group="phusers", created=at(1)), START)
+    first, second = reports_on_group(engine, PHUSERS)
+    assert first == before
+    assert (second.name, second.uid, second.pending, second.limit) == ("second", "uid-second", 0, {})
+    assert second.message.startswith("refused: the older PhGroup 'phusers' has the same group name")
+
+
+def test_only_the_report_that_changed_is_sent_again() -> None:
+    """Two PhGroups of one name have a status each."""
+    engine, reporter = an_engine(), GroupStatusReporter()
+    engine.on_group(a_group("second", group="phusers", created=at(1)), START)
+
+    def sent(second: float) -> list[tuple[str, int]]:
+        reporter.schedule(PHUSERS, at(second))
+        due = reporter.due_reports(at(second + 1), lambda label: reports_on_group(engine, label))
+        return [(report.name, report.pending) for report in due]
+
+    assert sent(0) == [("phusers", 0), ("second", 0)]
+    engine.on_job(a_job(), at(10))
+    assert sent(10) == [("phusers", 1)]
+    reporter.forget(PHUSERS)
+    assert sent(20) == [("phusers", 1), ("second", 0)]

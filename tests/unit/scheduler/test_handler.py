@@ -3,9 +3,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
+from tests.fakes.held import collections
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.kinds import KINDS
@@ -39,6 +40,8 @@ GROUP = a_group(group_quota={"gpu": 1}, user_quota={})
 CATALOG = (GROUP, an_image(), an_instance_type("gpu-1", 1))
 REVISION = 10**6
 """The revision of the snapshot, which is newer than every fact of it."""
+DEFAULT_LIMITS = {"ephemeral-storage": 10 * 2**30}
+"""The limits of a job for resources that its instance type does not name."""
 
 
 class Scheduler:
@@ -51,7 +54,11 @@ class Scheduler:
         self.session_requests: list[str] = []
         self.acknowledged = 0
         self.handler = SchedulerHandler(
-            shard or Shard(0, 1), self.clock, self._send, self.session_requests.append
+            shard or Shard(0, 1),
+            self.clock,
+            self._send,
+            self.session_requests.append,
+            default_limits=DEFAULT_LIMITS,
         )
 
     def _send(self, queue: str, envelope: Envelope) -> None:
@@ -112,6 +119,14 @@ def admitted(messages: Iterable[Message]) -> list[str]:
 def sample(name: str, labels: dict[str, str] | None = None) -> float:
     """Return the value of a metric; 0 if it has none yet."""
     return REGISTRY.get_sample_value(name, labels or {}) or 0.0
+
+
+def test_a_job_is_admitted_with_the_default_limits_of_the_settings() -> None:
+    """The pod gets exactly what the admission reserves (spec.md, P4)."""
+    scheduler = Scheduler()
+    scheduler.start(*CATALOG, a_job())
+    (admit,) = (message for _, _, message in scheduler.sent if isinstance(message, Admit))
+    assert admit.resources == {"cpu": 1000, "nvidia.com/gpu": 1, **DEFAULT_LIMITS}
 
 
 def test_a_session_starts_with_a_fence() -> None:
@@ -271,12 +286,45 @@ def test_only_jobs_that_are_new_after_the_snapshot_count_as_submitted() -> None:
     """A restart does not count the old ones again."""
     group = {"group": "counted"}
     scheduler = Scheduler()
-    scheduler.start(*CATALOG, a_job("old", group="counted"))
+    scheduler.start(*CATALOG, a_group("counted"), a_job("old", group="counted"))
     new = a_job("new", group="counted", resource_version=REVISION + 1)
     assert sample("phjob_submitted_total", group) == 0
     scheduler.observe(new)
     scheduler.observe(new.model_copy(update={"resource_version": REVISION + 2}))
     assert sample("phjob_submitted_total", group) == 1
+
+
+def test_the_series_of_a_group_begin_and_end_with_its_object() -> None:
+    """Afterwards its jobs count as those of an unknown group (spec.md, E3)."""
+    scheduler = Scheduler()
+    scheduler.start(*CATALOG)
+    unknown = sample("phjob_submitted_total", {"group": "unknown"})
+    group = newer(a_group("short-lived"))
+    scheduler.observe(group)
+    scheduler.observe(a_job("one", group="short-lived", resource_version=REVISION + 1))
+    assert sample("phjob_submitted_total", {"group": "short-lived"}) == 1
+    scheduler.observe(gone(GroupGone, group, group=group.group))
+    assert REGISTRY.get_sample_value("phjob_submitted_total", {"group": "short-lived"}) is None
+    scheduler.observe(a_job("two", group="short-lived", resource_version=REVISION + 3))
+    assert sample("phjob_submitted_total", {"group": "unknown"}) == unknown + 1
+
+
+def test_nothing_remains_of_invented_groups() -> None:
+    """Neither in the handler, nor in the metrics, nor in the reports (spec.md, E3)."""
+    scheduler = Scheduler()
+    scheduler.start(*CATALOG)
+    scheduler.wake(at(10))
+    before = collections(scheduler.handler, without=("_tombstones",))
+    submitted = sample("phjob_submitted_total", {"group": "unknown"})
+    for number in range(10_000):
+        job = newer(a_job(f"job-{number}", group=f"invented-{number}"))
+        scheduler.observe(job)
+        assert scheduler.handler.next_wakeup() is None
+        scheduler.observe(newer(job, resource_version=REVISION + 2, phase=Phase.FAILED))
+        scheduler.observe(gone(JobGone, job, group=job.group))
+    assert collections(scheduler.handler, without=("_tombstones",)) == before
+    assert sample("phjob_submitted_total", {"group": "unknown"}) == submitted + 10_000
+    assert "invented-" not in generate_latest().decode()
 
 
 def test_the_deletion_of_a_finished_job_has_no_effect() -> None:

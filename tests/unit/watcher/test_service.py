@@ -17,7 +17,6 @@ from phjob_core.messages import (
     CatalogSynced,
     HistoryPage,
     HistoryRequest,
-    Message,
     PodSeen,
     SnapshotBegin,
     SnapshotEnd,
@@ -98,9 +97,11 @@ class World:
         await asyncio.Event().wait()
 
 
-def delivery_of(request: Message) -> FakeDelivery:
-    """Return the delivery of a request to the watcher."""
-    return FakeDelivery(Envelope("scheduler", "session", 0, request))
+def delivery_of(
+    request: SnapshotRequest | CatalogRequest | HistoryRequest, publisher: str = ""
+) -> FakeDelivery:
+    """Return the delivery of a request to the watcher, by default of the service that gets the answer."""
+    return FakeDelivery(Envelope(publisher or request.queue.partition(".")[0], "session", 0, request))
 
 
 async def let_run() -> None:
@@ -164,11 +165,12 @@ async def test_a_pod_outside_all_pools_is_not_published(world: World) -> None:
 
 
 async def test_pod_usage_is_by_the_name_of_the_group(world: World) -> None:
-    """By its label value only if there is no PhGroup."""
+    """All groups without a PhGroup are one (spec.md, E3)."""
     group = an_object("vision", "PhGroup", {"groupName": "Vision"})
-    world.objects = {"phgroups": [group], "pods": [a_pod("nb", "Vision"), a_pod("nb2", "gone")]}
+    pods: list[Object] = [a_pod("nb", "Vision"), a_pod("nb2", "gone"), a_pod("nb3", "invented")]
+    world.objects = {"phgroups": [group], "pods": pods}
     async with running(world) as watcher:
-        assert watcher.pod_usage() == {"Vision": {"cpu": 2000}, label_value("gone"): {"cpu": 2000}}
+        assert watcher.pod_usage() == {"Vision": {"cpu": 2000}, "unknown": {"cpu": 4000}}
 
 
 async def test_a_request_is_acknowledged_after_its_answer(world: World) -> None:
@@ -221,3 +223,13 @@ async def test_a_request_for_an_unknown_queue_is_dead_lettered(world: World) -> 
         await let_run()
     assert delivery.dead_letter_reason == "there is no queue 'scheduler.7' to answer to"
     assert not world.bus.messages("scheduler.7", SnapshotBegin)
+
+
+async def test_a_request_for_the_queue_of_another_service_is_dead_lettered(world: World) -> None:
+    """Otherwise a stolen janitor could make the scheduler start over again and again (spec.md, I5)."""
+    delivery = delivery_of(SnapshotRequest(queue="scheduler.0", request="me/1"), publisher="janitor")
+    async with running(world):
+        world.bus.receive(delivery)
+        await let_run()
+    assert delivery.dead_letter_reason == "janitor may not request an answer to the queue 'scheduler.0'"
+    assert not world.bus.messages("scheduler.0", SnapshotBegin)

@@ -14,7 +14,7 @@ from phjob_cli.console import Format
 from phjob_cli.context import Context
 from phjob_core.api import Phase
 from phjob_core.messages import JobSeen
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job_with_message
 
 
 async def list_jobs(
@@ -31,10 +31,10 @@ async def list_jobs(
     """List your jobs, newest last; with --group or --all, those of other users too."""
     resource = queries.select_jobs(group, phase=phase or "")
     if group or everybody:
-        jobs, user = await queries.list_all(context.kube, resource, project_job), None
+        jobs, user = await queries.list_all(context.kube, resource, project_job_with_message), None
     else:
         jobs, user = await asyncio.gather(
-            queries.list_all(context.kube, resource, project_job), context.user()
+            queries.list_all(context.kube, resource, project_job_with_message), context.user()
         )
     jobs = sorted(
         (job for job in jobs if user in (None, job.user)), key=lambda job: (job.created, job.revision)

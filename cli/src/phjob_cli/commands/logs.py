@@ -7,7 +7,7 @@ import typer
 from phjob_cli import following, queries
 from phjob_cli.commands import arguments
 from phjob_cli.context import Context
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job_with_message
 
 
 async def logs(
@@ -23,7 +23,7 @@ async def logs(
     ] = None,
 ) -> None:
     """Show a job's log, from its pod or, if that is deleted, from the log archive."""
-    job = project_job(await queries.get_job(context.kube, name))
+    job = project_job_with_message(await queries.get_job(context.kube, name))
     if follow and attempt is None and not job.phase.final:
         await following.follow_log(context, job)
     else:

@@ -73,6 +73,8 @@ def _print_quotas(console: Console, snapshot: GroupSnapshot) -> None:
     if snapshot.queue.user_quota:
         quota = ", ".join(f"{name} {render(name, most)}" for name, most in snapshot.queue.user_quota.items())
         console.line(f"  each user may have {quota}")
+    if snapshot.group_problem:
+        console.note(f"note: this group admits no job: {snapshot.group_problem}")
     if not snapshot.facts.can_list_pods:
         console.note("note: you may not list pods here, so notebooks are not counted")
 

@@ -14,7 +14,7 @@ from phjob_cli.context import Context
 from phjob_cli.errors import CliError, Exit
 from phjob_core.api import Object, Phase
 from phjob_core.messages import JobSeen
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job_with_message
 
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 1 if the job fails.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Wait for the end, and show the log meanwhile.")]
@@ -89,7 +89,7 @@ async def retry(
 ) -> Exit:
     """Submit a copy of a finished job, under a new name."""
     found = await queries.get_job(context.kube, name)
-    if not project_job(found).phase.final:
+    if not project_job_with_message(found).phase.final:
         msg = f"job {name!r} is {found['status']['phase']}: only a finished job can be retried"
         raise CliError(msg)
     return await _submit(context, [manifests.copy_for_retry(found)], wait=wait, follow=follow, output=output)
@@ -105,7 +105,7 @@ async def _submit(
     is_structured = bool(output and output.is_structured)
     jobs = []
     for phjob in phjobs:
-        job = project_job(await context.kube.create(queries.PHJOBS, phjob))
+        job = project_job_with_message(await context.kube.create(queries.PHJOBS, phjob))
         jobs.append(job)
         if not is_structured:
             context.console.line(f"{job.name} submitted to group {job.group}")

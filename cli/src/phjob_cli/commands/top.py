@@ -51,7 +51,7 @@ def _table(groups: Sequence[Object]) -> tuple[list[str], list[list[str]]]:
         shown = sorted(name for name in limits if name == GPU or not is_gpu(name))
         quotas = "  ".join(_quota(name, used.get(name, "0"), limits[name]) for name in shown)
         counts = [str(group.get(key, "-")) for key in ("pending", "preparing", "running")]
-        head = f"{group['head']}: {group.get('message', '')}" if "head" in group else ""
+        head = ": ".join(filter(None, (group.get("head"), group.get("message"))))
         rows.append([group["group"], *counts, quotas or "no quota", head])
     return ["GROUP", "PENDING", "PREPARING", "RUNNING", "USED", "HEAD OF THE QUEUE"], rows
 

@@ -16,7 +16,7 @@ from phjob_cli.explanation import Cause, Explanation
 from phjob_cli.snapshot import Allocation, Facts, GroupSnapshot
 from phjob_core.api import Object, Phase
 from phjob_core.errors import RejectedError
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job_with_message
 
 RECHECK_SECONDS = 3.0
 """Time before the second look at a job that has room and has not been admitted."""
@@ -63,7 +63,7 @@ async def explain(
 
 
 async def _explain_existing(context: Context, name: str) -> tuple[GroupSnapshot, Explanation]:
-    job = project_job(await queries.get_job(context.kube, name))
+    job = project_job_with_message(await queries.get_job(context.kube, name))
     snapshot = await queries.take_snapshot(context.kube, job.group)
     latest = next((other for other in snapshot.facts.jobs if other.uid == job.uid), job)
     is_preparing = latest.phase is Phase.PREPARING
@@ -84,7 +84,7 @@ async def _explain_manifest(context: Context, manifest: Object) -> tuple[GroupSn
             raise
         return _explain_rejection(manifest["spec"], name, error)
     metadata = {**validated["metadata"], "resourceVersion": str(LAST_REVISION)}
-    job = project_job({**validated, "metadata": metadata, "status": {}})
+    job = project_job_with_message({**validated, "metadata": metadata, "status": {}})
     snapshot = await queries.take_snapshot(context.kube, job.group, job)
     explained = explanation.explain(snapshot, job)
     step = _STEPS.get(explained.cause, _OTHER_STEP)

@@ -15,7 +15,7 @@ from phjob_core.kinds import PHJOBS
 from phjob_core.lifecycle import Ignored, transition
 from phjob_core.messages import Admit, Command, Reject, SetPendingReason
 from phjob_core.planner import ApplyEvent
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job, project_job_with_message
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -110,7 +110,7 @@ class CommandWriter:
         metrics.transition_written(command.group, Phase.FAILED, command.reason)
         self._reconciler.on_rejected(command.uid)
         self._events.record(command.uid, command.name, command.reason, command.message)
-        _log.info("job_rejected", reason=command.reason, message=command.message)
+        _log.info("job_rejected", reason=command.reason)
 
     async def set_pending_reason(self, command: SetPendingReason) -> None:
         """Write why a job waits.
@@ -146,10 +146,11 @@ class CommandWriter:
         )
         if written is None:
             return
-        outcome = project_job(written)
+        outcome = project_job_with_message(written)
         metrics.transition_written(command.group, outcome.phase, outcome.reason)
         self._events.record(command.uid, command.name, outcome.reason, outcome.message)
-        _log.info("admission_failed", reason=outcome.reason, message=outcome.message, fence=command.token)
+        # Without the message, because the API server quotes values of the pod in it.
+        _log.info("admission_failed", reason=outcome.reason, fence=command.token)
 
     async def _compare_and_swap(
         self, command: Admit, patch: Callable[[datetime], Patch], operation: str

@@ -17,7 +17,7 @@ from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
-from phjob_pod_manager.status_patches import rfc3339
+from phjob_pod_manager.status_patches import readable, rfc3339
 from phjob_runtime.clock import Clock
 from phjob_runtime.keyed_queue import KeyedWorkQueue
 
@@ -74,7 +74,7 @@ def new_event(warning: JobWarning, namespace: str, now: datetime) -> Object:
         },
         "type": "Warning",
         "reason": warning.reason,
-        "message": warning.message[:_MAX_MESSAGE_CHARS],
+        "message": readable(warning.message, _MAX_MESSAGE_CHARS),
         "count": warning.count,
         "firstTimestamp": rfc3339(now),
         "lastTimestamp": rfc3339(now),
@@ -87,7 +87,7 @@ def bump_count(warning: JobWarning, event: Object, now: datetime) -> list[dict[s
     """Return the patch that adds further occurrences to an Event."""
     changes = {
         "count": event.get("count", 0) + warning.count,
-        "message": warning.message[:_MAX_MESSAGE_CHARS],
+        "message": readable(warning.message, _MAX_MESSAGE_CHARS),
         "lastTimestamp": rfc3339(now),
     }
     return [{"op": "add", "path": f"/{field}", "value": value} for field, value in changes.items()]

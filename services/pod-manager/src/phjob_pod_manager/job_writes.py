@@ -6,7 +6,7 @@ from phjob_core.api import Object
 from phjob_core.errors import RejectedError
 from phjob_core.kinds import PHJOBS
 from phjob_core.messages import JobSeen
-from phjob_core.projection import project_job
+from phjob_core.projection import project_job, project_job_with_message
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -56,6 +56,15 @@ class JobWriter:
             lambda: self._kube.get(PHJOBS.resource, job.name), "get phjob"
         )
         return self._record(job, answer)
+
+    async def read_message(self, job: JobSeen) -> str:
+        """Return the job's message, which facts do not contain; empty if the job is gone."""
+        answer = await self._retrier.retry_until_definite(
+            lambda: self._kube.get(PHJOBS.resource, job.name), "get phjob"
+        )
+        if answer is None or answer["metadata"]["uid"] != job.uid:
+            return ""
+        return project_job_with_message(answer).message
 
     async def delete_record(self, uid: str, name: str) -> None:
         """Delete the job of this uid. The watch reports its end.

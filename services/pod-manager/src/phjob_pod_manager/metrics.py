@@ -1,8 +1,11 @@
 """The metrics of pod-manager. Each function records one event, and is named after it."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from phjob_runtime.metrics import GroupLabels
 
 _TRANSITIONS = Counter(
     "phjob_transitions",
@@ -17,6 +20,7 @@ _START = Histogram(
     "phjob_start_seconds", "Seconds from a job's admission to its container's start", buckets=_LIFE[:10]
 )
 _RUN = Histogram("phjob_run_seconds", "Seconds from a container's start to its end", ["group"], buckets=_LIFE)
+_LABELS = GroupLabels(_TRANSITIONS, _WAIT, _RUN)
 _CANCEL = Histogram(
     "phjob_cancel_seconds",
     "Seconds from the observation of a cancel to the phase Cancelled",
@@ -50,14 +54,19 @@ _LOGS_WAITING = Gauge("phjob_log_archive_waiting", "Logs that wait for the next 
 _LOGS_LOST = Counter("phjob_log_archive_lost", "Pods deleted before their log was stored in the archive")
 
 
+def groups_changed(groups: Iterable[str]) -> None:
+    """Set the group names of all PhGroups, because they may have changed."""
+    _LABELS.set_groups(groups)
+
+
 def transition_written(group: str, phase: str, reason: str) -> None:
     """Count a transition written to a job."""
-    _TRANSITIONS.labels(group, phase, reason).inc()
+    _TRANSITIONS.labels(_LABELS.of(group), phase, reason).inc()
 
 
 def job_admitted(group: str, wait: timedelta) -> None:
     """Observe the time from a job's creation to its admission."""
-    _WAIT.labels(group).observe(wait.total_seconds())
+    _WAIT.labels(_LABELS.of(group)).observe(wait.total_seconds())
 
 
 def container_started(time: timedelta) -> None:
@@ -67,7 +76,7 @@ def container_started(time: timedelta) -> None:
 
 def container_ended(group: str, time: timedelta) -> None:
     """Observe the time from a container's start to its end."""
-    _RUN.labels(group).observe(time.total_seconds())
+    _RUN.labels(_LABELS.of(group)).observe(time.total_seconds())
 
 
 def job_cancelled(time: timedelta) -> None:

@@ -21,8 +21,10 @@ from phjob_core.quantities import render_all
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
+from phjob_pod_manager.dataset_secrets import DatasetSecrets, SecretRejectedError
 from phjob_pod_manager.manifest import grants
 from phjob_pod_manager.manifest.builder import PodInputs, UnbuildableError, build
+from phjob_pod_manager.manifest.security import explain_rejection, profile_of
 from phjob_pod_manager.manifest.volumes import GrantedDataset
 from phjob_runtime.clock import Clock
 from phjob_runtime.settings import JobSubmission
@@ -67,6 +69,7 @@ class PodCreator:
         self._clock = clock
         self._retrier = retrier
         self._catalog = catalog
+        self._secrets = DatasetSecrets(kube, clock, retrier)
         self._settings = settings
 
     async def create(self, command: Admit) -> tuple[Object, Object]:
@@ -103,6 +106,8 @@ class PodCreator:
                     "create pod",
                     max_attempts=MAX_CREATE_ATTEMPTS,
                 )
+            except SecretRejectedError as error:
+                raise PodCreationError(Event.POD_CREATION_REJECTED, str(error)) from error
             except UnbuildableError as error:
                 # The scheduler is about to learn of the catalog's change, and then lets the job wait.
                 raise PodCreationError(Event.POD_NOT_CREATABLE_YET, str(error)) from error
@@ -153,8 +158,11 @@ class PodCreator:
     async def _manifest(self, job: Object, command: Admit) -> Object:
         """Return the pod's manifest, from the current catalog and the admitted resources.
 
+        The Secrets to which the pod refers are written before.
+
         Raises:
             UnbuildableError: something that the pod is built from is missing or unusable.
+            SecretRejectedError: a Secret that the pod refers to cannot be written.
 
         """
         admitted = {"fence": command.token, "resources": render_all(command.resources)}
@@ -165,7 +173,7 @@ class PodCreator:
             missing = "image" if image is None else "instance type"
             msg = f"{missing} {spec['image' if image is None else 'instanceType']!r} was deleted"
             raise UnbuildableError(msg)
-        groups = list(self._catalog.groups)
+        groups = self._catalog.groups.counting()
         inputs = PodInputs(
             image,
             instance_type,
@@ -174,7 +182,11 @@ class PodCreator:
                 GrantedDataset(name, await self._catalog_object(DATASETS, name), writable)
                 for name, writable in grants.datasets(spec["groupName"], groups).items()
             ],
+            self._catalog.groups.get(spec["groupName"]),
         )
+        for dataset in inputs.datasets:
+            if dataset.item is not None:
+                await self._secrets.ensure(dataset.item)
         try:
             return build({**job, "status": {**job["status"], **admitted}}, inputs, self._settings)
         except UnbuildableError:
@@ -203,7 +215,8 @@ class PodCreator:
         if error.status != 409:
             is_invalid = error.status in (400, 422) and not _BY_POLICY.search(str(error))
             event = Event.POD_INVALID if is_invalid else Event.POD_CREATION_REJECTED
-            raise PodCreationError(event, str(error)) from error
+            profile = profile_of(self._catalog.groups.get(command.group), self._settings)
+            raise PodCreationError(event, explain_rejection(str(error), profile)) from error
         found = await self._retrier.retry_until_definite(
             lambda: self._kube.get(PODS.resource, command.name), "get pod"
         )

@@ -1,4 +1,4 @@
-"""The writes to a job's pod: remove the gate, hold, release and delete.
+"""The writes to a job's pod: remove the gate, hold, release and delete. Also its message, for its user.
 
 Each write tests that the pod is the one that the step was planned for. If it is not, the pod's current state
 goes into the store, and the next step is planned from that.
@@ -13,7 +13,7 @@ from phjob_core.api import GATE, REQUEUE_FINALIZER, Object
 from phjob_core.errors import RejectedError
 from phjob_core.kinds import PODS
 from phjob_core.messages import PodSeen
-from phjob_core.projection import gate_index, project_pod
+from phjob_core.projection import gate_index, pod_message, project_pod
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.progress import Progress, WriteRejectedError
@@ -138,6 +138,14 @@ class PodWriter:
             raise WriteRejectedError(f"pod {pod.name}: the API server has rejected the deletion")
         # The watch omits changes that do not matter to a job. Without this, the revision would never match.
         return self._record(found)
+
+    async def read_message(self, pod: PodSeen) -> str:
+        """Return the message of the pod's state; empty if the pod is gone or has none."""
+        try:
+            found = await self._find(pod)
+        except RejectedError:  # The message is for people. Without it, the job still has to end.
+            return ""
+        return pod_message(found).strip() if found else ""
 
     async def _write_finalizers(self, found: Object, finalizers: Sequence[str], operation: str) -> Progress:
         """Replace the finalizers of a pod that was found just now."""

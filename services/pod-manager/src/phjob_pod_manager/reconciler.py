@@ -17,7 +17,17 @@ from phjob_core.api import Object, Phase
 from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle
 from phjob_core.kinds import PHJOBS
 from phjob_core.lifecycle import Event, Ignored, transition
-from phjob_core.messages import Fact, JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
+from phjob_core.messages import (
+    Fact,
+    GroupGone,
+    GroupSeen,
+    JobGone,
+    JobSeen,
+    NodeGone,
+    NodeSeen,
+    PodGone,
+    PodSeen,
+)
 from phjob_core.planner import (
     ApplyEvent,
     DeletePod,
@@ -96,6 +106,7 @@ class Reconciler:
     def on_snapshot_end(self) -> None:
         """Reconcile every job, and every pod whose job was deleted."""
         self._synced = True
+        metrics.groups_changed(self._catalog.groups)
         for uid in self._store.job_uids():
             self._workers.add(uid)
 
@@ -122,6 +133,8 @@ class Reconciler:
                 store.remove_node(fact)
             case _:
                 self._catalog.on_fact(fact, from_snapshot=from_snapshot)
+                if self._synced and isinstance(fact, GroupSeen | GroupGone):
+                    metrics.groups_changed(self._catalog.groups)
 
     def on_command(self, uid: str, command: PendingCommand) -> None:
         """Store a command of the janitor, and wake the job's worker."""
@@ -261,6 +274,8 @@ class Reconciler:
         if isinstance(change, Ignored):
             _log.error("event_ignored", phase=job.phase, job_event=step.event, reason=change.reason)
             return Progress.WAIT
+        if step.quotes_pod and pod and (message := await self._pods.read_message(pod)):
+            step = replace(step, detail=f"{step.detail}: {message}")
         command = self._store.pending_command(job.uid)
         generation = command.generation if command and command.event is step.event else None
         patch = status_patches.apply_event(job, step, change, pod, self._clock.now(), generation)
@@ -268,15 +283,14 @@ class Reconciler:
             return Progress.REPLAN
         outcome = status_patches.written_outcome(patch)
         metrics.transition_written(job.group, outcome.phase, change.reason or "")
-        self._events.record(job.uid, job.name, outcome.reason, outcome.message)
+        if step.event is not Event.POD_FAILED:  # Its reason is the user's own, and it may quote the log.
+            self._events.record(job.uid, job.name, outcome.reason, outcome.message)
         if step.event is Event.CANCELLED and (observed := self._cancel_observed_at.pop(job.uid, None)):
             metrics.job_cancelled(self._clock.now() - observed)
         if pod:
             _observe_durations(job, pod)
-        _log.info(
-            "transition_written",
-            group=job.group, phase=outcome.phase, reason=outcome.reason, message=outcome.message,
-        )  # fmt: skip
+        # Without the message, because it may quote the job's log.
+        _log.info("transition_written", group=job.group, phase=outcome.phase, reason=outcome.reason)
         return Progress.REPLAN
 
     async def _store_log(self, job: JobSeen, pod: PodSeen) -> Progress:
@@ -285,11 +299,13 @@ class Reconciler:
             url = await self._logs.store(job, pod)
         except ArchiveError as error:
             if job.phase.final:
-                patch = status_patches.set_archive_error(job, str(error))
+                message = await self._jobs.read_message(job)
+                patch = status_patches.set_archive_error(job, str(error), message)
                 await self._jobs.write_status(job, patch, "set archive error")
             return Progress.WAIT
         if url is not None:
-            await self._jobs.write_status(job, status_patches.set_log_url(job, url), "set log URL")
+            message = await self._jobs.read_message(job) if job.log_failed else ""
+            await self._jobs.write_status(job, status_patches.set_log_url(job, url, message), "set log URL")
         return Progress.REPLAN
 
     async def _record_why_not_started(self, job: JobSeen, pod: PodSeen) -> None:
@@ -297,8 +313,10 @@ class Reconciler:
         command = self._store.pending_command(job.uid)
         if command is None or command.event is not Event.START_TIMEOUT or command.explained:
             return
-        events = await self._events_of(pod) if pod.reason in UNINFORMATIVE_REASONS else ()
-        why = describe_start_obstacle(pod, events)
+        if pod.reason in UNINFORMATIVE_REASONS:
+            why = describe_start_obstacle(pod, events=await self._events_of(pod))
+        else:
+            why = describe_start_obstacle(pod, await self._pods.read_message(pod))
         message = f"{command.message}; {why}" if why else command.message
         self._store.set_command(job.uid, replace(command, message=message, explained=True))
 

@@ -7,19 +7,19 @@ nothing to a job that has changed (spec.md, A5; design/consistency.md, The fence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from phjob_core.api import Phase, Reason
+from phjob_core.api import LOG_FAILED, Phase, Reason
 from phjob_core.lifecycle import Event, Transition, requeue
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
 from phjob_core.quantities import render_all
+from phjob_core.text import escape_controls
 
 Patch = list[dict[str, Any]]
 
 NOT_YET_PAUSE = timedelta(seconds=5)
 """The time before the next admission of a job whose pod's name is taken by a pod that is ending."""
 _MAX_CHARS = {"reason": 128, "message": 4096}
-"""The CRD's bounds. Reasons and messages of other programs may be longer."""
-_NOT_ARCHIVED = "; its log is not archived: "
+"""The CRD's bounds. Reasons and messages of other programs may be longer, and contain any character."""
 _MAX_ARCHIVE_ERROR_CHARS = 512
 
 
@@ -103,8 +103,9 @@ def set_group_status(report: ReportGroupStatus, last: str) -> Patch:
         "running": report.running,
         "used": render_all(report.used),
         "limit": render_all(report.limit),
+        "defaultLimits": render_all(report.default_limits),
         "head": report.head,
-        "message": report.message[: _MAX_CHARS["message"]],
+        "message": readable(report.message, _MAX_CHARS["message"]),
         "fence": report.place,
     }
     return [
@@ -162,18 +163,20 @@ def mark_reclaimed(job: JobSeen) -> Patch:
     return [*_tests(job.uid, job.phase, job.fence), *_sets(reclaimed=True)]
 
 
-def set_log_url(job: JobSeen, url: str) -> Patch:
-    """Return the patch that writes the URL of the log, and removes any archive error."""
-    message = job.message.partition(_NOT_ARCHIVED)[0]
-    fields = {"message": message} if message != job.message else {}
+def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
+    """Return the patch that writes the URL of the log.
+
+    `message`: the job's message, if it ends in an archive error, which the patch removes.
+    """
+    fields = {"message": message.rpartition(LOG_FAILED)[0]} if LOG_FAILED in message else {}
     return [*_tests(job.uid, job.phase, job.fence), *_sets(logURL=url, **fields)]
 
 
-def set_archive_error(job: JobSeen, error: str) -> Patch:
-    """Return the patch that appends an archive error to the job's message."""
-    message = job.message.partition(_NOT_ARCHIVED)[0]
-    max_chars = _MAX_CHARS["message"] - len(_NOT_ARCHIVED) - _MAX_ARCHIVE_ERROR_CHARS
-    message = f"{message[:max_chars]}{_NOT_ARCHIVED}{error[:_MAX_ARCHIVE_ERROR_CHARS]}"
+def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
+    """Return the patch that appends an archive error to the job's message, in place of an earlier one."""
+    message = message.rpartition(LOG_FAILED)[0] if LOG_FAILED in message else message
+    max_chars = _MAX_CHARS["message"] - len(LOG_FAILED) - _MAX_ARCHIVE_ERROR_CHARS
+    message = f"{message[:max_chars]}{LOG_FAILED}{error[:_MAX_ARCHIVE_ERROR_CHARS]}"
     return [*_tests(job.uid, job.phase, job.fence), *_sets(message=message)]
 
 
@@ -189,6 +192,14 @@ def written_outcome(patch: Patch) -> Outcome:
     """Return the phase, reason and message that a transition's patch writes."""
     written = {op["path"]: op["value"] for op in patch if op["op"] == "add"}
     return Outcome(*(written[f"/status/{field}"] for field in Outcome._fields))
+
+
+def readable(text: str, max_chars: int) -> str:
+    """Return a text as people may read it in a status or an Event: bounded, and without control characters.
+
+    It may end in a user's log. Newlines and tabs stay, because kubectl's tables and ours handle them.
+    """
+    return escape_controls(text, keep_layout=True)[:max_chars]
 
 
 def rfc3339(time: datetime) -> str:
@@ -236,8 +247,8 @@ def _tests(uid: str, phase: Phase, fence: str) -> Patch:
 
 
 def _sets(**fields: Any) -> Patch:
-    """Return the operations that write the fields, cut to the CRD's bounds."""
+    """Return the operations that write the fields, with texts as `readable` makes them."""
     for name, max_chars in _MAX_CHARS.items():
         if name in fields:
-            fields[name] = fields[name][:max_chars]
+            fields[name] = readable(fields[name], max_chars)
     return [{"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()]

@@ -1,4 +1,4 @@
-"""The reports on groups: when a group's status is due, and what it is (spec.md, E1). Pure.
+"""The reports on PhGroups: when a status is due, and what it is (spec.md, E1). Pure.
 
 A report is due `REPORT_DELAY` after a change, but not within `MIN_REPORT_INTERVAL` of the last one. Without
 that interval, a group whose jobs are short costs half a write more for each job. A report is sent only if it
@@ -6,12 +6,12 @@ differs from the last one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import count
 
 from phjob_core.api import Phase
-from phjob_core.messages import ReportGroupStatus
+from phjob_core.messages import GroupSeen, ReportGroupStatus
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.timers import Timers
 
@@ -22,13 +22,13 @@ MIN_REPORT_INTERVAL = timedelta(seconds=5)
 
 
 class GroupStatusReporter:
-    """The groups whose report is due, by their label value, and the last report on each group."""
+    """The groups whose reports are due, by their label value, and the last reports on each group."""
 
     def __init__(self) -> None:
         self._timers = Timers()
         self._scheduled: set[str] = set()
-        self._last: dict[str, tuple[datetime, ReportGroupStatus]] = {}
-        """The last report on each group, and when it was sent."""
+        self._last: dict[str, tuple[datetime, Sequence[ReportGroupStatus]]] = {}
+        """The last reports on the PhGroups of each group, and when they were sent."""
         self._snapshot_place = ""
         self._numbers = count()
 
@@ -39,41 +39,58 @@ class GroupStatusReporter:
         """
         self._snapshot_place = place
 
-    def schedule(self, groups: Iterable[str], now: datetime) -> None:
-        """Schedule a report on each of these groups, because they have changed."""
-        for group in groups:
-            if group not in self._scheduled:
-                self._scheduled.add(group)
-                due, last = now + REPORT_DELAY, self._last.get(group)
-                self._timers.set(group, max(due, last[0] + MIN_REPORT_INTERVAL) if last else due)
+    def schedule(self, group: str, now: datetime) -> None:
+        """Schedule a report on the group, because it has changed."""
+        if group not in self._scheduled:
+            self._scheduled.add(group)
+            due, last = now + REPORT_DELAY, self._last.get(group)
+            self._timers.set(group, max(due, last[0] + MIN_REPORT_INTERVAL) if last else due)
 
     def next_report(self) -> datetime | None:
         """Return when the next report is due; None if none is scheduled."""
         return self._timers.due()
 
+    def forget(self, group: str) -> None:
+        """Discard the last reports on a group that has no PhGroup."""
+        self._last.pop(group, None)
+
     def due_reports(
-        self, now: datetime, report_on: Callable[[str], ReportGroupStatus | None]
+        self, now: datetime, reports_on: Callable[[str], Sequence[ReportGroupStatus]]
     ) -> Iterator[ReportGroupStatus]:
-        """Yield each report that is due and differs from the last one on its group."""
+        """Yield each report that is due and differs from the last one on its PhGroup."""
         for group in self._timers.take(now):
             self._scheduled.discard(group)
-            report, last = report_on(group), self._last.get(group)
-            if report is None:
-                self._last.pop(group, None)
-            elif last is None or report != last[1]:
-                self._last[group] = now, report
+            reports = reports_on(group)
+            _, last = self._last.get(group, (now, ()))
+            changed = [report for report in reports if report not in last]
+            if changed:
+                self._last[group] = now, reports
+            for report in changed:
                 place = f"{self._snapshot_place}/{next(self._numbers):010d}"
                 yield report.model_copy(update={"place": place})
 
 
-def report_on_group(engine: SchedulingEngine, label: str) -> ReportGroupStatus | None:
-    """Return the status of the group with this label value; None if it has no PhGroup."""
-    group = engine.catalog.groups.get(engine.group_names.get(label, ""))
-    if group is None:
-        return None
+def reports_on_group(engine: SchedulingEngine, label: str) -> Sequence[ReportGroupStatus]:
+    """Return the status of each PhGroup of the group with this label value."""
+    groups = engine.catalog.groups
+    return [
+        _report_on_queue(engine, label, seen) if groups.counts(seen) else _report_refusal(engine, seen)
+        for seen in groups.with_label(label)
+    ]
+
+
+def _report_refusal(engine: SchedulingEngine, group: GroupSeen) -> ReportGroupStatus:
+    """Return the status of a PhGroup that does not count: no jobs, and the reason."""
+    message = f"refused: {engine.catalog.groups.refusal(group.group, group.name)}"
+    return ReportGroupStatus(uid=group.uid, name=group.name, group=group.group, place="", message=message)
+
+
+def _report_on_queue(engine: SchedulingEngine, label: str, group: GroupSeen) -> ReportGroupStatus:
+    """Return the status of the PhGroup that counts."""
     phases = engine.phases.get(label, Counter())
     queue = engine.queues.get(label)
     head = queue.head() if queue else None
+    why_head_waits = queue.pending_reason(head)[1] if queue and head else ""
     used = {name: amount for name, amount in queue.ledger.group_usage.items() if amount} if queue else {}
     return ReportGroupStatus(
         uid=group.uid,
@@ -85,6 +102,7 @@ def report_on_group(engine: SchedulingEngine, label: str) -> ReportGroupStatus |
         running=phases.get(Phase.RUNNING, 0),
         used=used,
         limit=dict(group.group_quota),
+        default_limits=dict(engine.catalog.default_limits),
         head=engine.jobs[head].seen.name if head else "",
-        message=queue.pending_reason(head)[1] if queue and head else "",
+        message=f"unusable: {group.invalid}" if group.invalid else why_head_waits,
     )

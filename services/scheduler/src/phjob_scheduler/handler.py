@@ -42,6 +42,7 @@ from phjob_core.messages import (
     SnapshotEnd,
 )
 from phjob_core.object_cache import ObjectCache
+from phjob_core.quantities import Amounts
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_runtime.amqp import topology
@@ -49,7 +50,7 @@ from phjob_runtime.amqp.topology import Shard
 from phjob_runtime.clock import Clock, SteadyClock
 from phjob_runtime.consumer import Acknowledge
 from phjob_scheduler import metrics
-from phjob_scheduler.group_status import GroupStatusReporter, report_on_group
+from phjob_scheduler.group_status import GroupStatusReporter, reports_on_group
 
 CATALOG_REQUEST_TIMEOUT = timedelta(seconds=10)
 """The time to wait for the watcher's answer to a `CatalogRequest` before it may be repeated."""
@@ -67,8 +68,13 @@ class SchedulerHandler:
         clock: Clock,
         send: Callable[[str, Envelope], None],
         request_session: Callable[[str], None],
+        *,
+        default_limits: Amounts,
     ) -> None:
-        """`send` is the bus's. `request_session` makes the consumer open a new session."""
+        """`send` is the bus's. `request_session` makes the consumer open a new session.
+
+        `default_limits` are a job's limits of the resources that its instance type does not name.
+        """
         self._publisher = topology.SCHEDULER
         self._queue = topology.queue_of(topology.SCHEDULER, shard.index)
         self._pod_manager = topology.queue_of(topology.POD_MANAGER, shard.index)
@@ -78,6 +84,7 @@ class SchedulerHandler:
         """The clock of all timers; it is never set back."""
         self._send = send
         self._request_session = request_session
+        self._default_limits = default_limits
         self._catalog_request = 0
         """The number of the latest `CatalogRequest`."""
         self._reset("")
@@ -85,7 +92,7 @@ class SchedulerHandler:
 
     def _reset(self, session: str) -> None:
         """Discard all state, and start a session with an empty engine."""
-        self._engine = SchedulingEngine(session)
+        self._engine = SchedulingEngine(session, self._default_limits)
         self._stream = StreamWriter(self._publisher, session, self._send)
         # A stream of its own. Without it, a report that an older pod-manager cannot decode would be a gap in
         # the commands.
@@ -117,10 +124,13 @@ class SchedulerHandler:
         now = self._now()
         self._execute(self._engine.on_pods_synced(self._pods_revision, now))
         self._execute(self._engine.start(now))
+        metrics.groups_changed(self._engine.catalog.groups)
 
     def on_fact(self, fact: Message, *, from_snapshot: bool) -> None:
         """Apply a message of the watcher to the engine, and send the commands that follow."""
         self._execute(self._apply(fact, self._now(), from_snapshot=from_snapshot))
+        if isinstance(fact, GroupSeen | GroupGone) and not from_snapshot:
+            metrics.groups_changed(self._engine.catalog.groups)
 
     def on_command(self, envelope: Envelope, acknowledge: Acknowledge) -> None:
         """Start a new session, if pod-manager requests one."""
@@ -146,7 +156,7 @@ class SchedulerHandler:
         if self._catalog_timeout and self._catalog_timeout <= now:
             self._catalog_timeout = None
         self._execute(self._engine.on_wakeup(now))
-        for report in self._reporter.due_reports(now, lambda label: report_on_group(self._engine, label)):
+        for report in self._reporter.due_reports(now, lambda label: reports_on_group(self._engine, label)):
             metrics.command_sent(report.kind)
             self._report_stream.send(self._pod_manager, report)
 
@@ -227,7 +237,7 @@ class SchedulerHandler:
                 command=command.kind, job=command.name, uid=command.uid, group=command.group, fence=fence,
             )  # fmt: skip
             self._stream.send(self._pod_manager, command)
-        self._reporter.schedule(filter(self._is_in_shard, self._engine.dirty_groups), self._now())
+        self._schedule_reports(self._engine.dirty_groups)
         self._engine.dirty_groups.clear()
         if self._engine.pending_catalog_check and self._catalog_timeout is None:
             self._catalog_request += 1
@@ -235,9 +245,13 @@ class SchedulerHandler:
             request = CatalogRequest(queue=self._queue, request=self._catalog_request)
             self._stream.send(topology.WATCHER, request)
 
-    def _is_in_shard(self, label: str) -> bool:
-        """Return whether the group is in this shard."""
-        return topology.shard_of(label, self._shard.count) == self._shard.index
+    def _schedule_reports(self, labels: Iterable[str]) -> None:
+        """Schedule a report on each of the groups that is in this shard and has a PhGroup."""
+        for label in labels:
+            if not self._engine.catalog.groups.with_label(label):
+                self._reporter.forget(label)
+            elif topology.shard_of(label, self._shard.count) == self._shard.index:
+                self._reporter.schedule(label, self._now())
 
 
 def _is_finished(fact: Fact) -> bool:

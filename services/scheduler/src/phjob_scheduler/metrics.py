@@ -1,6 +1,6 @@
 """The metrics of the scheduler: counters of events, and the state of each group when it is scraped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from prometheus_client import REGISTRY, Counter, Gauge
@@ -11,8 +11,10 @@ from phjob_core.api import Phase
 from phjob_core.quantities import base_units
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.scheduling.usage import JOB, Usage, usages
+from phjob_runtime.metrics import GroupLabels
 
 _SUBMITTED = Counter("phjob_submitted", "Jobs first observed after the session's snapshot", ["group"])
+_LABELS = GroupLabels(_SUBMITTED)
 _COMMANDS = Counter("phjob_scheduler_commands", "Commands sent to pod-manager, by kind", ["kind"])
 _UNOBSERVED = Counter(
     "phjob_scheduler_admissions_unobserved", "Admissions not observed within 60 s of their command"
@@ -25,7 +27,12 @@ _UNFINISHED = (Phase.PENDING, Phase.PREPARING, Phase.RUNNING)
 
 def job_submitted(group: str) -> None:
     """Count a job that is observed for the first time."""
-    _SUBMITTED.labels(group).inc()
+    _SUBMITTED.labels(_LABELS.of(group)).inc()
+
+
+def groups_changed(groups: Iterable[str]) -> None:
+    """Set the group names of all PhGroups, because they may have changed."""
+    _LABELS.set_groups(groups)
 
 
 def command_sent(kind: str) -> None:

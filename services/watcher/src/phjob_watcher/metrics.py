@@ -17,7 +17,7 @@ _SKIPPED = Counter(
 _SNAPSHOTS = Counter("phjob_watcher_snapshots", "Snapshots published, by queue", ["queue"])
 
 PodUsage = Callable[[], Mapping[str, Amounts]]
-"""Returns the limits of the unfinished pods of each group."""
+"""Returns the limits of the unfinished pods of each group. Called in another thread."""
 
 
 def fact_published(kind: str) -> None:

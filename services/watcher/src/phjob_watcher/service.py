@@ -9,6 +9,7 @@ import structlog
 from phjob_core import catalog_projection, projection
 from phjob_core.api import Object
 from phjob_core.errors import ExpiredError, UnreachableError
+from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.kinds import KINDS, PHGROUPS, PHJOBS, PODS, SCHEDULING_CATALOG
 from phjob_core.labels import label_value
 from phjob_core.messages import (
@@ -20,6 +21,7 @@ from phjob_core.messages import (
     SnapshotRequest,
 )
 from phjob_core.quantities import Amounts
+from phjob_core.stream import Envelope
 from phjob_kube.port import Kube
 from phjob_runtime.amqp import topology
 from phjob_runtime.amqp.port import Bus, Delivery
@@ -64,13 +66,13 @@ class Watcher:
     def pod_usage(self) -> Mapping[str, Amounts]:
         """Return the usage of the unfinished pods of each group, counted now.
 
-        The keys are the names of the groups. A group without a PhGroup appears by its label value.
+        The keys are the names of the groups; `UNKNOWN_GROUP` for all groups without a PhGroup together.
+        Another thread may call this, so it iterates over copies.
         """
-        names = {label_value(group.group): group.group for group in self._facts(PHGROUPS.plural)}
-        return {
-            names.get(label, label): amounts
-            for label, amounts in catalog_projection.pod_usage(self._facts(PODS.plural)).items()
-        }
+        names = {label_value(group.group): group.group for group in list(self._facts(PHGROUPS.plural))}
+        return catalog_projection.pod_usage(
+            list(self._facts(PODS.plural)), lambda label: names.get(label, UNKNOWN_GROUP)
+        )
 
     def not_ready_reason(self) -> str:
         """Return why the watcher cannot publish everything now; empty if it can."""
@@ -136,14 +138,24 @@ class Watcher:
         """Queue a request.
 
         Requests for the history wait in a queue of their own, because they take long. A service with more
-        shards than the watcher may request an answer to a queue without a consumer. It is dead-lettered.
+        shards than the watcher may request an answer to a queue without a consumer. It is dead-lettered, and
+        so is a request for the queue of another service.
         """
         message = delivery.envelope.message
-        if isinstance(message, _REQUESTS) and message.queue not in self._queues:
-            delivery.dead_letter(f"there is no queue {message.queue[:_MAX_QUEUE_NAME_CHARS]!r} to answer to")
+        if isinstance(message, _REQUESTS) and (problem := self._problem(message.queue, delivery.envelope)):
+            delivery.dead_letter(problem)
             return
         queue = self._history_requests if isinstance(message, HistoryRequest) else self._requests
         queue.put_nowait(delivery)
+
+    def _problem(self, queue: str, envelope: Envelope) -> str:
+        """Return why a request for an answer to the queue is rejected; empty if it is not."""
+        name = repr(queue[:_MAX_QUEUE_NAME_CHARS])
+        if queue not in self._queues:
+            return f"there is no queue {name} to answer to"
+        if topology.service_of(queue) not in topology.REQUESTS_FOR.get(envelope.publisher, ()):
+            return f"{envelope.publisher} may not request an answer to the queue {name}"
+        return ""
 
     async def _answer_history_requests(self) -> None:
         """Answer the newest of the waiting requests for the history, until cancelled."""

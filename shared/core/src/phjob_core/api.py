@@ -15,12 +15,24 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 EVERYONE = "everyone"
-"""The group whose images, instance types and datasets every group may use (spec.md, A7)."""
+"""The group whose images, instance types and datasets every group may use (spec.md, A7).
+
+It is no queue: no job can be submitted to it.
+"""
+ANY_USER = "*"
+"""The entry in a group's `users` by which every user may submit (spec.md, A6)."""
 
 FENCE_ANNOTATION = "primehub.io/fence"
 """On a pod: the token of the admission that it was created for (`status.fence` of its job)."""
 ATTEMPT_ANNOTATION = "primehub.io/attempt"
 """On a pod: the number of its job's attempt, from 1."""
+OWN_VARIABLES = frozenset(
+    {
+        *("PRIMEHUB_USER", "PRIMEHUB_GROUP", "GROUP_ID", "GROUP_NAME", "JUPYTERHUB_USER"),
+        *("INSTANCE_TYPE", "IMAGE_NAME", "PHJOB_NAME", "TZ"),
+    }
+)
+"""The environment variables that PhJob sets in every job (spec.md, P5). Nothing else may set them."""
 GATE = "primehub.io/admitted"
 """The scheduling gate of a job's pod. Kubernetes gives the pod no node until the gate is removed."""
 REQUEUE_FINALIZER = "primehub.io/requeue"
@@ -29,6 +41,10 @@ REQUEUE_FINALIZER = "primehub.io/requeue"
 It keeps the pod until its last state has been read. Without it, a container that starts during the
 deletion would go unnoticed, and its command would run twice.
 """
+
+
+LOG_FAILED = "; its log is not archived: "
+"""In the message of a finished job: what follows is the error of the log archive."""
 
 
 class Phase(StrEnum):

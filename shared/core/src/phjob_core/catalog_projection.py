@@ -4,11 +4,13 @@
 for the users of the object.
 """
 
+import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from phjob_core import quantities
-from phjob_core.api import Object
+from phjob_core.api import ANY_USER, EVERYONE, Object
 from phjob_core.errors import PermanentError
 from phjob_core.messages import (
     DatasetGrant,
@@ -23,6 +25,12 @@ from phjob_core.messages import (
 
 _GPU_LIMIT = "gpu"
 """The key of a limit whose resource `gpuResourceName` names (spec.md, A8)."""
+_RESOURCE_NAME = re.compile(r"([a-z0-9][-a-z0-9.]{0,252}/)?[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
+"""The name of a resource, as Kubernetes accepts it in a pod's limits."""
+_NO_USERS = (
+    "spec.users is missing, so no user may submit; "
+    f'set it to the names of the users, or to ["{ANY_USER}"] for every user'
+)
 
 
 class ProjectionError(PermanentError):
@@ -33,17 +41,18 @@ def project_group(item: Object) -> GroupSeen:
     """Return the fact about a PhGroup."""
     metadata, spec = item["metadata"], item.get("spec") or {}
     name = metadata["name"]
+    group = spec.get("groupName") or name
     problems: list[str] = []
-    users, volume = spec.get("users"), spec.get("sharedVolume") or {}
+    volume = spec.get("sharedVolume") or {}
     return GroupSeen(
         uid=metadata["uid"],
         name=name,
         resource_version=int(metadata["resourceVersion"]),
-        group=spec.get("groupName") or name,
+        group=group,
         group_id=spec.get("groupId") or "",
         user_quota=_amounts(spec.get("userQuota"), "userQuota.", problems),
         group_quota=_amounts(spec.get("groupQuota"), "groupQuota.", problems),
-        users=None if users is None else tuple(users),
+        users=_users(spec.get("users"), group, problems),
         images=tuple(spec.get("images") or ()),
         instance_types=tuple(spec.get("instanceTypes") or ()),
         default_active_deadline_seconds=spec.get("jobDefaultActiveDeadlineSeconds"),
@@ -55,7 +64,27 @@ def project_group(item: Object) -> GroupSeen:
         shared_volume=bool(volume.get("enabled")),
         launch_group_only=volume.get("launchGroupOnly", True),
         home_symlink=volume.get("homeSymlink", True),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        security_profile=spec.get("securityProfile") or "",
     )
+
+
+def _users(names: list[str] | None, group: str, problems: list[str]) -> tuple[str, ...] | None:
+    """Return the users who may submit; None: every user. Appends a text to `problems` if nobody said who.
+
+    The API server requires `users`, but it has stored PhGroups of before without. In the group `everyone` it
+    may be absent, because no job can be submitted there.
+    """
+    if names is None and group != EVERYONE:
+        problems.append(_NO_USERS)
+        return ()
+    return None if names is None or ANY_USER in names else tuple(names)
+
+
+def project_default_limits(item: Object) -> dict[str, int]:
+    """Return the default limits that a PhGroup's status reports; none before the first report."""
+    limits = (item.get("status") or {}).get("defaultLimits") or {}
+    return {name: quantities.parse(name, quantity) for name, quantity in limits.items()}
 
 
 def project_instance_type(item: Object) -> InstanceTypeSeen:
@@ -125,11 +154,14 @@ def project_node(item: Object) -> NodeSeen:
     )
 
 
-def pod_usage(pods: Iterable[PodSeen]) -> dict[str, dict[str, int]]:
-    """Return the charges of all pods that have not ended, summed by the label value of their group."""
+def pod_usage(pods: Iterable[PodSeen], name_of: Callable[[str], str]) -> dict[str, dict[str, int]]:
+    """Return the charges of all pods that have not ended, summed by group.
+
+    `name_of` returns the name of a group, by its label value.
+    """
     totals: dict[str, dict[str, int]] = {}
     for pod in pods:
-        total = totals.setdefault(pod.group, {})
+        total = totals.setdefault(name_of(pod.group), {})
         if not pod.phase.finished:
             for resource, amount in quantities.quota_charge(pod.limits).items():
                 total[resource] = total.get(resource, 0) + amount
@@ -152,6 +184,9 @@ def _amounts(values: Object | None, prefix: str, problems: list[str]) -> dict[st
     amounts = {}
     for resource, quantity in (values or {}).items():
         if quantity is None:
+            continue
+        if not _RESOURCE_NAME.fullmatch(resource):
+            problems.append(f"{prefix}{resource!r} is not the name of a resource")
             continue
         try:
             amounts[resource] = quantities.parse_primehub(resource, quantity)

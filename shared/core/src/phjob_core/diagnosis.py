@@ -30,14 +30,14 @@ _VOLUME_CLAIM = "persistentvolumeclaim"
 _MAX_CHARS = 1024
 
 
-def describe_start_obstacle(pod: PodSeen, events: Iterable[Object] = ()) -> str:
+def describe_start_obstacle(pod: PodSeen, message: str = "", events: Iterable[Object] = ()) -> str:
     """Return why the pod has not started, or an empty text if that is unknown.
 
-    For example `its image cannot be pulled: ImagePullBackOff: Back-off pulling ...`. `events` are those about
-    the pod. They count only if its own reason is uninformative: the last warning, or else that its image is
-    being pulled.
+    For example `its image cannot be pulled: ImagePullBackOff: Back-off pulling ...`. `message` is the pod's
+    own (`projection.pod_message`), and `events` are those about the pod. They count only if its own reason is
+    uninformative: the last warning, or else that its image is being pulled.
     """
-    reason, message = pod.reason, pod.message
+    reason = pod.reason
     if reason in UNINFORMATIVE_REASONS:
         last = max(filter(_is_informative, events), key=_priority, default={})
         reason, message = last.get("reason") or "", last.get("message") or ""

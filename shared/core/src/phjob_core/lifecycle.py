@@ -29,6 +29,7 @@ class Event(StrEnum):
     POD_SUCCEEDED = "container ended with exit code 0"
     POD_FAILED = "container failed"
     POD_KILLED = "pod deleted by someone else while its container ran"
+    POD_OVER_DEADLINE = "pod ended by its node at the pod's own deadline"
     POD_NOT_CREATABLE_YET = "pod not creatable yet: a pod of that name is ending, or the catalog has changed"
     POD_GONE_UNSTARTED = "pod gone, and its container never started"
     POD_VANISHED = "pod gone, and its end was not observed"
@@ -104,6 +105,7 @@ def _lose(phase: Phase) -> Transition:
 
 _SUCCEED = Transition(Phase.SUCCEEDED, Reason.COMPLETED, "exit code 0")
 _FAIL_NODE_LOST = _fail(Reason.NODE_LOST, effect=Effect.DELETE_AFTER)
+_OVER_DEADLINE = _fail(Reason.OVER_ACTIVE_DEADLINE, effect=Effect.DELETE_AFTER)
 _KILLED = _fail(Reason.POD_DELETED, "its pod was deleted while it ran{detail}")
 _VANISHED = _fail(
     Reason.POD_DELETED,
@@ -141,6 +143,7 @@ _PREPARING: dict[Event, Transition | Ignored] = {
     Event.POD_SUCCEEDED: _SUCCEED,
     Event.POD_FAILED: _fail(Reason.ERROR),
     Event.POD_KILLED: _KILLED,
+    Event.POD_OVER_DEADLINE: _OVER_DEADLINE,
     Event.POD_GONE_UNSTARTED: _requeue(Effect.NONE),
     Event.POD_VANISHED: _VANISHED,
     Event.NODE_LOST: _lose(Phase.PREPARING),
@@ -164,12 +167,13 @@ _RUNNING: dict[Event, Transition | Ignored] = {
     Event.POD_SUCCEEDED: _SUCCEED,
     Event.POD_FAILED: _fail(Reason.ERROR),
     Event.POD_KILLED: _KILLED,
+    Event.POD_OVER_DEADLINE: _OVER_DEADLINE,
     Event.POD_GONE_UNSTARTED: _STARTED,
     Event.POD_VANISHED: _KILLED,
     Event.NODE_LOST: _lose(Phase.RUNNING),
     Event.NODE_BACK: Transition(Phase.RUNNING, Reason.STARTED, ""),
     Event.START_TIMEOUT: _STARTED,
-    Event.OVER_DEADLINE: _fail(Reason.OVER_ACTIVE_DEADLINE, effect=Effect.DELETE_AFTER),
+    Event.OVER_DEADLINE: _OVER_DEADLINE,
     Event.NODE_LOST_TOO_LONG: _FAIL_NODE_LOST,
     Event.TTL_OVER: _NOT_FINISHED,
     Event.HISTORY_OVER: _NOT_FINISHED,

@@ -6,8 +6,11 @@ lost ones.
 
 A message's kind travels beside its body, so that a body is the fields below as JSON. An old body must
 always decode: a field may be added, with a default, and a field with a new meaning gets a new name.
-Unknown fields are ignored, so that an old service understands a newer one. No message contains a job's
-command or a dataset's values, because secrets must not reach the broker.
+Unknown fields are ignored, so that an old service understands a newer one.
+
+Secrets must not reach the broker, whose disk and dead letters have other readers than the job. So no message
+contains a job's command, a dataset's values, or what a container or the kubelet says about its end: that text
+has the last lines of the log (spec.md, I6). pod-manager reads it from the pod.
 """
 
 from datetime import datetime
@@ -67,6 +70,7 @@ class JobSeen(Fact):
     phase: Phase = Phase.PENDING
     reason: str = ""
     message: str = ""
+    """Why it waits, while it is Pending; otherwise empty, because it may quote the job's log."""
     fence: str = ""
     requeued: int = 0
     requeue_after: datetime | None = None
@@ -77,6 +81,8 @@ class JobSeen(Fact):
     """The admitted resources, as `phjob_core.quantities.Amounts`."""
     node: str = ""
     log_url: str = ""
+    log_failed: bool = False
+    """True if its message ends in an error of the log archive."""
     pod: str = ""
     """The name of its pod; empty if it never had one."""
     pod_uid: str = ""
@@ -115,13 +121,14 @@ class PodSeen(Fact):
     """When its deletion was requested; its grace period began then."""
     disruption: str = ""
     """Why Kubernetes ends it, if it announces that: a drain, a preemption, a taint."""
+    exceeded_deadline: int = 0
+    """The pod's own deadline in seconds, if the kubelet ended the pod for it; otherwise 0."""
     limits: dict[str, int] = {}
     node: str = ""
     start_time: datetime | None = None
     finish_time: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
-    message: str = ""
 
     @property
     def started(self) -> bool:
@@ -178,6 +185,7 @@ class GroupSeen(Fact):
     user_quota: dict[str, int] = {}
     group_quota: dict[str, int] = {}
     users: tuple[str, ...] | None = None
+    """The users who may submit; None: every user (`*` in the PhGroup)."""
     images: tuple[str, ...] = ()
     instance_types: tuple[str, ...] = ()
     default_active_deadline_seconds: int | None = None
@@ -187,6 +195,10 @@ class GroupSeen(Fact):
     shared_volume: bool = False
     launch_group_only: bool = True
     home_symlink: bool = True
+    created: datetime | None = None
+    """When it was created; None from a watcher that does not send it. Of two groups, the older one counts."""
+    security_profile: str = ""
+    """The security profile of its jobs' pods; empty: the setting's."""
 
 
 class GroupGone(Fact):
@@ -304,6 +316,8 @@ class ReportGroupStatus(Message):
     used: dict[str, int] = {}
     limit: dict[str, int] = {}
     """The group quota."""
+    default_limits: dict[str, int] = {}
+    """The limits of a job for resources that its instance type does not name."""
     head: str = ""
     """The head of the group's queue; empty if no job waits."""
     message: str = ""

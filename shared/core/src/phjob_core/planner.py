@@ -123,6 +123,8 @@ class ApplyEvent:
     event: Event
     detail: str = ""
     """A text for the message of the transition."""
+    quotes_pod: bool = False
+    """True if the pod's own message belongs after the detail. The executor reads it from the pod."""
 
 
 @dataclass(frozen=True)
@@ -358,6 +360,7 @@ def _apply_pod_failure(state: JobState, pod: PodSeen) -> ApplyEvent | None:
     | ----------------------------------------------------- | -------------------- |
     | has proof that its container never started            | POD_FAILED_UNSTARTED |
     | has neither a start nor that proof                    | POD_VANISHED         |
+    | started, and its node ended it at its own deadline    | POD_OVER_DEADLINE    |
     | was ended by PodGC, because its node is gone          | POD_KILLED           |
     | started, and failed after its deletion was requested  | POD_KILLED           |
     | started, and failed before, or without a deletion     | POD_FAILED           |
@@ -365,7 +368,13 @@ def _apply_pod_failure(state: JobState, pod: PodSeen) -> ApplyEvent | None:
     if not pod.started and state.job.phase is Phase.PREPARING:
         if not pod.never_started:
             return ApplyEvent(Event.POD_VANISHED, _describe_disruption(pod))
-        return None if pod.held else ApplyEvent(Event.POD_FAILED_UNSTARTED, _describe_failure(pod))
+        return (
+            None
+            if pod.held
+            else ApplyEvent(Event.POD_FAILED_UNSTARTED, _describe_failure(pod), quotes_pod=True)
+        )
+    if pod.exceeded_deadline:
+        return ApplyEvent(Event.POD_OVER_DEADLINE, _OVER_POD_DEADLINE.format(pod.exceeded_deadline))
     if pod.held:
         return ApplyEvent(Event.POD_KILLED, ": its start timeout expired when its container started")
     if pod.exit_code is None and pod.disruption.startswith(DELETED_BY_POD_GC):
@@ -374,15 +383,17 @@ def _apply_pod_failure(state: JobState, pod: PodSeen) -> ApplyEvent | None:
         pod.finish_time is not None and pod.finish_time < pod.deleted_at
     )
     if failed_before_deletion:
-        return ApplyEvent(Event.POD_FAILED, _describe_failure(pod))
+        return ApplyEvent(Event.POD_FAILED, _describe_failure(pod), quotes_pod=True)
     return ApplyEvent(Event.POD_KILLED, _describe_disruption(pod))
 
 
+_OVER_POD_DEADLINE = "its pod was active longer than {} s, the pod's own deadline, and Kubernetes ended it"
+
+
 def _describe_failure(pod: PodSeen) -> str:
-    message = f": {pod.message.strip()}" if pod.message.strip() else ""
     if pod.exit_code is None:
-        return f"the pod failed ({pod.reason or 'no reason given'}){message}"
-    return f"exit code {pod.exit_code} ({pod.reason or 'Error'}){message}"
+        return f"the pod failed ({pod.reason or 'no reason given'})"
+    return f"exit code {pod.exit_code} ({pod.reason or 'Error'})"
 
 
 def _describe_disruption(pod: PodSeen) -> str:

@@ -1,7 +1,7 @@
 """Projections of PhJobs and pods to facts: the fields that the services need. Pure.
 
 The watcher projects the objects that it lists and watches, pod-manager the responses to its own writes. A
-fact has no command, because secrets must not reach the broker.
+fact has no command and no container's message, because secrets must not reach the broker (spec.md, I6).
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from phjob_core import quantities
-from phjob_core.api import ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GATE, GROUP, REQUEUE_FINALIZER, Object
+from phjob_core.api import (
+    ATTEMPT_ANNOTATION,
+    FENCE_ANNOTATION,
+    GATE,
+    GROUP,
+    LOG_FAILED,
+    REQUEUE_FINALIZER,
+    Object,
+    Phase,
+)
 from phjob_core.labels import GROUP_LABEL, USER_LABEL
 from phjob_core.messages import JobSeen, PodSeen
 
 MAIN_CONTAINER = "main"
 """The container of a job's pod that runs the command."""
 _MAX_MESSAGE_CHARS = 1024
+_DEADLINE_EXCEEDED = "DeadlineExceeded"
+"""The kubelet's reason for a pod that it has ended at the pod's own `activeDeadlineSeconds`."""
 _MAX_ATTEMPT_DIGITS = 10
 """Without this, another program's annotation could be a number too long to convert."""
 _JOB_SPEC = {
@@ -28,7 +39,6 @@ _JOB_SPEC = {
 _JOB_STATUS = {
     "phase": "phase",
     "reason": "reason",
-    "message": "message",
     "fence": "fence",
     "requeued": "requeued",
     "requeueAfter": "requeue_after",
@@ -47,6 +57,7 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
     """Return the fact about a PhJob.
 
     `revision` is its resourceVersion at creation, if it is known. It counts only until one is recorded.
+    The fact has the message of a Pending job only: that of an ended job may quote its log.
     """
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     resource_version = int(metadata["resourceVersion"])
@@ -61,6 +72,8 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             "revision_recorded": bool(status.get("revision")),
             "generation": metadata.get("generation", 0),
             "deleting": "deletionTimestamp" in metadata,
+            "message": _message(status) if status.get("phase", Phase.PENDING) == Phase.PENDING else "",
+            "log_failed": LOG_FAILED in _message(status),
             "group": spec["groupName"],
             "user": spec["userName"],
             "image": spec["image"],
@@ -79,17 +92,19 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
     )
 
 
+def project_job_with_message(item: Object) -> JobSeen:
+    """Return the fact about a PhJob with its message in every phase, for those who may read the PhJob."""
+    return project_job(item).model_copy(update={"message": _message(item.get("status") or {})})
+
+
 def project_pod(item: Object) -> PodSeen:
     """Return the fact about a pod."""
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     labels = metadata.get("labels") or {}
-    containers = (c for c in status.get("containerStatuses") or () if c.get("name") == MAIN_CONTAINER)
-    container: Object = next(containers, {})
-    state = container.get("state") or {}
+    state = _container_state(status)
     ran = state.get("terminated") or state.get("running") or {}
     annotations = metadata.get("annotations") or {}
     attempt = annotations.get(ATTEMPT_ANNOTATION, "")
-    reason, message = _reason_and_message(status, state)
     return PodSeen(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -105,14 +120,19 @@ def project_pod(item: Object) -> PodSeen:
         deleting="deletionTimestamp" in metadata,
         deleted_at=_deleted_at(metadata),
         disruption=_disruption(status),
+        exceeded_deadline=_exceeded_deadline(spec, status),
         limits=quantities.pod_limits(spec),
         node=spec.get("nodeName", ""),
         start_time=_parse_time(ran.get("startedAt")),
         finish_time=_parse_time(ran.get("finishedAt")),
         exit_code=(state.get("terminated") or {}).get("exitCode"),
-        reason=reason,
-        message=message,
+        reason=_explanation(item).get("reason", ""),
     )
+
+
+def pod_message(item: Object) -> str:
+    """Return the message of the pod's state, for its user. It may quote the end of the container's log."""
+    return str(_explanation(item).get("message", ""))[:_MAX_MESSAGE_CHARS]
 
 
 def gate_index(pod: Object) -> int | None:
@@ -168,17 +188,31 @@ def _deleted_at(metadata: Object) -> datetime | None:
         return deadline
 
 
-def _reason_and_message(status: Object, state: Object) -> tuple[str, str]:
-    """Return the reason and message of the pod's state.
+def _message(status: Object) -> str:
+    """Return the message in a PhJob's status; empty if it has none."""
+    return status.get("message") or ""
+
+
+def _container_state(status: Object) -> Object:
+    """Return the state of the pod's main container; empty if the kubelet has not reported one."""
+    containers = (c for c in status.get("containerStatuses") or () if c.get("name") == MAIN_CONTAINER)
+    container: Object = next(containers, {})
+    return container.get("state") or {}
+
+
+def _explanation(pod: Object) -> Object:
+    """Return the part of the pod's status that has the reason and the message of its state.
 
     The first source that has a reason counts: the container, the kubelet, kube-scheduler.
     """
+    status = pod.get("status") or {}
+    state = _container_state(status)
     source = state.get("terminated") or state.get("waiting") or {}
     if not source.get("reason"):
         source = status
     if not source.get("reason"):
         source = _condition(status, "PodScheduled", "False")
-    return source.get("reason", ""), source.get("message", "")[:_MAX_MESSAGE_CHARS]
+    return source
 
 
 def _disruption(status: Object) -> str:
@@ -189,6 +223,14 @@ def _disruption(status: Object) -> str:
     condition = _condition(status, "DisruptionTarget", "True")
     text = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
     return text[:_MAX_MESSAGE_CHARS]
+
+
+def _exceeded_deadline(spec: Object, status: Object) -> int:
+    """Return the pod's own deadline, if the kubelet has ended the pod for it; otherwise 0.
+
+    The container's state has the signal only, so its reason would conceal the deadline.
+    """
+    return (spec.get("activeDeadlineSeconds") or 0) if status.get("reason") == _DEADLINE_EXCEEDED else 0
 
 
 def _condition(status: Object, kind: str, value: str) -> Object:

@@ -15,6 +15,7 @@ Amounts = Mapping[str, int]
 
 CPU = "cpu"
 MEMORY = "memory"
+EPHEMERAL_STORAGE = "ephemeral-storage"
 GPU = "gpu"
 NVIDIA_GPU = "nvidia.com/gpu"
 
@@ -89,7 +90,7 @@ def render(resource: str, amount: int) -> str:
     """Return an amount as a quantity, for manifests, status and messages: `500m`, `2`, `4Gi`."""
     if resource == CPU:
         return str(amount // 1000) if amount % 1000 == 0 else f"{amount}m"
-    if resource == MEMORY and amount:
+    if resource in (MEMORY, EPHEMERAL_STORAGE) and amount:
         for suffix in ("Ti", "Gi", "Mi", "Ki"):
             scale = int(_SCALE[suffix])
             if amount % scale == 0:

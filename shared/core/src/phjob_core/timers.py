@@ -4,6 +4,12 @@ import heapq
 from collections.abc import Iterator
 from datetime import datetime
 
+MAX_OUTDATED_ENTRIES = 64
+"""The number of outdated entries that the heap keeps in any case, beside one for each timer.
+
+Without a bound, a removed timer would take memory until its time, which may be days away.
+"""
+
 
 class Timers:
     """At most one timer for each key."""
@@ -16,9 +22,11 @@ class Timers:
         """Set the key's only timer; None removes it."""
         if at is None:
             self._at.pop(key, None)
+            self._remove_outdated()
         elif self._at.get(key) != at:
             self._at[key] = at
             heapq.heappush(self._heap, (at, key))
+            self._remove_outdated()
 
     def due(self) -> datetime | None:
         """Return when the next timer is due; None if there is none."""
@@ -35,6 +43,11 @@ class Timers:
     def __len__(self) -> int:
         """Return the number of timers."""
         return len(self._at)
+
+    def _remove_outdated(self) -> None:
+        """Drop the heap entries of timers that were set again or removed, if there are many."""
+        if len(self._heap) > 2 * len(self._at) + MAX_OUTDATED_ENTRIES:
+            self._heap = sorted((at, key) for key, at in self._at.items())
 
     def _skip_replaced(self) -> None:
         """Drop heap entries of timers that were set again or removed."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from pydantic_core import from_json
+from yarl import URL
 
 from phjob_core.api import Object
 from phjob_core.errors import (
@@ -167,7 +168,7 @@ class HttpKube:
         return await self._call("PATCH", resource, name, subresource, body=operations)
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
-        """Replace an object at the resourceVersion that `body` has."""
+        """Replace an object at the resourceVersion that `body` has, or at any if it has none."""
         return await self._call("PUT", resource, name, body=body)
 
     async def delete(
@@ -196,8 +197,10 @@ class HttpKube:
         }
         return {key: value for key, value in selectors.items() if value}
 
-    def _url(self, resource: Resource, name: str = "", subresource: str = "") -> str:
-        return self.server.url + resource.path(self.namespace, name, subresource)
+    def _url(self, resource: Resource, name: str = "", subresource: str = "") -> URL:
+        path = resource.path(self.namespace, name, subresource).removeprefix("/")
+        # Without `encoded`, `%2E%2E` would be decoded, and would then mean the folder above.
+        return URL(self.server.url).joinpath(path, encoded=True)
 
     async def _headers(self, content_type: str = "application/json") -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": content_type}

@@ -95,7 +95,7 @@ class Kube(Protocol):
         ...
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
-        """Replace an object at the resourceVersion that `body` has.
+        """Replace an object at the resourceVersion that `body` has, or at any if it has none.
 
         Returns it as the server stored it.
 

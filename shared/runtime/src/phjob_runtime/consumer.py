@@ -108,6 +108,7 @@ class Consumer:
         self._shards = shards
         self._watcher_shards = shards
         self._queue = queue
+        self._service = topology.service_of(queue)
         self._identity = identity
         self._clock = clock
         self.handler = handler
@@ -175,7 +176,7 @@ class Consumer:
     def _probe(self) -> None:
         """Send a message to the consumer's own queue. Only the active consumer receives it."""
         self._is_probing = True
-        self._bus.send(self._queue, Envelope(self._identity, "", 0, Heartbeat()))
+        self._bus.send(self._queue, Envelope(self._service, self._identity, 0, Heartbeat()))
 
     def _on_request_unanswered(self) -> None:
         """Repeat the snapshot request, or enter standby if the probe is unanswered, too.
@@ -233,7 +234,7 @@ class Consumer:
             self._read(envelope)
             if not self._is_active:  # It was on standby, and receives messages again.
                 self._resync("active")
-        elif envelope.publisher == self._identity:
+        elif (envelope.publisher, envelope.session) == (self._service, self._identity):  # The probe.
             if not self._is_active:
                 self._resync("active")
         elif envelope.message is not None and not isinstance(envelope.message, Heartbeat):

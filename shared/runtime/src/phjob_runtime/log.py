@@ -16,7 +16,8 @@ def configure(service: str, level: str) -> None:
     ]
     renderer: Any
     if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
+        # Without this, a traceback would show the values of all variables, such as a URL with a password.
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     else:
         processors.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()

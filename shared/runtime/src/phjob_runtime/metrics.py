@@ -4,13 +4,14 @@ No other module of `phjob_runtime` imports prometheus_client, except `readiness`
 No label contains a job's name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from time import perf_counter
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp.topology import SERVICES
 
@@ -54,10 +55,33 @@ _WORKER_FAILURES = Counter("phjob_worker_failures", "Unexpected errors in a work
 _CONNECTED = Gauge("phjob_broker_connected", "Connection to RabbitMQ: 1 connected, 0 not connected")
 
 
+class GroupLabels:
+    """The values of the label `group` of a service's own metrics: the group names of the PhGroups.
+
+    Users invent group names. They all count as `UNKNOWN_GROUP`, because a series lasts as long as the
+    process.
+    """
+
+    def __init__(self, *metrics: Counter | Histogram) -> None:
+        """`metrics` are those that have the label."""
+        self._metrics = metrics
+        self._groups: set[str] = set()
+
+    def of(self, group: str) -> str:
+        """Return the label's value for a group name."""
+        return group if group in self._groups else UNKNOWN_GROUP
+
+    def set_groups(self, groups: Iterable[str]) -> None:
+        """Set the group names of all PhGroups. End the series of those that are gone."""
+        before, self._groups = self._groups, set(groups)
+        for group in before - self._groups - {UNKNOWN_GROUP}:
+            for metric in self._metrics:
+                metric.remove_by_labels({"group": group})
+
+
 def message_received(envelope: Envelope) -> None:
     """Count a received message."""
-    name = envelope.publisher.partition("@")[0]
-    publisher = name if name in SERVICES else "other"
+    publisher = envelope.publisher if envelope.publisher in SERVICES else "other"
     _RECEIVED.labels(publisher, _kind(envelope)).inc()
     if envelope.redelivered:
         _REDELIVERED.labels(publisher).inc()

@@ -4,6 +4,7 @@ A service is healthy while its process answers. It is ready while it works, or i
 that works.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -52,9 +53,28 @@ class Readiness:
         return self._check() or self._extra_check()
 
 
+class MetricsRenderer:
+    """Renders the metrics in a thread, so that the service goes on meanwhile.
+
+    A collector may need long for many jobs. Without this, each scrape would delay admissions and heartbeats.
+    Collectors run in that thread, too, so they iterate over copies of what the service may change.
+    """
+
+    def __init__(self, render: Callable[[], bytes] = generate_latest) -> None:
+        self._render = render
+        self._running: asyncio.Task[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """Return the metrics. Requests at the same time share one answer, so that they cannot pile up."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(asyncio.to_thread(self._render))
+        return await asyncio.shield(self._running)
+
+
 @asynccontextmanager
 async def serve(readiness: Readiness, host: str, port: int) -> AsyncIterator[None]:
     """Answer requests on the port while the context lasts."""
+    renderer = MetricsRenderer()
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -65,7 +85,7 @@ async def serve(readiness: Readiness, host: str, port: int) -> AsyncIterator[Non
         return web.Response(text="ok\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await renderer.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

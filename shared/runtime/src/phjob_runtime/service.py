@@ -20,7 +20,7 @@ import structlog
 import uvloop
 
 from phjob_core.backoff import Backoff
-from phjob_core.errors import RetryableError, SettingsError
+from phjob_core.errors import RetryableError, SettingsError, UnreachableError
 from phjob_runtime import log, metrics, readiness
 from phjob_runtime.amqp import bus
 from phjob_runtime.amqp.port import Bus, Connection
@@ -115,10 +115,14 @@ def exit_on_bad_setting(read: Callable[[], T]) -> T:
 
 async def _main(name: str, settings: ServiceSettings, role: Role) -> None:
     service = Service(f"{name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
-    url, declare = str(settings.amqp_url), settings.amqp_declare
 
     def connect() -> AbstractAsyncContextManager[Connection]:
-        return bus.connect(url, service.name, settings.shards, declare=declare)
+        """Connect with the URL as it is now, because an operator may have changed the password."""
+        try:
+            url = settings.broker_url()
+        except SettingsError as error:  # It was usable at the start, so an operator is about to correct it.
+            raise UnreachableError(str(error)) from error
+        return bus.connect(url, service.name, settings.shards, declare=settings.amqp_declare)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

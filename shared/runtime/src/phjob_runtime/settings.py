@@ -1,34 +1,45 @@
 """Settings: a service's environment (`ServiceSettings`), and the settings file (`SettingsFile`).
 
 The file has the keys and names of PrimeHub's Helm values (spec.md, S5, S6). A bad setting stops the service
-at once, with a message that names the key. Nothing is read at import.
+at once, with a message that names the key. The log of a service has many readers, so no message contains a
+URL, nor the value of an unknown key. Nothing is read at import.
 """
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, AmqpDsn, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AmqpDsn,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from phjob_core import quantities
 from phjob_core.errors import SettingsError
-
-
-def _quantity(text: str) -> str:
-    try:
-        quantities.parse(quantities.MEMORY, text)
-    except quantities.QuantityError as error:
-        raise ValueError(str(error)) from error
-    return text
-
-
-Quantity = Annotated[str, AfterValidator(_quantity)]
-Seconds = Annotated[int, Field(ge=0, le=2**31 - 1)]
+from phjob_core.quantities import EPHEMERAL_STORAGE, parse
+from phjob_runtime.setting_types import (
+    Annotations,
+    ArchiveUrl,
+    BrokerUrl,
+    Labels,
+    ObjectName,
+    OptionalQuantity,
+    Pattern,
+    Quantity,
+    Seconds,
+    SecretName,
+    SecurityProfile,
+    Variable,
+)
 
 
 class JobSubmission(BaseModel):
@@ -53,8 +64,28 @@ class JobSubmission(BaseModel):
     """The number of finished jobs that are kept, the newest of all groups; 0: all (spec.md, L11)."""
     working_dir_size: Quantity = "5Gi"
     """The size of `/home/jovyan` (spec.md, P6)."""
+    ephemeral_storage: OptionalQuantity = Field("10Gi", validate_default=True)
+    """The disk of its node that a job may use, unless its instance type has `limits.ephemeral-storage`.
+
+    Empty: no limit. It includes `/home/jovyan`, the file system of the container and its log, and counts
+    against the quotas (spec.md, P4).
+    """
     grant_sudo: bool = False
-    """True if a command may gain privileges, as with sudo. The default is the safer value."""
+    """PrimeHub's name for the security profile `sudo`."""
+    termination_messages: bool = True
+    """True if the message of a failed job quotes the last lines of its log, which more people may read."""
+    security_profile: SecurityProfile = Field("baseline", validate_default=True)
+    """The privileges of every job, unless its PhGroup has a profile of its own (spec.md, P10)."""
+    fixed_ids: bool = True
+    """True to name the ids of Jupyter's images in every pod: group 100, and in `restricted` user 1000.
+
+    False where the namespace assigns ids, as in OpenShift, or where the images have other users.
+    """
+    group_profile: bool = False
+    """True to source `/project/<group>/.primehub/profile` before each command, as PrimeHub does.
+
+    Every member of a group who writes to its volume then runs code in the jobs of all its members.
+    """
     timezone: str = ""
     """The time zone of the commands, as `TZ`; empty: the image's own."""
     node_selector: dict[str, str] = {}
@@ -63,6 +94,52 @@ class JobSubmission(BaseModel):
     """The affinity of every job's pod."""
     tolerations: tuple[dict[str, Any], ...] = ()
     """The tolerations of every job's pod."""
+    priority_class_name: ObjectName = ""
+    """The PriorityClass of every job's pod; empty: the cluster's default."""
+    runtime_class_name: ObjectName = ""
+    """The RuntimeClass of every job's pod, such as gVisor's; empty: the cluster's default."""
+    service_account_name: ObjectName = ""
+    """The service account of every job's pod; empty: `default`. The pod never gets its token."""
+    image_pull_secrets: tuple[SecretName, ...] = ()
+    """The pull secrets of every job's pod, as `{name: ...}`, in addition to the Image's."""
+    extra_env: tuple[Variable, ...] = Field((), repr=False)
+    """Environment variables of every job, in Kubernetes' form: `{name: ..., value: ...}` (spec.md, P5)."""
+    copy_annotations: tuple[Pattern, ...] = ("dev.primehub.io/*",)
+    """Patterns of the annotations that are copied from a PhJob to its pod (spec.md, P2)."""
+    pod_annotations: Annotations = {}
+    """Annotations of every job's pod."""
+    pod_labels: Labels = {}
+    """Labels of every job's pod."""
+
+    @field_validator("ephemeral_storage")
+    @classmethod
+    def _holds_working_dir(cls, size: str, info: ValidationInfo) -> str:
+        working_dir_size = info.data.get("working_dir_size")
+        if size and working_dir_size and _bytes(size) < _bytes(working_dir_size):
+            msg = (
+                f"it is less than workingDirSize, {working_dir_size}, so that the kubelet would evict a job "
+                "before its working directory is full: raise ephemeralStorage, or make it empty for no limit"
+            )
+            raise ValueError(msg)
+        return size
+
+    @field_validator("security_profile")
+    @classmethod
+    def _agrees_with_grant_sudo(cls, profile: SecurityProfile, info: ValidationInfo) -> SecurityProfile:
+        if info.data.get("grant_sudo"):
+            if profile == "restricted":
+                raise ValueError("grantSudo: true means the profile sudo; remove one of the two settings")
+            return "sudo"
+        return profile
+
+    @property
+    def default_limits(self) -> dict[str, int]:
+        """Return the limits of a job for the resources that its instance type does not name."""
+        return {EPHEMERAL_STORAGE: _bytes(self.ephemeral_storage)} if self.ephemeral_storage else {}
+
+
+def _bytes(size: str) -> int:
+    return parse(EPHEMERAL_STORAGE, size)
 
 
 class LogArchive(BaseModel):
@@ -70,7 +147,7 @@ class LogArchive(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
-    url: str = ""
+    url: ArchiveUrl = Field("", repr=False)
     """`file:///folder`, `s3://bucket/prefix`, `gs://...`, `az://...`; empty: no archive.
 
     Credentials and endpoint come from the environment, by the provider's own names (`AWS_...`).
@@ -96,8 +173,10 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    amqp_url: AmqpDsn = Field(default=AmqpDsn("amqp://guest:guest@localhost:5672/"))
-    """The URL of RabbitMQ."""
+    amqp_url: BrokerUrl = Field(default=AmqpDsn("amqp://guest:guest@localhost:5672/"), repr=False)
+    """The URL of RabbitMQ, for a machine of one user: other processes may read an environment."""
+    amqp_url_file: Path | None = None
+    """The path of a file with the URL of RabbitMQ, instead of `AMQP_URL`. Each connection reads it again."""
     amqp_declare: bool = True
     """True to declare the exchanges and queues; false if RabbitMQ's definitions contain them."""
     namespace: str = "hub"
@@ -125,11 +204,31 @@ class ServiceSettings(BaseSettings):
         try:
             settings = cls()
         except ValidationError as error:
-            raise SettingsError(_explain(error, "environment", str.upper)) from error
+            raise SettingsError(_explain(error, cls, "environment", str.upper)) from None
+        if settings.amqp_url_file and "amqp_url" in settings.model_fields_set:
+            raise SettingsError("AMQP_URL and AMQP_URL_FILE are both set: use one of them")
+        settings.broker_url()
         if settings.shard >= settings.shards:
             msg = f"SHARD is {settings.shard}, but SHARDS is {settings.shards}: use 0 to SHARDS-1"
             raise SettingsError(msg)
         return settings
+
+    def broker_url(self) -> str:
+        """Return the URL of RabbitMQ, as it is now.
+
+        Raises:
+            SettingsError: the file cannot be read, or does not contain a URL.
+
+        """
+        if self.amqp_url_file is None:
+            return str(self.amqp_url)
+        source = f"AMQP_URL_FILE {self.amqp_url_file}"
+        try:
+            text = self.amqp_url_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(f"{source} can't be read: {reason}") from None
+        return parse_broker_url(text.strip(), source)
 
     def file(self) -> SettingsFile:
         """Read the settings file.
@@ -147,12 +246,13 @@ class ServiceSettings(BaseSettings):
             msg = f"{source} can't be read: {error.strerror}"
             raise SettingsError(msg) from error
         except yaml.YAMLError as error:
-            msg = f"{source} is not YAML: {error}"
-            raise SettingsError(msg) from error
+            mark = getattr(error, "problem_mark", None)
+            where = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise SettingsError(f"{source} is not YAML{where}") from None  # Its own text quotes the file.
         try:
             return SettingsFile.model_validate({} if content is None else content)
         except ValidationError as error:
-            raise SettingsError(_explain(error, source)) from error
+            raise SettingsError(_explain(error, SettingsFile, source)) from None
 
 
 class ClusterSettings(ServiceSettings):
@@ -162,15 +262,59 @@ class ClusterSettings(ServiceSettings):
     """The path of a kubeconfig; None: the cluster that the process runs in."""
 
 
-_WITH_PASSWORD = re.compile(r"(//[^/@\s\"]*:)[^/\s\"]*@")
-"""The part of a URL that has a password."""
+def parse_broker_url(text: str, source: str) -> str:
+    """Return an AMQP URL with all special characters of its login encoded. `source` says where it is from.
+
+    Raises:
+        SettingsError: the text is not such a URL. The message contains nothing of it.
+
+    """
+    try:
+        return str(_BROKER_URL.validate_python(text))
+    except ValidationError as error:
+        problems = "; ".join(detail["msg"] for detail in error.errors())
+        raise SettingsError(f"{source}: {problems}") from None
 
 
-def _explain(error: ValidationError, source: str, format_key: Callable[[str], str] = lambda key: key) -> str:
-    """Return the message for invalid settings: each key, the problem, and the value."""
+_ALIASES: dict[int | str, str] = {
+    name: field.alias
+    for model in (JobSubmission, LogArchive)
+    for name, field in model.model_fields.items()
+    if field.alias
+}
+"""The keys of the settings file, by the names of the fields. An error in a default has the latter."""
+
+
+_BROKER_URL: TypeAdapter[AmqpDsn] = TypeAdapter(BrokerUrl)
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    source: str,
+    format_key: Callable[[str], str] = lambda key: key,
+) -> str:
+    """Return the message for invalid settings: each key, the problem, and the value if it is no secret."""
     parts = []
     for detail in error.errors():
-        key = format_key(".".join(str(part) for part in detail["loc"]))
-        value = _WITH_PASSWORD.sub(r"\1***@", json.dumps(detail["input"], default=str))
-        parts.append(f"{key}: {detail['msg']} (is {value})")
+        key = format_key(".".join(str(_ALIASES.get(part, part)) for part in detail["loc"]))
+        shown = _is_public(model, detail["loc"])
+        value = f" (is {json.dumps(detail['input'], default=str)})" if shown else ""
+        parts.append(f"{key}: {detail['msg']}{value}")
     return f"{source}: " + "; ".join(parts)
+
+
+def _is_public(model: type[BaseModel], location: Iterable[int | str]) -> bool:
+    """Return whether the value at a location may be shown: it belongs to a setting that has no `repr=False`.
+
+    The value of an unknown key, or of a whole section, may contain anything.
+    """
+    for part in location:
+        fields = (field for name, field in model.model_fields.items() if part in (name, field.alias))
+        field = next(fields, None)
+        if field is None or not field.repr:
+            return False
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return True
+        model = field.annotation
+    return False

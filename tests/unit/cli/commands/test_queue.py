@@ -87,3 +87,15 @@ async def test_a_group_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(CliError, match="there is no group 'none'") as error:
         await queue(a_context(a_cluster()), "none")
     assert error.value.code is Exit.NOT_FOUND
+
+
+async def test_a_group_that_admits_no_job_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its queue would look empty otherwise: its jobs wait outside of it."""
+    kube = a_cluster()
+    del kube.objects["phgroups"][0]["spec"]["users"]
+    await queue(a_context(kube), "vision")
+    assert "note: this group admits no job: spec.users is missing" in capsys.readouterr().err
+    second = stored(builders.a_group("second", groupName="Vision"))
+    second["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    await queue(a_context(FakeUserKube(phgroups=[*a_cluster().objects["phgroups"], second])), "second")
+    assert "this group admits no job: the older PhGroup 'vision'" in capsys.readouterr().err

@@ -42,3 +42,10 @@ async def test_programs_get_the_status_of_all_groups(capsys: pytest.CaptureFixtu
     new, busy = json.loads(capsys.readouterr().out)
     assert new == {"group": "new"}
     assert (busy["group"], busy["pending"], "fence" in busy) == ("busy", 3, False)
+
+
+async def test_a_group_without_a_head_may_have_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says why the group admits no job."""
+    kube = FakeUserKube(phgroups=[a_group("second", pending=0, message="refused: \x1b[2J")])
+    await top(a_context(kube), once=True)
+    assert capsys.readouterr().out.splitlines()[1].endswith(r"refused: \u001b[2J")

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from tests.fakes.facts import a_group, a_job, an_image, an_instance_type
+from tests.fakes.facts import a_group, a_job, an_image, an_instance_type, at
 
 from phjob_core.api import Reason
 from phjob_core.scheduling.eligibility import Catalog, Ineligible
@@ -28,6 +28,15 @@ def problem(catalog: Catalog, **job: Any) -> str:
 def test_an_eligible_job_gets_the_limits_of_its_instance_type() -> None:
     """The admission reserves exactly these."""
     assert a_catalog().check(a_job()) == {"cpu": 1000, "nvidia.com/gpu": 1}
+
+
+def test_a_job_has_the_default_limits_that_its_instance_type_does_not_name() -> None:
+    """They count like all others, so that the pod's limits and its charge are the same (spec.md, P4)."""
+    catalog = Catalog({"ephemeral-storage": 10, "cpu": 9})
+    catalog.groups.upsert(a_group())
+    catalog.images["base-notebook"] = an_image()
+    catalog.instance_types["gpu-1"] = an_instance_type("gpu-1", limits={"cpu": 1})
+    assert catalog.check(a_job()) == {"cpu": 1, "ephemeral-storage": 10}
 
 
 @pytest.mark.parametrize(
@@ -63,8 +72,8 @@ def test_an_id_counts_only_if_both_have_one() -> None:
     assert not isinstance(a_catalog(group_id="mine").check(a_job()), Ineligible)
 
 
-def test_an_empty_list_of_users_admits_no_user_and_no_list_admits_all() -> None:
-    """PrimeHub distinguishes the two (spec.md, A6)."""
+def test_an_empty_list_of_users_admits_no_user_and_a_star_admits_all() -> None:
+    """The fact about a group with `*` has no list (spec.md, A6)."""
     assert problem(a_catalog(users=())) == "user 'bob' is not a member of group 'phusers'"
     assert not isinstance(a_catalog(users=None).check(a_job()), Ineligible)
 
@@ -74,6 +83,25 @@ def test_an_unusable_object_is_named_with_its_problem() -> None:
     catalog = a_catalog()
     catalog.images["base-notebook"] = an_image(invalid="it has no url")
     assert problem(catalog) == "image 'base-notebook' is unusable: it has no url"
+
+
+def test_no_job_can_be_submitted_to_everyone() -> None:
+    """Its grants are for all groups, and it has no quota: a job there would have none (spec.md, A7)."""
+    catalog = a_catalog()
+    catalog.groups.upsert(a_group("everyone"))
+    message = "no job can be submitted to group 'everyone', which only grants; choose another group"
+    assert problem(catalog, group="everyone") == message
+    assert problem(a_catalog(), group="everyone") == message
+
+
+def test_a_job_of_a_refused_group_names_the_older_one() -> None:
+    """The two would share a volume (spec.md, A13)."""
+    catalog = a_catalog(name="first", group="Team_A", created=at(0))
+    catalog.groups.upsert(a_group("team-a", created=at(1)))
+    assert problem(catalog, group="team-a").startswith(
+        "group 'team-a' is refused: the older PhGroup 'first' has the group name 'Team_A', and names"
+    )
+    assert not isinstance(catalog.check(a_job(group="Team_A")), Ineligible)
 
 
 def test_every_group_has_the_grants_of_everyone() -> None:

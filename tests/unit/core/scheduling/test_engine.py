@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
+from tests.fakes.held import collections
 
 from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.labels import label_value
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, Reject, SetPendingReason
 from phjob_core.scheduling.engine import RESERVATION_TIMEOUT, SchedulingEngine
 
@@ -506,3 +508,51 @@ def test_a_group_without_jobs_charges_and_quotas_takes_no_memory() -> None:
     engine.on_job(later(preparing, phase=Phase.SUCCEEDED), START)
     assert engine.queues == {}
     assert engine.jobs == {}
+
+
+def test_nothing_remains_of_invented_groups() -> None:
+    """Every user can submit a job to any name. A leak of one counter for each would end in no memory."""
+    engine = an_engine()
+    engine.dirty_groups.clear()
+    before = collections(engine)
+    for number in range(10_000):
+        job = a_job(f"job-{number}", group=f"invented-{number}", created=at(number))
+        if number % 3 == 0:  # It waits, and its owner deletes it.
+            engine.on_job(later(job, created=at(-3600)), at(number))
+        elif number % 3 == 1:  # It is rejected.
+            (command,) = engine.on_job(job, at(number))
+            assert isinstance(command, Reject)
+            engine.on_job(later(job, phase=Phase.FAILED), at(number))
+        else:  # It runs, because its group is gone since.
+            running = later(job, phase=Phase.RUNNING, fence="f", pod_uid=f"pod-of-uid-job-{number}")
+            engine.on_job(running, at(number))
+            engine.on_pod(a_pod(running), at(number))
+            engine.on_pod_gone(running.pod_uid, running.name, running.uid, at(number))
+        assert engine.phases.keys() <= {label_value(job.group)}
+        engine.on_job_gone(job.uid, at(number))
+    engine.on_wakeup(at(20_000))
+    engine.dirty_groups.clear()
+    assert collections(engine) == before
+
+
+def test_nothing_remains_of_a_deleted_group() -> None:
+    """Administrators may create and delete groups for years."""
+    engine = an_engine()
+    engine.dirty_groups.clear()
+    before = collections(engine)
+    engine.on_group(a_group("vision", group_quota={"gpu": 4}), START)
+    engine.on_group_gone("vision", START)
+    engine.dirty_groups.clear()
+    assert collections(engine) == before
+
+
+def test_a_second_group_of_the_same_name_changes_no_quota() -> None:
+    """Otherwise, whoever may create a PhGroup could lift the quota of another (spec.md, A13)."""
+    engine = an_engine(group=a_group(group_quota={"gpu": 4}, created=at(0)))
+    engine.on_group(a_group("a-second", group="phusers", group_quota={"gpu": 100}, created=at(1)), START)
+    assert names(engine.on_job(a_job(instance_type="gpu-4"), START)) == ["job-1"]
+    assert engine.on_job(a_job("next"), START) == []
+    engine.on_group_gone("a-second", START)
+    assert engine.queues[label_value("phusers")].group_quota == {"gpu": 4}
+    engine.on_group(a_group("a-second", group="phusers", group_quota={"gpu": 100}, created=at(1)), START)
+    assert names(engine.on_group_gone("phusers", START)) == ["next"]

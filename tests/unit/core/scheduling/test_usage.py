@@ -1,8 +1,11 @@
+import sys
+import threading
 from collections import Counter
 
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 
 from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.messages import PodSeen
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.scheduling.usage import JOB, JUPYTER, RESERVED, Usage, usages
@@ -102,3 +105,62 @@ def test_a_group_without_quotas_and_jobs_uses_nothing() -> None:
     assert len(engine.queues) == 1
     usage = usage_of(engine, "idle")
     assert (usage.used, +usage.phases, usage.group_quota) == ({}, Counter(), {})
+
+
+def test_all_groups_without_an_object_are_one() -> None:
+    """Users invent their names, and each would be a series (spec.md, E3)."""
+    engine = an_engine(4)
+    for number in range(3):
+        engine.on_job(a_job(f"job-{number}", group=f"invented-{number}", created=at(number - 3600)), START)
+    notebook = a_notebook(1).model_copy(update={"group": "escaped-gone"})
+    engine.on_pod(notebook, START)
+    assert {usage.group for usage in usages(engine)} == {"phusers", UNKNOWN_GROUP}
+    unknown = usage_of(engine, UNKNOWN_GROUP)
+    assert unknown.phases == {Phase.PENDING: 3}
+    assert unknown.oldest == at(-3600)
+    assert unknown.used == {JUPYTER: {"nvidia.com/gpu": 1, "gpu": 1}}
+
+
+def test_a_group_may_have_the_name_of_the_unknown_ones() -> None:
+    """Two series with the same labels would end the scrape."""
+    engine = an_engine(4)
+    engine.on_group(a_group(UNKNOWN_GROUP, group_quota={"gpu": 9}), START)
+    engine.on_job(a_job("invented", group="invented", created=at(-3600)), START)
+    engine.on_job(a_job("real", group=UNKNOWN_GROUP), START)
+    assert sorted(usage.group for usage in usages(engine)) == ["phusers", UNKNOWN_GROUP]
+    unknown = usage_of(engine, UNKNOWN_GROUP)
+    assert (unknown.group_quota, unknown.phases) == ({"gpu": 9}, {Phase.PENDING: 2})
+
+
+def test_the_state_can_be_read_while_the_engine_goes_on() -> None:
+    """Metrics are rendered in a thread. A dictionary that changes would break their iteration."""
+    engine = an_engine(1000)
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                usages(engine)
+        except BaseException as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # So that the two threads interrupt each other as often as possible.
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(600):
+            name, group = f"job-{number}", f"group-{number % 50}"
+            engine.on_group(a_group(group), START)
+            engine.on_job(a_job(name, group=group, created=at(-3600)), START)
+            engine.on_job(a_job(f"mine-{number}", user=f"user-{number % 50}", instance_type="gpu-1"), START)
+            engine.on_pod(a_pod(a_job(name), job_uid=""), START)
+            engine.on_job_gone(f"uid-job-{number - 20}", START)
+            engine.on_pod_gone(f"pod-of-uid-job-{number - 20}", "", "", START)
+            engine.on_group_gone(f"group-{(number + 25) % 50}", START)
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        reader.join()
+    assert not errors

@@ -6,7 +6,7 @@ import pytest
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import a_job, a_pod
 
-from phjob_core.api import Phase
+from phjob_core.api import Object, Phase
 from phjob_core.errors import RejectedError
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.planner import LogState
@@ -37,10 +37,14 @@ class FakeArchive:
 
 
 class FakeLogs:
-    """The API server's logs: one log, or an error."""
+    """The API server's logs: one log, or an error. And the pod of the log."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.pod: Object | None = None
+
+    async def get(self, *_: object) -> Object | None:
+        return self.pod
 
     async def logs(self, *_: str) -> AsyncIterator[bytes]:
         if self.error:
@@ -154,3 +158,19 @@ async def test_a_container_that_has_not_started_has_a_log_of_one_line() -> None:
     assert url
     line = b"phjob: the container has not started, so there is no log: container is waiting to start\n"
     assert archiving.archive.stored[url] == line
+
+
+async def test_the_line_of_a_container_that_has_not_started_quotes_its_pod() -> None:
+    """The facts about the pod do not have its message (spec.md, I6)."""
+    archiving = Archiving()
+    archiving.logs.error = RejectedError(400, "BadRequest", "container is waiting to start")
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    container = {"name": "main", "state": {"waiting": waiting}}
+    archiving.logs.pod = {
+        "metadata": {"uid": POD.uid},
+        "status": {"containerStatuses": [container]},
+    }
+    pod = POD.model_copy(update={"reason": "ImagePullBackOff"})
+    url = await archiving.archiver.store(JOB, pod)
+    assert url
+    assert archiving.archive.stored[url].endswith(b"ImagePullBackOff: no such image\n")

@@ -1,13 +1,22 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from tests.fakes.pod_cases import CASES, a_phjob, an_image, an_instance_type
+from tests.fakes.facts import a_group
+from tests.fakes.pod_annotations import ASKED_FOR
+from tests.fakes.pod_cases import CASES, a_dataset, a_phjob, an_image, an_instance_type
 
-from phjob_pod_manager.manifest.builder import PodInputs, UnbuildableError, build
+from phjob_pod_manager.manifest.builder import (
+    POD_DEADLINE_MARGIN_SECONDS,
+    PodInputs,
+    UnbuildableError,
+    build,
+)
 from phjob_runtime.settings import JobSubmission
 
 PODS = Path(__file__).parent / "pods"
+INPUTS = PodInputs(an_image(), an_instance_type())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -23,13 +32,77 @@ def test_a_dollar_in_a_name_reaches_the_command_as_it_is() -> None:
     assert {"name": "PRIMEHUB_USER", "value": "$$(PATH)"} in container["env"]
 
 
-def test_a_dataset_cannot_override_phjobs_own_variables() -> None:
-    """A dataset `primehub` with a key `user` has the same name as one of them."""
-    job, inputs, settings = CASES["full"]
-    (container,) = build(job, inputs, settings)["spec"]["containers"]
+def test_a_users_annotations_do_not_reach_the_pod() -> None:
+    """Only those that the settings permit, by default the local stack's (spec.md, P2)."""
+    job = a_phjob(annotations={**ASKED_FOR, "dev.primehub.io/run-for": "1s", "dev.primehub.io": "x"})
+    found = build(job, INPUTS, JobSubmission())["metadata"]["annotations"]
+    assert found.keys() == {
+        *("dev.primehub.io/run-for", "primehub.io/usage", "primehub.io/fence", "primehub.io/attempt")
+    }
+    assert (found["primehub.io/fence"], found["primehub.io/attempt"]) == ("s#1", "1")
+
+
+def test_an_operator_may_permit_more_annotations_and_sets_his_own() -> None:
+    """The operator's own win. The copy of `kubectl apply` is never copied."""
+    applied = "kubectl.kubernetes.io/last-applied-configuration"
+    job = a_phjob(annotations={**ASKED_FOR, applied: "{}"})
+    settings = JobSubmission(copyAnnotations=("*",), podAnnotations={"prometheus.io/port": "9090"})
+    found = build(job, INPUTS, settings)["metadata"]["annotations"]
+    assert found.keys() == ASKED_FOR.keys()
+    assert (found["prometheus.io/port"], found["primehub.io/fence"]) == ("9090", "s#1")
+
+
+@pytest.mark.parametrize(
+    ("own", "of_group", "of_setting", "expected"),
+    [
+        (60, 120, 180, 60),
+        (None, 120, 180, 120),
+        (None, None, 180, 180),
+        (2**31 - 1, None, 180, 2**31 - 1 - POD_DEADLINE_MARGIN_SECONDS),
+    ],
+)
+def test_the_pod_has_a_deadline_of_its_own_after_the_jobs(
+    own: int | None, of_group: int | None, of_setting: int, expected: int
+) -> None:
+    """Its node ends it if PhJob cannot (spec.md, P13). A greater number would make the pod invalid."""
+    group = a_group(default_active_deadline_seconds=of_group)
+    inputs = PodInputs(an_image(), an_instance_type(), own_group=group)
+    settings = JobSubmission(defaultActiveDeadlineSeconds=of_setting)
+    fields: dict[str, Any] = {"activeDeadlineSeconds": own} if own else {}
+    job = a_phjob(**fields)
+    pod = build(job, inputs, settings)["spec"]
+    assert pod["activeDeadlineSeconds"] == expected + POD_DEADLINE_MARGIN_SECONDS
+
+
+@pytest.mark.parametrize(("of_group", "of_setting"), [(0, 180), (None, 0)])
+def test_a_job_without_a_deadline_has_a_pod_without_one(of_group: int | None, of_setting: int) -> None:
+    """0 means unlimited (spec.md, L8)."""
+    inputs = PodInputs(
+        an_image(), an_instance_type(), own_group=a_group(default_active_deadline_seconds=of_group)
+    )
+    pod = build(a_phjob(), inputs, JobSubmission(defaultActiveDeadlineSeconds=of_setting))["spec"]
+    assert "activeDeadlineSeconds" not in pod
+
+
+def test_each_variable_has_one_value() -> None:
+    """A dataset overrides neither PhJob's own variables nor those of the settings (spec.md, P5)."""
+    datasets = [a_dataset("primehub", type="env", variables={"user": "root", "url": "x", "other": "y"})]
+    settings = JobSubmission(extraEnv=[{"name": "PRIMEHUB_URL", "value": "https://hub"}])
+    inputs = PodInputs(an_image(), an_instance_type(), datasets=datasets)
+    (container,) = build(a_phjob(), inputs, settings)["spec"]["containers"]
     names = [variable["name"] for variable in container["env"]]
     assert len(names) == len(set(names))
-    assert names.index("PRIMEHUB_USER") > names.index("KEYS_API_KEY")
+    values = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert (values["PRIMEHUB_USER"], values["PRIMEHUB_URL"]) == ("jackpan", "https://hub")
+    assert "PRIMEHUB_OTHER" in values
+
+
+def test_no_value_of_a_dataset_is_in_the_pod() -> None:
+    """Whoever may read pods must not read them (spec.md, P8)."""
+    datasets = [a_dataset("my-db", type="env", variables={"password": "hunter2", "a.b": "hunter2"})]
+    pod = build(a_phjob(), PodInputs(an_image(), an_instance_type(), datasets=datasets), JobSubmission())
+    assert "hunter2" not in str(pod)
+    assert "MY-DB_PASSWORD" in str(pod)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +122,12 @@ def test_what_can_not_be_built_is_named(inputs: PodInputs, text: str) -> None:
     """The job fails with PodCreationFailed and this text."""
     with pytest.raises(UnbuildableError, match=text):
         build(a_phjob(), inputs, JobSubmission())
+
+
+@pytest.mark.parametrize(("setting", "policy"), [(True, "FallbackToLogsOnError"), (False, "File")])
+def test_the_setting_decides_whether_a_status_quotes_the_log(setting: bool, policy: str) -> None:  # noqa: FBT001
+    """Without it, no line of a log leaves the node (spec.md, P13)."""
+    job, inputs, settings = CASES["minimal"]
+    settings = settings.model_copy(update={"termination_messages": setting})
+    (container,) = build(job, inputs, settings)["spec"]["containers"]
+    assert container["terminationMessagePolicy"] == policy

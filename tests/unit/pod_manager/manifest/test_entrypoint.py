@@ -1,10 +1,12 @@
 """The entry is run for real, by the shells that this machine has."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,9 +29,9 @@ def start(
     profile: str = NO_PROFILE,
     links: list[tuple[str, str]] | None = None,
     warnings: list[str] | None = None,
-    env: dict[str, str] | None = None,
+    **more: Any,
 ) -> subprocess.Popen[bytes]:
-    argv = [expanded(part) for part in command(script, profile, links or [], warnings or [], env)]
+    argv = [expanded(part) for part in command(script, profile, links or [], warnings or [], **more)]
     if not shutil.which(SHELLS[shell][0]):
         pytest.fail(f"{shell} is missing: install it")
     return subprocess.Popen(
@@ -137,6 +139,7 @@ def test_a_groups_profile_is_sourced_before_the_command(shell: str, tmp_path: Pa
     profile = tmp_path / "profile"
     profile.write_text("FROM_PROFILE=yes\n")
     assert run("echo $FROM_PROFILE", shell, profile=str(profile))[1] == "yes\n"
+    assert run("echo $FROM_PROFILE", shell, profile="")[1] == "\n"
 
 
 def test_the_command_runs_under_bash_where_there_is_one() -> None:
@@ -145,11 +148,22 @@ def test_the_command_runs_under_bash_where_there_is_one() -> None:
 
 
 @every_shell
-def test_a_variable_whose_name_no_shell_can_use_reaches_the_command(shell: str) -> None:
-    """For example `MY-DB_USER` of an env dataset, with any value (spec.md, P8, P9)."""
-    value = "it's $HOME"
-    code, out, _ = run("env | grep ^MY-", shell, env={"MY-DB_USER": value, "MY_DB_USER": value})
-    assert (code, out) == (0, f"MY-DB_USER={value}\n")
+@pytest.mark.parametrize("value", ["it's $HOME", "", "two\nlines\n\n", "\n", "漢 🎉 \\n"])
+def test_a_variable_whose_name_no_shell_can_use_reaches_the_command(
+    shell: str, value: str, tmp_path: Path
+) -> None:
+    """For example `MY-DB_USER` of an env dataset, byte for byte (spec.md, P8, P9)."""
+    file = tmp_path / "it's a file"
+    file.write_text(value)
+    code, out, error = run("env -0", shell, files={"MY-DB_USER": str(file), "MY.DB": str(file)})
+    assert (code, error) == (0, "")
+    assert {f"MY-DB_USER={value}", f"MY.DB={value}"} <= {*out.split("\0")}
+
+
+@every_shell
+def test_in_an_image_without_jupyters_user_sudo_changes_nothing(shell: str) -> None:
+    """The command then runs as the user of process 1, which is root (spec.md, P10)."""
+    assert run("id -u; exit 3", shell, grant_sudo=True) == (3, f"{os.getuid()}\n", "")
 
 
 def test_the_entrypoint_leaves_nothing_in_the_commands_shell() -> None:

@@ -2,13 +2,15 @@ from typing import Any
 
 import pytest
 
+from phjob_pod_manager.manifest.dataset_secret import SecretKey
 from phjob_pod_manager.manifest.grants import GroupVolume
 from phjob_pod_manager.manifest.volumes import GrantedDataset, VolumeSpec, volume_spec
 
 
 def a_dataset(name: str = "ds", *, writable: bool = False, **fields: Any) -> GrantedDataset:
     annotations = {f"dataset.primehub.io/{k}": v for k, v in fields.pop("annotations", {}).items()}
-    return GrantedDataset(name, {"metadata": {"annotations": annotations}, "spec": fields}, writable)
+    metadata = {"name": name, "uid": f"uid-{name}", "annotations": annotations}
+    return GrantedDataset(name, {"metadata": metadata, "spec": fields}, writable)
 
 
 def only(added: VolumeSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -70,21 +72,49 @@ def test_a_git_dataset_is_the_folder_that_git_sync_fills_and_never_writable() ->
 
 
 def test_each_variable_of_an_env_dataset_has_two_names() -> None:
-    """Only the name without `-` works in a shell. Invalid names are left out with a warning."""
-    added = volume_spec(
-        [], [a_dataset("my-ds", type="env", variables={"key": "v", "on": True, "n": 1, "__typename": "x"})]
-    )
+    """Both take their value from the Secret. Invalid names are left out with a warning."""
+    variables = {"key": "v", "on": True, "__typename": "x"}
+    added = volume_spec([], [a_dataset("my-ds", type="env", variables=variables)])
+    secret = "phjob-dataset-my-ds"
     assert added.env == {
-        "MY-DS_KEY": "v",
-        "MY_DS_KEY": "v",
-        "MY-DS_ON": "true",
-        "MY_DS_ON": "true",
-        "MY-DS_N": "1",
-        "MY_DS_N": "1",
+        "MY-DS_KEY": SecretKey(secret, "MY-DS_KEY"),
+        "MY_DS_KEY": SecretKey(secret, "MY-DS_KEY"),
+        "MY-DS_ON": SecretKey(secret, "MY-DS_ON"),
+        "MY_DS_ON": SecretKey(secret, "MY-DS_ON"),
     }
     assert volume_spec([], [a_dataset("3d", type="env", variables={"k": "v"})]).warnings == [
         "dataset 3d: 3D_K is not a valid environment variable name"
     ]
+
+
+def test_a_variable_that_no_shell_can_use_is_also_a_file() -> None:
+    """The entrypoint reads it there, because a POSIX sh drops it. Other variables need no file."""
+    added = volume_spec([], [a_dataset("my-ds", type="env", variables={"key": "v"})])
+    assert added.files == {"MY-DS_KEY": "/mnt/dataset-my-ds/MY-DS_KEY"}
+    items = [{"key": "MY-DS_KEY", "path": "MY-DS_KEY"}]
+    assert only(added) == (
+        {"secret": {"secretName": "phjob-dataset-my-ds", "items": items}},
+        {"mountPath": "/mnt/dataset-my-ds", "readOnly": True},
+    )
+    plain = volume_spec([], [a_dataset("ds", type="env", variables={"key": "v"})])
+    assert (plain.files, [v["name"] for v in plain.volumes]) == ({}, ["datasets"])
+
+
+def test_of_two_datasets_with_the_same_variable_the_last_counts() -> None:
+    """Also where one of them has a file for it."""
+    first = a_dataset("a", type="env", variables={"b.c": "1"})
+    last = a_dataset("a-b", type="env", variables={"c": "1"})
+    added = volume_spec([], [first, last])
+    assert added.env["A-B_C"] == SecretKey("phjob-dataset-a-b", "A-B_C")
+    assert added.files == {"A_B.C": "/mnt/dataset-a/A_B.C", "A-B_C": "/mnt/dataset-a-b/A-B_C"}
+    assert added.env["A_B_C"] == SecretKey("phjob-dataset-a-b", "A-B_C")
+
+
+def test_a_dataset_whose_name_is_too_long_for_a_secret_is_left_out() -> None:
+    """The job's log names it."""
+    added = volume_spec([], [a_dataset("n" * 240, type="env", variables={"key": "v"})])
+    assert (added.env, len(added.warnings)) == ({}, 1)
+    assert "too long" in added.warnings[0]
 
 
 def test_another_mount_root_gets_a_folder_for_its_links() -> None:

@@ -1,4 +1,6 @@
+from phjob_core.kinds import KIND_OF
 from phjob_core.labels import label_value
+from phjob_core.messages import MESSAGES, Admit
 from phjob_runtime.amqp import topology
 
 
@@ -34,6 +36,24 @@ def test_each_service_publishes_to_the_watcher_or_is_the_watcher() -> None:
     """Every consumer requests its snapshots there."""
     for service in topology.SERVICES:
         assert (topology.WATCHER in topology.RECIPIENTS[service]) == (service != topology.WATCHER)
+
+
+def test_every_kind_of_message_has_a_sender() -> None:
+    """A kind without one would be dead-lettered wherever it is sent."""
+    assert set(MESSAGES) == {kind for kinds in topology.SENDS.values() for kind in kinds}
+
+
+def test_only_the_watcher_publishes_facts_and_only_the_scheduler_admits() -> None:
+    """A receiver accepts nothing else, whoever has a service's login (spec.md, I5)."""
+    assert [service for service, kinds in topology.SENDS.items() if kinds & set(KIND_OF)] == ["watcher"]
+    assert [service for service, kinds in topology.SENDS.items() if Admit in kinds] == ["scheduler"]
+
+
+def test_a_service_requests_answers_only_to_queues_that_the_watcher_writes_to() -> None:
+    """And only pod-manager requests them for another service."""
+    for service, answered in topology.REQUESTS_FOR.items():
+        assert set(answered) <= set(topology.RECIPIENTS["watcher"])
+        assert answered == (service,) or service == "pod-manager"
 
 
 def test_a_job_and_its_pods_are_in_the_same_shard() -> None:

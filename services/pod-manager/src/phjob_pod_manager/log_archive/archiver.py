@@ -14,9 +14,10 @@ import structlog
 from phjob_core.backoff import Backoff
 from phjob_core.diagnosis import describe_start_obstacle
 from phjob_core.errors import RejectedError, UnreachableError
+from phjob_core.kinds import PODS
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.planner import LogState
-from phjob_core.projection import MAIN_CONTAINER
+from phjob_core.projection import MAIN_CONTAINER, pod_message
 from phjob_core.timers import Timers
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
@@ -165,7 +166,9 @@ class LogArchiver:
         except RejectedError as error:
             if error.status == 404:
                 raise
-            why = describe_start_obstacle(pod) or str(error)
+            found = await self._kube.get(PODS.resource, pod.name)
+            message = pod_message(found) if found and found["metadata"]["uid"] == pod.uid else ""
+            why = describe_start_obstacle(pod, message) or str(error)
             yield f"phjob: the container has not started, so there is no log: {why}\n".encode()
         if end := buffer.end():
             yield end

@@ -7,13 +7,17 @@ creates the pod.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from phjob_core.api import API_VERSION, ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GATE, Object
 from phjob_core.errors import PermanentError
 from phjob_core.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
+from phjob_core.messages import GroupSeen
 from phjob_core.projection import MAIN_CONTAINER
 from phjob_core.quantities import (
+    CPU,
+    EPHEMERAL_STORAGE,
     MAX_QUANTITY,
     MEMORY,
     QuantityError,
@@ -22,13 +26,20 @@ from phjob_core.quantities import (
     parse_primehub,
     render_all,
 )
-from phjob_pod_manager.manifest.entrypoint import command, literal
+from phjob_pod_manager.manifest.dataset_secret import SecretKey
+from phjob_pod_manager.manifest.entrypoint import HOME, command, literal
 from phjob_pod_manager.manifest.grants import GroupVolume
-from phjob_pod_manager.manifest.volumes import HOME, GrantedDataset, VolumeSpec, volume_spec
+from phjob_pod_manager.manifest.security import SUDO, container_security, pod_security, profile_of
+from phjob_pod_manager.manifest.volumes import GrantedDataset, VolumeSpec, volume_spec
 from phjob_runtime.settings import JobSubmission
 
-JOVYAN_GROUP = 100
-"""The group id of the user `jovyan` in Jupyter's images."""
+POD_DEADLINE_MARGIN_SECONDS = 7 * 86_400
+"""The time after the job's deadline at which the node ends the pod, if PhJob has not (spec.md, P13).
+
+Kubernetes never prolongs it. So it is also the time by which a user can prolong the deadline of a running
+job, and it includes the time until the container starts.
+"""
+_MAX_POD_DEADLINE_SECONDS = 2**31 - 1
 USAGE_ANNOTATION = "primehub.io/usage"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -45,6 +56,8 @@ class PodInputs:
     instance_type: Object
     groups: Sequence[GroupVolume] = ()
     datasets: Sequence[GrantedDataset] = ()
+    own_group: GroupSeen | None = None
+    """The PhGroup of the job's own group; None if it was deleted."""
 
 
 def build(job: Object, inputs: PodInputs, settings: JobSubmission) -> Object:
@@ -58,24 +71,21 @@ def build(job: Object, inputs: PodInputs, settings: JobSubmission) -> Object:
 
     """
     volumes = volume_spec(inputs.groups, inputs.datasets)
-    limits = _admitted_limits(job["status"])
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(job),
+        "metadata": _metadata(job, settings),
         "spec": {
             "schedulingGates": [{"name": GATE}],
             "restartPolicy": "Never",
+            **_deadline(job, inputs.own_group, settings),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": {
-                "fsGroup": JOVYAN_GROUP,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(settings),
             **_scheduling(inputs.instance_type, settings),
-            **_pull_secret(inputs.image),
-            "containers": [_container(job, inputs, limits, volumes, settings)],
+            **_classes(settings),
+            **_pull_secrets(inputs.image, settings),
+            "containers": [_container(job, inputs, volumes, settings)],
             "volumes": [
                 {"name": "home", "emptyDir": {"sizeLimit": settings.working_dir_size}},
                 {"name": "dshm", "emptyDir": {"medium": "Memory"}},
@@ -85,18 +95,19 @@ def build(job: Object, inputs: PodInputs, settings: JobSubmission) -> Object:
     }
 
 
-def _metadata(job: Object) -> Object:
+def _metadata(job: Object, settings: JobSubmission) -> Object:
     """Return the pod's metadata: it belongs to the job (spec.md, P1, P2)."""
     metadata, spec = job["metadata"], job["spec"]
     return {
         "name": metadata["name"],
         "labels": {
+            **settings.pod_labels,
             "app": "primehub-job",
             GROUP_LABEL: label_value(spec["groupName"]),
             USER_LABEL: label_value(spec["userName"]),
             JOB_UID_LABEL: metadata["uid"],
         },
-        "annotations": _annotations(job),
+        "annotations": _annotations(job, settings),
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,
@@ -110,30 +121,55 @@ def _metadata(job: Object) -> Object:
     }
 
 
-def _container(
-    job: Object, inputs: PodInputs, limits: Mapping[str, int], volumes: VolumeSpec, settings: JobSubmission
-) -> Object:
+def _container(job: Object, inputs: PodInputs, volumes: VolumeSpec, settings: JobSubmission) -> Object:
     """Return the container `main`, which runs the job's command (spec.md, P4 to P6, P9, P10)."""
-    spec = job["spec"]
-    launch_group = GroupVolume(spec["groupName"], home_symlink=False)
-    profile = f"/project/{launch_group.folder}/.primehub/profile"
+    limits = _admitted_limits(job["status"])
+    profile = profile_of(inputs.own_group, settings)
     needs_gpu = any(amount and is_gpu(resource) for resource, amount in limits.items())
     return {
         "name": MAIN_CONTAINER,
         "image": _image_url(inputs.image, gpu=needs_gpu),
         "imagePullPolicy": "IfNotPresent",
-        "command": command(spec["command"], profile, volumes.links, volumes.warnings, volumes.env),
+        "command": _command(job, volumes, settings, grant_sudo=profile == SUDO),
         "workingDir": HOME,
         "env": _env(job, volumes.env, settings),
         "resources": _resources(limits, inputs.instance_type),
-        "securityContext": {"allowPrivilegeEscalation": settings.grant_sudo},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(profile, settings),
+        "terminationMessagePolicy": "FallbackToLogsOnError" if settings.termination_messages else "File",
         "volumeMounts": [
             {"name": "home", "mountPath": HOME},
             {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount path
             *volumes.mounts,
         ],
     }
+
+
+def _command(job: Object, volumes: VolumeSpec, settings: JobSubmission, *, grant_sudo: bool) -> Sequence[str]:
+    """Return the container's command, which runs the job's command (spec.md, P9)."""
+    own_volume = GroupVolume(job["spec"]["groupName"], home_symlink=False)
+    profile = f"/project/{own_volume.folder}/.primehub/profile" if settings.group_profile else ""
+    return command(
+        job["spec"]["command"],
+        profile,
+        volumes.links,
+        volumes.warnings,
+        volumes.files,
+        grant_sudo=grant_sudo,
+    )
+
+
+def _deadline(job: Object, group: GroupSeen | None, settings: JobSubmission) -> dict[str, int]:
+    """Return the pod's own deadline, a last resort while PhJob is down; none if the job has none."""
+    candidates = (
+        job["spec"].get("activeDeadlineSeconds"),
+        group.default_active_deadline_seconds if group else None,
+        settings.default_active_deadline_seconds,
+    )
+    deadline = next(seconds for seconds in candidates if seconds is not None)
+    if not deadline:
+        return {}
+    own = min(deadline + POD_DEADLINE_MARGIN_SECONDS, _MAX_POD_DEADLINE_SECONDS)
+    return {"activeDeadlineSeconds": own}
 
 
 def _admitted_limits(status: Object) -> dict[str, int]:
@@ -151,11 +187,16 @@ def _admitted_limits(status: Object) -> dict[str, int]:
         raise UnbuildableError(f"status.resources: {error}") from error
 
 
-def _annotations(job: Object) -> dict[str, str]:
-    """Return the pod's annotations: the job's own, and PhJob's (spec.md, P2)."""
+def _annotations(job: Object, settings: JobSubmission) -> dict[str, str]:
+    """Return the pod's annotations: those of the job that may be copied, the operator's, and PhJob's.
+
+    By an annotation, a user could ask add-ons of the cluster for privileges (spec.md, P2).
+    """
     metadata, spec = job["metadata"], job["spec"]
     copied = {
-        key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key != _LAST_APPLIED and any(fnmatchcase(key, pattern) for pattern in settings.copy_annotations)
     }
     usage = {
         "component": "job",
@@ -166,17 +207,17 @@ def _annotations(job: Object) -> dict[str, str]:
     }
     return {
         **copied,
+        **settings.pod_annotations,
         USAGE_ANNOTATION: json.dumps(usage),
         FENCE_ANNOTATION: job["status"]["fence"],
         ATTEMPT_ANNOTATION: str(job["status"].get("requeued", 0) + 1),
     }
 
 
-def _env(job: Object, from_datasets: Mapping[str, str], settings: JobSubmission) -> list[dict[str, str]]:
-    """Return the container's environment, PhJob's own variables last (spec.md, P5)."""
+def _env(job: Object, from_datasets: Mapping[str, SecretKey], settings: JobSubmission) -> list[Object]:
+    """Return the container's environment: each variable once, the datasets' first (spec.md, P5)."""
     spec = job["spec"]
-    variables = {
-        **from_datasets,
+    own = {
         "PRIMEHUB_USER": spec["userName"],
         "PRIMEHUB_GROUP": spec["groupName"],
         "GROUP_ID": spec.get("groupId", ""),
@@ -187,7 +228,12 @@ def _env(job: Object, from_datasets: Mapping[str, str], settings: JobSubmission)
         "PHJOB_NAME": job["metadata"]["name"],
         **({"TZ": settings.timezone} if settings.timezone else {}),
     }
-    return [{"name": name, "value": literal(value)} for name, value in variables.items()]
+    taken = {*own, *(variable.name for variable in settings.extra_env)}
+    return [
+        *({"name": n, "valueFrom": key.manifest()} for n, key in from_datasets.items() if n not in taken),
+        *({"name": name, "value": literal(value)} for name, value in own.items()),
+        *(variable.manifest() for variable in settings.extra_env),
+    ]
 
 
 def _image_url(image: Object, *, gpu: bool) -> str:
@@ -200,9 +246,21 @@ def _image_url(image: Object, *, gpu: bool) -> str:
     return str(url)
 
 
-def _pull_secret(image: Object) -> dict[str, Any]:
-    secret = image["spec"].get("pullSecret")
-    return {"imagePullSecrets": [{"name": secret}]} if secret else {}
+def _pull_secrets(image: Object, settings: JobSubmission) -> dict[str, Any]:
+    """Return the pull secrets of the Image and of the settings, each once."""
+    own = image["spec"].get("pullSecret")
+    names = dict.fromkeys([*([own] if own else []), *(secret.name for secret in settings.image_pull_secrets)])
+    return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+
+
+def _classes(settings: JobSubmission) -> dict[str, str]:
+    """Return the names of the objects that the settings choose for every pod."""
+    names = {
+        "priorityClassName": settings.priority_class_name,
+        "runtimeClassName": settings.runtime_class_name,
+        "serviceAccountName": settings.service_account_name,
+    }
+    return {field: name for field, name in names.items() if name}
 
 
 def _resources(limits: Mapping[str, int], instance_type: Object) -> dict[str, Any]:
@@ -224,7 +282,7 @@ def _resources(limits: Mapping[str, int], instance_type: Object) -> dict[str, An
         amounts = {
             name: min(parse_primehub(name, quantity), limits.get(name, MAX_QUANTITY))
             for name, quantity in requests.items()
-            if name in ("cpu", MEMORY, "ephemeral-storage")
+            if name in (CPU, MEMORY, EPHEMERAL_STORAGE)
         }
     except QuantityError as error:
         msg = f"instance type {instance_type['metadata']['name']!r} is unusable: requests: {error}"

@@ -5,10 +5,11 @@ makes them, a POSIX sh. It then runs the command under bash if the image has it,
 every process of the container. It ends with the command's exit code (spec.md, P9).
 """
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 
+HOME = "/home/jovyan"
+"""The working directory, which is the home directory of the user in Jupyter's images."""
 _MAX_ARGUMENT_CHARS = 32_000
 """At most 128,000 bytes of UTF-8; Linux limits one argument to 131,071 bytes."""
 
@@ -16,7 +17,7 @@ _START = r"""
 if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
 # As process 1 this shell would ignore a SIGTERM, and its children would never see it.
 trap 'if [ $$ = 1 ]; then kill -TERM -1; else kill -TERM "$!"; fi' TERM INT
-{env}"$shell" -c "$run" phjob "$@" &
+{prefix}"$shell" -c "$run" phjob "$@" &
 child=$!
 while :; do
   wait "$child"; code=$?
@@ -32,30 +33,54 @@ $phjob_command"
 """The script of the command's shell: joins the arguments, sources the profile and runs the command."""
 
 
-_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GRANT_SUDO = r"""
+phjob_as=
+if id -u "$NB_USER" >/dev/null 2>&1 && command -v sudo >/dev/null && command -v setpriv >/dev/null; then
+  echo "$NB_USER ALL=(ALL) NOPASSWD:ALL" >/etc/sudoers.d/phjob && chmod 440 /etc/sudoers.d/phjob
+  phjob_as="setpriv --reuid $(id -u "$NB_USER") --regid $(id -g "$NB_USER") --keep-groups"
+  export HOME={home}
+fi
+"""
+"""Lets the user of Jupyter's images use sudo, and prepares the command to run as that user.
+
+Process 1 is root. `setpriv` changes nothing in the environment, but sudo would drop LD_LIBRARY_PATH and
+others. In an image without these programs or without NB_USER, the command runs as root, as in PrimeHub.
+"""
 
 
 def command(
     script: str,
-    profile: str,
+    profile: str = "",
     links: Iterable[tuple[str, str]] = (),
     warnings: Iterable[str] = (),
-    env: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+    *,
+    grant_sudo: bool = False,
 ) -> list[str]:
     """Return the container's `command` for a job's script.
 
     `profile` is sourced before the script if it can be read. `links` are (target, link). A link that cannot
     be made, and each of the `warnings`, is reported in the log, and the script starts nevertheless.
 
-    `env` is the container's environment. A POSIX sh drops variables whose name it cannot use, such as
-    `MY-DB_USER`. The entrypoint sets these again for the script's shell; bash passes them on.
+    A POSIX sh drops variables whose name it cannot use, such as `MY-DB_USER`. `files` has the file with the
+    value of each. The entrypoint sets these variables for the script's shell; bash passes them on.
     """
     prelude = [f"echo {shlex.quote(f'phjob: {warning}')} >&2" for warning in warnings]
     prelude += [f"ln -sfn {shlex.quote(target)} {shlex.quote(link)}" for target, link in links]
-    source = f"if [ -r {shlex.quote(profile)} ]; then . {shlex.quote(profile)}; fi\n"
+    source = f"if [ -r {shlex.quote(profile)} ]; then . {shlex.quote(profile)}; fi\n" if profile else ""
     run = _RUN.format(profile=source)
-    dropped = [f"{k}={v}" for k, v in (env or {}).items() if not _SHELL_VARIABLE.fullmatch(k)]
-    start = _START.strip().replace("{env}", f"env {shlex.join(dropped)} " if dropped else "")
+    prefix = ""
+    if grant_sudo:
+        prelude.append(_GRANT_SUDO.strip().replace("{home}", HOME))
+        prefix = "$phjob_as "
+    if files:
+        # A command substitution removes all newlines at the end, so that a letter has to follow them.
+        prelude += [
+            f"phjob_{number}=$(cat {shlex.quote(path)}; echo x)" for number, path in enumerate(files.values())
+        ]
+        values = [f'{shlex.quote(name)}="${{phjob_{number}%x}}"' for number, name in enumerate(files)]
+        prefix += f"env {' '.join(values)} "
+    start = _START.strip().replace("{prefix}", prefix)
     entry = "\n".join(["trap 'exit 143' TERM INT", *prelude, f"run={shlex.quote(run)}", start])
     chunks = [
         script[start : start + _MAX_ARGUMENT_CHARS] for start in range(0, len(script), _MAX_ARGUMENT_CHARS)

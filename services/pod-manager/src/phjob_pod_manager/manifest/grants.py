@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from phjob_core.api import EVERYONE
+from phjob_core.groups import volume_folder
 from phjob_core.messages import GroupSeen
 
 
@@ -20,19 +21,21 @@ class GroupVolume:
 
     @property
     def folder(self) -> str:
-        """Return the folder's name in PrimeHub's spelling: lower case, `_` as `-`."""
-        return self.group.lower().replace("_", "-")
+        """Return the folder's name, which no other group has."""
+        return volume_folder(self.group)
 
 
 def group_volumes(group: str, user: str, groups: Iterable[GroupSeen]) -> list[GroupVolume]:
-    """Return the volumes of the job's group and of the user's groups that share."""
-    volumes: dict[str, GroupVolume] = {}
+    """Return the volumes of the job's group and of the user's groups that share.
+
+    `groups` are those that count, so no two of them have the same folder.
+    """
+    volumes = []
     for seen in sorted(groups, key=lambda seen: (seen.group != group, seen.group)):
         is_member = seen.users is None or user in seen.users
         if seen.shared_volume and (seen.group == group or (is_member and not seen.launch_group_only)):
-            volume = GroupVolume(seen.group, seen.home_symlink)
-            volumes.setdefault(volume.folder, volume)
-    return list(volumes.values())
+            volumes.append(GroupVolume(seen.group, seen.home_symlink))
+    return volumes
 
 
 def datasets(group: str, groups: Iterable[GroupSeen]) -> dict[str, bool]:

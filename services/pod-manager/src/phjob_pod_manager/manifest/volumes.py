@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phjob_core.api import Object
+from phjob_pod_manager.manifest.dataset_secret import SecretKey, secret_name, variables
+from phjob_pod_manager.manifest.entrypoint import HOME
 from phjob_pod_manager.manifest.grants import GroupVolume
 
-HOME = "/home/jovyan"
 DATASETS = "/datasets"
 _PREFIX = "dataset.primehub.io/"
 _OLD_HOST_PATH = "hostpath:"
-_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
-"""The variable names that PrimeHub accepts. It drops any other, and so does PhJob."""
+_SHELL_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LINK_FOLDER_SIZE = "8Mi"
 """The size of a folder that contains links only."""
 _SYSTEM_FOLDERS = {
@@ -43,7 +43,10 @@ class VolumeSpec:
 
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, SecretKey] = field(default_factory=dict)
+    """The variables, and where the container takes each value from."""
+    files: dict[str, str] = field(default_factory=dict)
+    """For each variable whose name no POSIX shell can use: the file that has its value."""
     links: list[tuple[str, str]] = field(default_factory=list)
     """The links to make, as (target, link), in this order."""
     warnings: list[str] = field(default_factory=list)
@@ -74,25 +77,35 @@ def volume_spec(groups: Iterable[GroupVolume], datasets: Iterable[GrantedDataset
         if dataset.item is None:
             spec.warnings.append(f"dataset {dataset.name} does not exist")
         elif dataset.item["spec"]["type"] == "env":
-            _add_variables(spec, dataset.name, dataset.item["spec"].get("variables") or {})
+            _add_variables(spec, number, dataset.name, dataset.item)
         else:
             _add_dataset(spec, number, dataset, dataset.item, roots)
     return spec
 
 
-def _add_variables(spec: VolumeSpec, name: str, variables: Object) -> None:
+def _add_variables(spec: VolumeSpec, number: int, name: str, item: Object) -> None:
     """Add each variable as `<DATASET>_<KEY>`, and again with `_` for each `-`.
 
-    Only the second name can be used in a shell.
+    Only the second name can be used in a shell. A shell drops the first, so that it is read from a file.
     """
-    for key, value in variables.items():
-        variable = f"{name}_{key}".upper()
-        if key == "__typename":  # PrimeHub's console leaves it in its objects.
-            continue
-        if not _VARIABLE.fullmatch(variable):
-            spec.warnings.append(f"dataset {name}: {variable} is not a valid environment variable name")
-            continue
-        spec.env[variable] = spec.env[variable.replace("-", "_")] = _text(value)
+    secret, (values, invalid) = secret_name(name), variables(item)
+    spec.warnings += [
+        f"dataset {name}: {variable} is not a valid environment variable name" for variable in invalid
+    ]
+    if secret is None:
+        spec.warnings.append(f"dataset {name}: its name is too long for a dataset with variables")
+        return
+    path, keys = f"/mnt/dataset-{name}", dict[str, None]()
+    for key in values:
+        for variable in (key, key.replace("-", "_")):
+            spec.env[variable] = SecretKey(secret, key)
+            spec.files.pop(variable, None)  # That of another dataset with the same variable.
+            if not _SHELL_VARIABLE.fullmatch(variable):
+                spec.files[variable] = f"{path}/{key}"
+                keys[key] = None
+    if keys:
+        items = [{"key": key, "path": key} for key in keys]
+        spec.mount(f"dataset-{number}", path, read_only=True, secret={"secretName": secret, "items": items})
 
 
 def _add_dataset(
@@ -139,8 +152,3 @@ def _source(name: str, spec: Object, annotations: Object) -> dict[str, Any] | No
         case "nfs" if spec.get("nfs"):
             return {"nfs": {"server": spec["nfs"]["server"], "path": spec["nfs"]["path"]}}
     return None
-
-
-def _text(value: Any) -> str:
-    """Return a variable's value as text; a boolean in lower case, as in YAML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -23,7 +23,9 @@ class Ineligible:
 class Catalog:
     """The latest groups, instance types and images."""
 
-    def __init__(self) -> None:
+    def __init__(self, default_limits: Amounts | None = None) -> None:
+        """`default_limits` are a job's limits of the resources that its instance type does not name."""
+        self.default_limits: Amounts = default_limits or {}
         self.groups = Groups()
         self.instance_types: dict[str, InstanceTypeSeen] = {}
         """By name."""
@@ -35,13 +37,17 @@ class Catalog:
         problem = next(self._problems(job), None)
         if problem:
             return Ineligible(Reason.INVALID_SPEC, problem)
-        return self.instance_types[job.instance_type].limits
+        return {**self.default_limits, **self.instance_types[job.instance_type].limits}
 
     def _problems(self, job: JobSeen) -> Iterator[str]:
         """Yield the problems in the order of spec.md, Q4."""
+        if job.group == EVERYONE:
+            yield f"no job can be submitted to group {EVERYONE!r}, which only grants; choose another group"
+            return
         group = self.groups.get(job.group)
         if group is None:
-            yield f"group {job.group!r} does not exist"
+            refusal = self.groups.refusal(job.group)
+            yield f"group {job.group!r} {f'is refused: {refusal}' if refusal else 'does not exist'}"
             return
         if group.invalid:
             yield f"group {job.group!r} is unusable: {group.invalid}"

@@ -51,15 +51,14 @@ def queue_key(job: JobSeen) -> QueueKey:
 class SchedulingEngine:
     """The state and the decisions of one session of the scheduler."""
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, default_limits: Amounts | None = None) -> None:
+        """`default_limits` are a job's limits of the resources that its instance type does not name."""
         self.session = session
-        self.catalog = Catalog()
+        self.catalog = Catalog(default_limits)
         self.catalog_revision = 0
         """The resourceVersion up to which the catalog is complete."""
-        self.group_names: dict[str, str] = {}
-        """The name of each group that has a PhGroup, by its label value."""
         self.phases: dict[str, Counter[Phase]] = {}
-        """The number of unfinished jobs by phase, by the label value of the group."""
+        """The number of unfinished jobs by phase, by the label value of the group, if it has any."""
         self.dirty_groups: set[str] = set()
         """The label values of the groups that may have changed. The caller empties it."""
         self.queues: dict[str, GroupQueue] = {}
@@ -194,7 +193,8 @@ class SchedulingEngine:
 
     def unobserved_admissions(self) -> Iterator[tuple[datetime, str]]:
         """Iterate over the jobs whose admission is not observed yet: the time of its timeout, and the uid."""
-        return ((timeout.at, timeout.uid) for timeout in self._timeouts if self._is_unobserved(timeout))
+        # A copy, because metrics are read in another thread.
+        return ((timeout.at, timeout.uid) for timeout in list(self._timeouts) if self._is_unobserved(timeout))
 
     def _is_unobserved(self, timeout: _AdmissionTimeout) -> bool:
         job = self.jobs.get(timeout.uid)
@@ -216,6 +216,9 @@ class SchedulingEngine:
             phases[before] -= 1
         if after:
             phases[after] += 1
+        elif not any(phases.values()):
+            # Without this, the engine would keep a counter for every group name that a user invented.
+            del self.phases[label]
 
     def _job_of(self, uid: str, name: str) -> TrackedJob | None:
         """Return a pod's job. A pod with another name than its job is not ours, and has none."""
@@ -336,9 +339,17 @@ class SchedulingEngine:
         for uid in (*queue.newly_blocked_by_user_quota, queue.blocking_job):
             if uid:
                 self._pending_reasons.watch(uid, now)
-        if not queue.jobs and not queue.ledger and not queue.group_quota and not queue.user_quota:
-            del self.queues[label]
+        self._drop_unused_queue(label)
         return commands
+
+    def _drop_unused_queue(self, label: str) -> None:
+        """Delete the group's queue if it has no jobs, charges and quotas.
+
+        Without this, the engine would keep a queue for every group name that a user invented.
+        """
+        queue = self.queues.get(label)
+        if queue and not queue.jobs and not queue.ledger and not queue.group_quota and not queue.user_quota:
+            del self.queues[label]
 
     def _admit(self, job: TrackedJob, now: datetime) -> Admit:
         """Reserve the job's admission. Returns the command."""
@@ -353,17 +364,16 @@ class SchedulingEngine:
 
     def _on_groups_changed(self, groups: set[str], now: datetime) -> list[Command]:
         """Apply the quotas of these group names, whose PhGroup changed, and check their jobs again."""
-        for group in groups:
-            seen, label = self.catalog.groups.get(group), label_value(group)
+        for label in {label_value(group) for group in groups}:
+            seen = next(filter(self.catalog.groups.counts, self.catalog.groups.with_label(label)), None)
             self.dirty_groups.add(label)
             self._queue(label).set_quota(seen.user_quota if seen else {}, seen.group_quota if seen else {})
-            if seen:
-                self.group_names[label] = group
-            else:
-                self.group_names.pop(label, None)
         concerns_all = EVERYONE in groups
         uids = [uid for uid, job in self.jobs.items() if concerns_all or job.seen.group in groups]
-        return self._recheck(uids, now)
+        commands = self._recheck(uids, now)
+        for group in groups:
+            self._drop_unused_queue(label_value(group))
+        return commands
 
     def _recheck(self, uids: list[str], now: datetime) -> list[Command]:
         """Check these jobs again after the catalog changed, and let their groups decide."""
@@ -386,8 +396,8 @@ class SchedulingEngine:
         current = (job.seen.reason, job.seen.message)
         if ineligible := self.infeasible.get(uid):
             return current, (ineligible.reason, ineligible.message)
-        queue = self._queue(label_value(job.seen.group))
-        if uid not in queue.jobs:
+        queue = self.queues.get(label_value(job.seen.group))
+        if queue is None or uid not in queue.jobs:
             return None
         return current, queue.pending_reason(uid)
 

@@ -69,8 +69,9 @@ class Ledger:
         return self._charges.get(holder)
 
     def charges(self) -> Iterator[tuple[str, Amounts]]:
-        """Iterate over all holders and the amounts of their charges."""
-        return ((holder, charge.amounts) for holder, charge in self._charges.items())
+        """Iterate over all holders and the amounts of their charges, as they are now."""
+        # A copy, because metrics are read in another thread.
+        return ((holder, charge.amounts) for holder, charge in list(self._charges.items()))
 
     def used_by(self, user: str) -> Amounts:
         """Return the sum of the user's charges."""

@@ -220,7 +220,8 @@ class GroupQueue:
 
     def count_by_reason(self) -> dict[Reason, int]:
         """Return the number of jobs of the queue for each reason to wait."""
-        blocked_users = sum(user.blocked_by_user_quota for user in self._users.values())
+        # A copy, because metrics are read in another thread.
+        blocked_users = sum(user.blocked_by_user_quota for user in list(self._users.values()))
         blocking_jobs = 1 if self.blocking_job in self.jobs else 0
         return {
             Reason.USER_QUOTA: blocked_users,

@@ -1,6 +1,10 @@
 """The state of each group for metrics: its jobs, usage and quotas. Pure.
 
 It is computed from the engine when Prometheus reads the metrics, and changes nothing.
+
+The computation runs in a thread of its own, while the engine goes on. Therefore it iterates over copies only:
+`list` and `dict` copy a dictionary in one step, between two steps of the engine. An object of a copy may have
+changed or be gone from another one.
 """
 
 from collections import Counter
@@ -8,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from phjob_core.api import Phase, Reason
+from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.labels import label_value
-from phjob_core.quantities import Amounts
+from phjob_core.scheduling.accounting import TrackedJob
 from phjob_core.scheduling.engine import RESERVATION_TIMEOUT, SchedulingEngine
+from phjob_core.scheduling.queue import GroupQueue
 
 JOB, JUPYTER, RESERVED = "job", "jupyter", "reserved"
 """The kinds of holders: a job's pod, a notebook, and a job that is charged itself.
@@ -24,7 +30,7 @@ class Usage:
     """The state of one group."""
 
     group: str
-    """Its name; of a group without a name that is known, the label value."""
+    """Its name; `UNKNOWN_GROUP` for all groups without a PhGroup together."""
     phases: Counter[Phase] = field(default_factory=Counter)
     """The number of unfinished jobs by phase."""
     pending: Counter[Reason] = field(default_factory=Counter)
@@ -42,55 +48,57 @@ class Usage:
     """The time of the oldest admission of a job that is Preparing."""
     used: dict[str, dict[str, int]] = field(default_factory=dict)
     """The usage by kind of holder."""
-    user_quota: Amounts = field(default_factory=dict)
-    group_quota: Amounts = field(default_factory=dict)
+    user_quota: dict[str, int] = field(default_factory=dict)
+    group_quota: dict[str, int] = field(default_factory=dict)
 
 
 def usages(engine: SchedulingEngine) -> list[Usage]:
-    """Return the state of every group that has a PhGroup, a job or a pod."""
-    names = {label_value(name): name for name in engine.catalog.groups}
-    names |= {label_value(job.seen.group): job.seen.group for job in engine.jobs.values()}
-    by_label = {label: Usage(names.get(label, label)) for label in {*names, *engine.queues}}
-    for label, usage in by_label.items():
-        _add_queue(engine, label, usage)
-    _add_jobs(engine, by_label)
+    """Return the state of every group that has a PhGroup, and of all others together if they use anything."""
+    names = {label_value(name): name for name in list(engine.catalog.groups)}
+    by_name = {name: Usage(name) for name in names.values()}
+
+    def usage_of(label: str) -> Usage:
+        name = names.get(label, UNKNOWN_GROUP)
+        return by_name.setdefault(name, Usage(name))
+
+    for label, queue in dict(engine.queues).items():
+        _add_queue(engine, queue, usage_of(label))
+    for job in list(engine.jobs.values()):
+        _add_job(engine, job, usage_of(label_value(job.seen.group)))
     for timeout, uid in engine.unobserved_admissions():
-        usage = by_label[label_value(engine.jobs[uid].seen.group)]
-        since = timeout - RESERVATION_TIMEOUT
-        usage.admissible_since = min(usage.admissible_since or since, since)
-    return list(by_label.values())
+        if admitted := engine.jobs.get(uid):
+            usage, since = usage_of(label_value(admitted.seen.group)), timeout - RESERVATION_TIMEOUT
+            usage.admissible_since = min(usage.admissible_since or since, since)
+    return list(by_name.values())
 
 
-def _add_queue(engine: SchedulingEngine, label: str, usage: Usage) -> None:
+def _add_queue(engine: SchedulingEngine, queue: GroupQueue, usage: Usage) -> None:
     """Add the quotas, the usage and the blocked jobs of a group."""
-    queue = engine.queues.get(label)
-    if queue is None:
-        return
-    usage.user_quota, usage.group_quota = queue.user_quota, queue.group_quota
-    usage.pending = Counter(queue.count_by_reason())
+    usage.user_quota |= queue.user_quota
+    usage.group_quota |= queue.group_quota
+    usage.pending.update(queue.count_by_reason())
     blocking = engine.jobs.get(queue.blocking_job or "")
-    usage.head = blocking.seen.created if blocking else None
+    if blocking:
+        usage.head = min(usage.head or blocking.seen.created, blocking.seen.created)
     for holder, amounts in queue.ledger.charges():
         of_kind = usage.used.setdefault(_kind_of(engine, holder), {})
         for resource, amount in amounts.items():
             of_kind[resource] = of_kind.get(resource, 0) + amount
 
 
-def _add_jobs(engine: SchedulingEngine, by_label: dict[str, Usage]) -> None:
-    """Add the phases and times of all jobs, and the jobs that wait outside the queue."""
-    for job in engine.jobs.values():
-        seen, label = job.seen, label_value(job.seen.group)
-        usage = by_label[label]
-        usage.phases[seen.phase] += 1
-        if seen.phase is Phase.PENDING and not job.reservation:
-            usage.oldest = min(usage.oldest or seen.created, seen.created)
-            queued = engine.queues[label].jobs if label in engine.queues else {}
-            if ineligible := engine.infeasible.get(seen.uid):
-                usage.pending[ineligible.reason] += 1
-            elif seen.requeue_after and seen.uid not in queued:
-                usage.pending[Reason.REQUEUED] += 1
-        if seen.phase is Phase.PREPARING and seen.preparing_time:
-            usage.preparing_since = min(usage.preparing_since or seen.preparing_time, seen.preparing_time)
+def _add_job(engine: SchedulingEngine, job: TrackedJob, usage: Usage) -> None:
+    """Add the phase and the times of a job, and its reason if it waits outside the queue."""
+    seen = job.seen
+    usage.phases[seen.phase] += 1
+    if seen.phase is Phase.PENDING and not job.reservation:
+        usage.oldest = min(usage.oldest or seen.created, seen.created)
+        queue = engine.queues.get(label_value(seen.group))
+        if ineligible := engine.infeasible.get(seen.uid):
+            usage.pending[ineligible.reason] += 1
+        elif seen.requeue_after and (queue is None or seen.uid not in queue.jobs):
+            usage.pending[Reason.REQUEUED] += 1
+    if seen.phase is Phase.PREPARING and seen.preparing_time:
+        usage.preparing_since = min(usage.preparing_since or seen.preparing_time, seen.preparing_time)
 
 
 def _kind_of(engine: SchedulingEngine, holder: str) -> str:

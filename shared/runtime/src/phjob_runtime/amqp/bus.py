@@ -2,7 +2,8 @@
 
 A `RabbitBus` has one connection. When the connection breaks, the bus is over: the service starts again
 with a new connection, and so with new sessions (`phjob_runtime.service`). The meaning of a message is not
-known here. `batching` packs the watcher's messages, and `dead_letters` describes a dead letter.
+known here. `batching` packs the watcher's messages, `authorship` proves who sent a message, and
+`dead_letters` describes a dead letter.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from aio_pika.exceptions import (
     AMQPError,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
     DeliveryError,
 )
 from aiormq import Channel as RawChannel
@@ -30,7 +32,8 @@ from phjob_core import messages
 from phjob_core.errors import UnreachableError
 from phjob_core.stream import Envelope
 from phjob_runtime import metrics
-from phjob_runtime.amqp import batching, dead_letters, topology
+from phjob_runtime.amqp import authorship, batching, dead_letters, topology
+from phjob_runtime.amqp.authorship import AuthorshipError, BrokerUsers
 from phjob_runtime.amqp.batching import Outgoing, Part
 from phjob_runtime.amqp.port import Receive
 
@@ -55,25 +58,29 @@ _log = structlog.get_logger()
 class _RabbitDelivery:
     """One message of a delivery of RabbitMQ.
 
-    A message that does not decode is dead-lettered at once.
+    A message that does not decode, or whose author is not proven, is dead-lettered at once.
     """
 
-    def __init__(self, bus: "RabbitBus", queue: str, tag: int, part: Part) -> None:
+    def __init__(self, bus: "RabbitBus", queue: str, tag: int, part: Part, users: BrokerUsers) -> None:
         self._bus = bus
         self._queue = queue
         self._tag = tag
         self._part = part
         self._is_done = False
         decoded: messages.Message | None = None
+        publisher = ""  # A message of an unproven author must not count in the stream of the one it names.
         try:
-            decoded = messages.decode(part.kind, part.body)
-        except messages.UndecodableError as error:
+            publisher = users.author(part.properties.app_id, part.properties.user_id)
+            message = messages.decode(part.kind, part.body)
+            authorship.check_permission(publisher, queue, message)
+            decoded = message
+        except (AuthorshipError, messages.UndecodableError) as error:
             self.dead_letter(str(error))
         except Exception as error:
             _log.exception("decoding_failed", queue=queue)
             self.dead_letter(f"{type(error).__name__}: {error}")
         self.envelope = Envelope(
-            publisher=part.properties.app_id or "",
+            publisher=publisher,
             session=part.session,
             sequence=part.sequence,
             message=decoded,
@@ -94,7 +101,9 @@ class _RabbitDelivery:
 class RabbitBus:
     """The bus on one connection, with a channel to publish and a channel to consume."""
 
-    def __init__(self, sending: RawChannel, consuming: RawChannel) -> None:
+    def __init__(self, user: str, sending: RawChannel, consuming: RawChannel) -> None:
+        """`user`: the RabbitMQ user of the connection."""
+        self._user = user
         self._sending = sending
         self._consuming = consuming
         self._outbox: defaultdict[str, deque[Outgoing]] = defaultdict(deque)
@@ -154,13 +163,14 @@ class RabbitBus:
 
     async def consume(self, queue: str, receive: Receive) -> None:
         """Start to pass the queue's deliveries to `receive`, in order."""
+        users = BrokerUsers.of(self._user, topology.service_of(queue))
 
         async def on_message(message: DeliveredMessage) -> None:
             try:
                 tag, parts = message.delivery_tag or 0, list(batching.unpack(message))
                 self._unprocessed[tag] = len(parts)
                 for part in parts:
-                    receive(_RabbitDelivery(self, queue, tag, part))
+                    receive(_RabbitDelivery(self, queue, tag, part, users))
             except Exception as error:
                 _log.exception("delivery_failed", queue=queue)
                 self.fail(error)
@@ -200,6 +210,7 @@ class RabbitBus:
             delivery_mode=2,
             message_id=f"{first.session} {first.sequence}",
             message_type=kind,
+            user_id=self._user,
         )
         try:
             await self._sending.basic_publish(
@@ -254,7 +265,7 @@ class RabbitBus:
             part.body,
             exchange=topology.DEAD_LETTER_QUEUE,
             routing_key=queue,
-            properties=dead_letters.properties_of(part, queue, reason, datetime.now(UTC)),
+            properties=dead_letters.properties_of(part, queue, reason, datetime.now(UTC), self._user),
             mandatory=True,
         )
         self.ack(tag)
@@ -330,6 +341,7 @@ async def connect(url: str, name: str, shards: int, *, declare: bool = True) -> 
         await consuming.set_qos(prefetch_count=PREFETCH_COUNT)
         await (_declare if declare else _check)(sending, shards)
         bus = RabbitBus(
+            connection.url.user or authorship.DEFAULT_USER,
             cast("RawChannel", await sending.get_underlay_channel()),
             cast("RawChannel", await consuming.get_underlay_channel()),
         )
@@ -377,10 +389,16 @@ async def _declare(channel: AbstractChannel, shards: int) -> None:
     except ChannelAccessRefused as error:
         remedy = "import the definitions and set AMQP_DECLARE=false"
         raise UnreachableError(f"RabbitMQ lets this user declare nothing; {remedy}: {error}") from error
+    except ChannelPreconditionFailed as error:
+        remedy = "stop the services, delete it, and start them again"
+        raise UnreachableError(f"a queue or an exchange has other arguments; {remedy}: {error}") from error
 
 
 async def _check(channel: AbstractChannel, shards: int) -> None:
-    """Check that every exchange and queue exists, which needs no rights."""
+    """Check that every exchange and queue exists, which needs no rights.
+
+    RabbitMQ shows their arguments only to a user who may declare them (`definitions_diff`).
+    """
     queues = list(topology.queues(shards))
     dead = topology.DEAD_LETTER_QUEUE
     try:

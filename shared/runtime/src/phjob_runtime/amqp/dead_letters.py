@@ -1,10 +1,15 @@
 """Dead letters: how a service describes one, and a command that shows and replays them.
 
 `python -m phjob_runtime.amqp.dead_letters show|replay [--queue QUEUE] [--url URL] [ID ...]` is for
-operators. It needs the right to read `phjob.dead` and to write to the services' exchanges (`definitions`).
+operators. It needs the right to read `phjob.dead`, to write to the services' exchanges, and to publish in the
+name of the services (`definitions`).
 
 The command removes a message only after RabbitMQ has confirmed its copy. If the command is interrupted in
 between, the message exists twice; it is never lost. The services recognize a message that they had before.
+
+A replay publishes a message as its author again. Every service may write to `phjob.dead`, so the author has
+to be proven: RabbitMQ has verified it, or the service that received the message has. Without this, a stolen
+service could forge a message of another, and wait for the operator to replay it.
 """
 
 import argparse
@@ -20,13 +25,16 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.commands import Basic
 
-from phjob_core.errors import UnreachableError
+from phjob_core.errors import SettingsError, UnreachableError
+from phjob_core.text import escape_controls
 from phjob_runtime.amqp import topology
+from phjob_runtime.amqp.authorship import DEFAULT_USER, AuthorshipError, BrokerUsers
 from phjob_runtime.amqp.batching import Part
+from phjob_runtime.settings import parse_broker_url
 
 TIMEOUT_SECONDS = 10.0
 """The time that RabbitMQ may take for one answer."""
@@ -42,11 +50,11 @@ _RABBITMQ_REASONS = {
 """RabbitMQ's own reasons, for people."""
 
 
-def properties_of(part: Part, queue: str, reason: str, now: datetime) -> Basic.Properties:
-    """Return the properties of a dead letter.
+def properties_of(part: Part, queue: str, reason: str, now: datetime, user: str) -> Basic.Properties:
+    """Return the properties of a dead letter that `user` publishes.
 
-    They identify the message, and contain the reason, the queue and the time.
-    Other properties are not copied, because an expiration or a user id would take effect again.
+    They identify the message and its author, and contain the reason, the queue and the time.
+    Other properties are not copied, because an expiration would take effect again.
     """
     return Basic.Properties(
         app_id=part.properties.app_id,
@@ -54,7 +62,13 @@ def properties_of(part: Part, queue: str, reason: str, now: datetime) -> Basic.P
         delivery_mode=2,
         message_id=part.message_id,
         message_type=part.kind,
-        headers={"queue": queue, "reason": reason[:MAX_REASON_CHARS], "time": now},
+        user_id=user,
+        headers={
+            "queue": queue,
+            "reason": reason[:MAX_REASON_CHARS],
+            "time": now,
+            "user": part.properties.user_id or "",
+        },
     )
 
 
@@ -69,6 +83,10 @@ class DeadLetter:
     time: datetime | None
     kind: str
     publisher: str
+    user: str
+    """RabbitMQ's user that has published the message; empty if that is unknown."""
+    witness: str
+    """The user that states this, because it has received the message; empty if RabbitMQ itself does."""
     body: bytes
     message: AbstractIncomingMessage
 
@@ -81,6 +99,7 @@ class DeadLetter:
         reason = headers.get("reason") or death.get("reason") or ""
         time = headers.get("time") or death.get("time")
         queue = headers.get("queue") or death.get("queue") or ""
+        writer = message.user_id or ""
         parts = (queue, message.message_id, message.app_id, message.type, time, message.body)
         return cls(
             id=hashlib.sha256(repr(parts).encode()).hexdigest()[:10],
@@ -89,6 +108,8 @@ class DeadLetter:
             time=time if isinstance(time, datetime) else None,
             kind=message.type or "",
             publisher=message.app_id or "",
+            user=str(headers.get("user", "")) if "queue" in headers else writer,
+            witness=writer if "queue" in headers else "",
             body=message.body,
             message=message,
         )
@@ -98,12 +119,29 @@ class DeadLetter:
         body = self.body[: MAX_SHOWN_CHARS * 4].decode(errors="replace")
         shown = body[:MAX_SHOWN_CHARS] + ("..." if len(body) > MAX_SHOWN_CHARS else "")
         time = f"{self.time:%Y-%m-%d %H:%M:%S}Z" if self.time else "?"
-        queue, kind, publisher = (_escaped(text) or "?" for text in (self.queue, self.kind, self.publisher))
-        return (
-            f"{self.id}  {time}  {queue}  {kind} from {publisher}\n"
-            f"    reason: {_escaped(self.reason)}\n"
-            f"    body:   {_escaped(shown)} ({len(self.body)} bytes)"
+        queue, kind, publisher = (
+            escape_controls(text) or "?" for text in (self.queue, self.kind, self.publisher)
         )
+        user = f", user {escape_controls(self.user)}" if self.user else ""
+        return (
+            f"{self.id}  {time}  {queue}  {kind} from {publisher}{user}\n"
+            f"    reason: {escape_controls(self.reason)}\n"
+            f"    body:   {escape_controls(shown)} ({len(self.body)} bytes)"
+        )
+
+    def check_author(self, users: BrokerUsers) -> None:
+        """Check that the author of the message is proven.
+
+        A service can bear witness only for what it has received itself, which is in its own queue.
+
+        Raises:
+            AuthorshipError: it is not.
+
+        """
+        receiver = topology.service_of(self.queue)
+        if "queue" in self.message.headers and self.witness != users.user_of(receiver):
+            raise AuthorshipError(f"its headers are of the user {self.witness!r}, not of {receiver}'s")
+        users.author(self.publisher, self.user)
 
     def copy(self) -> aio_pika.Message:
         """Return the message as it was first published, without a dead letter's headers."""
@@ -115,11 +153,8 @@ class DeadLetter:
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             message_id=message.message_id,
             type=message.type,
+            user_id=self.user,
         )
-
-
-def _escaped(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 async def fetch(channel: AbstractChannel) -> list[DeadLetter]:
@@ -162,18 +197,24 @@ def selected(letters: Iterable[DeadLetter], queue: str | None, ids: Sequence[str
     ]
 
 
-async def replay(channel: AbstractChannel, letter: DeadLetter) -> None:
-    """Publish a dead letter to its queue, then remove it.
+async def replay(channel: AbstractChannel, letter: DeadLetter, users: BrokerUsers) -> None:
+    """Publish a dead letter to its queue as its author, then remove it.
 
     Raises:
+        AuthorshipError: its author is not proven, so it stays in `phjob.dead`.
         UnreachableError: RabbitMQ did not accept it, so it stays in `phjob.dead`.
 
     """
     if not letter.queue:
         raise UnreachableError("its queue is unknown")
+    letter.check_author(users)
     try:
         exchange = await channel.get_exchange(topology.exchange_of(letter.queue), ensure=False)
         await exchange.publish(letter.copy(), letter.queue, mandatory=True, timeout=TIMEOUT_SECONDS)
+    except ChannelPreconditionFailed as error:
+        raise UnreachableError(
+            f"this user may not publish for others; give it RabbitMQ's tag impersonator: {error}"
+        ) from error
     except (DeliveryError, AMQPError, TimeoutError) as error:
         raise UnreachableError(f"RabbitMQ did not accept it for {letter.queue}: {error}") from error
     await letter.message.ack()
@@ -197,6 +238,7 @@ async def run(url: str, command: str, queue: str | None, ids: Sequence[str]) -> 
     async with connection:
         # RabbitMQ puts every unacknowledged message back when the channel closes.
         reading = await connection.channel(publisher_confirms=False)
+        users = BrokerUsers.of(connection.url.user or DEFAULT_USER, topology.OPERATOR)
         letters = selected(await fetch(reading), queue, ids)
         missing = set(ids) - {letter.id for letter in letters}
         failed = len(missing)
@@ -204,9 +246,9 @@ async def run(url: str, command: str, queue: str | None, ids: Sequence[str]) -> 
             if command == "show":
                 write_line(letter.text())
             else:
-                failed += not await _replayed(connection, letter)
+                failed += not await _replayed(connection, letter, users)
         for id_ in sorted(missing):
-            write_line(f"{_escaped(id_)}: not in {topology.DEAD_LETTER_QUEUE}")
+            write_line(f"{escape_controls(id_)}: not in {topology.DEAD_LETTER_QUEUE}")
         count = f"{len(letters)} message(s)"
         write_line(
             f"{count} in {topology.DEAD_LETTER_QUEUE}"
@@ -217,15 +259,17 @@ async def run(url: str, command: str, queue: str | None, ids: Sequence[str]) -> 
     return 1 if failed else 0
 
 
-async def _replayed(connection: aio_pika.abc.AbstractConnection, letter: DeadLetter) -> bool:
+async def _replayed(
+    connection: aio_pika.abc.AbstractConnection, letter: DeadLetter, users: BrokerUsers
+) -> bool:
     """Replay one dead letter, and write the result. Returns whether it succeeded.
 
     Each gets a channel of its own, because RabbitMQ closes the channel of a rejected request.
     """
     try:
         async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
-            await replay(channel, letter)
-    except UnreachableError as error:
+            await replay(channel, letter, users)
+    except (AuthorshipError, UnreachableError) as error:
         write_line(f"{letter.id}: not replayed: {error}")
         return False
     write_line(f"{letter.id}: replayed to {letter.queue}")
@@ -259,8 +303,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("the URL of RabbitMQ is missing: set AMQP_URL, or use --url")
     logging.disable()  # The error that is written below contains what the client library would log.
     try:
+        url = parse_broker_url(url, "the URL of RabbitMQ")
         return asyncio.run(run(url, options.command, options.queue, options.ids))
-    except UnreachableError as error:
+    except (SettingsError, UnreachableError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from phjob_core import messages
+from phjob_core.kinds import KIND_OF
 from phjob_core.labels import label_value
+from phjob_core.messages import Message
 
 WATCHER = "watcher"
 SCHEDULER = "scheduler"
@@ -17,6 +20,8 @@ JANITOR = "janitor"
 POD_MANAGER = "pod-manager"
 
 SERVICES = (WATCHER, SCHEDULER, JANITOR, POD_MANAGER)
+OPERATOR = "operator"
+"""The person who handles dead letters: the fifth of RabbitMQ's users."""
 
 RECIPIENTS: dict[str, tuple[str, ...]] = {
     WATCHER: (SCHEDULER, JANITOR, POD_MANAGER),
@@ -27,6 +32,39 @@ RECIPIENTS: dict[str, tuple[str, ...]] = {
 """The services to whose queues each service publishes.
 
 A service publishes to its own queue to find out whether it is the active replica.
+"""
+
+SENDS: dict[str, frozenset[type[Message]]] = {
+    WATCHER: frozenset(
+        {
+            *KIND_OF, messages.SnapshotBegin, messages.SnapshotEnd, messages.CatalogSynced,
+            messages.HistoryPage, messages.Heartbeat,
+        }
+    ),
+    SCHEDULER: frozenset(
+        {
+            messages.Admit, messages.Reject, messages.SetPendingReason, messages.ReportGroupStatus,
+            messages.Fence, messages.SnapshotEnd, messages.CatalogRequest, messages.Heartbeat,
+        }
+    ),
+    JANITOR: frozenset(
+        {
+            messages.Requeue, messages.TimeOut, messages.FailNodeLost, messages.Reclaim, messages.DeleteJob,
+            messages.SnapshotRequest, messages.HistoryRequest, messages.Heartbeat,
+        }
+    ),
+    POD_MANAGER: frozenset({messages.SnapshotRequest, messages.SessionRequest, messages.Heartbeat}),
+}  # fmt: skip
+"""The kinds of messages that each service sends. A receiver accepts no other from it (spec.md, I5)."""
+
+REQUESTS_FOR: dict[str, tuple[str, ...]] = {
+    SCHEDULER: (SCHEDULER,),
+    JANITOR: (JANITOR,),
+    POD_MANAGER: (POD_MANAGER, SCHEDULER),
+}
+"""The services to whose queues each service may request an answer of the watcher.
+
+pod-manager requests the snapshot for a scheduler's session, once all earlier writes have ended.
 """
 
 DEAD_LETTER_QUEUE = "phjob.dead"
@@ -82,9 +120,14 @@ def queue_of(service: str, shard: int = 0) -> str:
     return service if service == WATCHER else f"{service}.{shard}"
 
 
+def service_of(queue: str) -> str:
+    """Return the service that consumes a queue."""
+    return queue.partition(".")[0]
+
+
 def exchange_of(queue: str) -> str:
     """Return the direct exchange of a queue. The routing key is the queue's name."""
-    return f"phjob.{queue.partition('.')[0]}"
+    return f"phjob.{service_of(queue)}"
 
 
 def shard_of(group_label: str, shards: int) -> int:
