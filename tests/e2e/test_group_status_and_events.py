@@ -68,7 +68,11 @@ def test_the_status_of_a_group_has_its_usage_and_the_reason_of_its_head(
 def test_the_status_of_a_busy_group_is_written_every_five_seconds_and_only_if_it_changes(
     cluster: Cluster, group: GroupFixture
 ) -> None:
-    """Forty jobs run. Each write of the group's status is a revision of the group."""
+    """Forty jobs run. Each write of the group's status is a revision of the group.
+
+    Another job still runs at the end. Without it, the status could be the same as at the beginning, so that
+    no write would end the watch.
+    """
     wait_for_status(cluster, group, pending=0)
     first = cluster.api.get("PhGroup", group.name)
     assert first
@@ -79,7 +83,8 @@ def test_the_status_of_a_busy_group_is_written_every_five_seconds_and_only_if_it
             "all jobs have succeeded",
             within=120,
         )
-        wait_for_status(cluster, group, pending=0, running=0, preparing=0)
+        group.submit("another", run_for=FOREVER)
+        wait_for_status(cluster, group, pending=0, running=1, preparing=0)
         last = cluster.api.get("PhGroup", group.name)
         assert last
         times, statuses = [], [first.get("status")]
