@@ -75,6 +75,8 @@ def test_every_block_has_the_effect_that_the_page_describes(states: list[tuple[s
         "A RabbitMQ of your own",
         "Who may do what",
         "Who may do what",
+        "Privileges of jobs",
+        "Privileges of jobs",
         "Size",
         "Upgrade and roll back",
         "Upgrade and roll back",
@@ -83,8 +85,9 @@ def test_every_block_has_the_effect_that_the_page_describes(states: list[tuple[s
     image = "registry.example.com/phjob"
     services = ("phjob-janitor-0", "phjob-pod-manager-0", "phjob-scheduler-0", "phjob-watcher")
     assert states[0][1].split("\n")[:-1] == [f"{name}=2 {image}:0.1.0" for name in services]
-    sharded = states[5][1]
+    assert states[6][1] == states[4][1], "settings of jobs change no Deployment"
+    sharded = states[7][1]
     assert sharded.count("=2 ") == 7, "the services were stopped, and the upgrade has started them again"
-    assert f"{image}:0.1.1" in states[6][1]
-    assert states[7][1] == sharded, "the rollback restores the state before the upgrade"
-    assert states[8][1] == ""
+    assert f"{image}:0.1.1" in states[8][1]
+    assert states[9][1] == sharded, "the rollback restores the state before the upgrade"
+    assert states[10][1] == ""
