@@ -100,7 +100,7 @@ def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, n
 def test_a_group_has_one_of_the_security_profiles(kubectl: Kubectl, namespace: str) -> None:
     """Another name would be no profile (spec.md, P10)."""
     for profile in ("baseline", "restricted", "sudo"):
-        spec = {"users": [], "securityProfile": profile}
+        spec: dict[str, Any] = {"users": [], "securityProfile": profile}
         done = kubectl("apply", "-f", "-", input=thing("PhGroup", namespace, spec))
         assert done.returncode == 0, answer(done)
     done = patch(kubectl, namespace, "phg/one", {"spec": {"securityProfile": "privileged"}})
