@@ -2,8 +2,9 @@
 #   docker build --tag phjob .
 #   docker run phjob phjob_scheduler
 # The modules are phjob_watcher, phjob_scheduler, phjob_janitor and phjob_pod_manager,
-# phjob_runtime.amqp.definitions, which writes RabbitMQ's definitions, and
-# phjob_runtime.amqp.dead_letters, which shows and replays dead letters.
+# phjob_runtime.amqp.definitions, which writes RabbitMQ's definitions,
+# phjob_runtime.amqp.dead_letters, which shows and replays dead letters, and
+# phjob_kube.identity_test, which `helm test` runs.
 #
 # This file also builds an image of the users' command line:
 #   docker build --tag kubectl-phjob --build-arg PACKAGES=kubectl-phjob .

@@ -1,7 +1,7 @@
 # The targets that people and CI call. dev/ (the local stack) and tests/ implement them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test unit integration e2e check docs pictures simulate faults soak bench
+.PHONY: help up down demo test unit integration e2e check docs pictures simulate faults hostile soak bench
 
 # An option counts only if it is given on this command line. Without this, a KUBECONFIG that the shell exports, such as
 # that of `make up`, would be taken for a cluster of the user's own.
@@ -26,12 +26,14 @@ help:
 	@echo '  make unit         run the unit tests (seconds; they need no other program)'
 	@echo '  make check        run the linters and type checks, and build the documentation site'
 	@echo '  make integration  test each part with a real API server and RabbitMQ'
-	@echo '  make e2e          test whole installations, and real faults'
+	@echo '  make e2e          test whole installations, real faults and attacks'
 	@echo '  make test         run all tests'
 	@echo '  make simulate     run the services on a simulated cluster with random faults'
 	@echo '                    SEEDS=n      number of runs (2000)      FIRST=n  first seed (1)'
 	@echo '                    WORLD=name   late-creations, third-party-deletion or unauthorized: this fault only'
 	@echo '  make faults       break every part of a real stack while jobs run; write docs/faults.md (90 minutes)'
+	@echo '  make hostile      let one user attack the others in full; write docs/performance/hostile.md (1 to 2 hours)'
+	@echo '                    ONLY=text    attacks whose names contain this text only'
 	@echo '  make soak         break a real stack every few seconds while jobs run'
 	@echo '                    MINUTES=n    duration (30)              SEED=n   seed of the faults (1)'
 	@echo '  make bench        measure on a stack of its own, and compare with the bounds'
@@ -76,7 +78,7 @@ integration:
 
 e2e:
 	$(run) python -m dev install
-	$(run) $(pytest) tests/e2e tests/faults
+	$(run) $(pytest) tests/e2e tests/faults tests/hostile
 
 check:
 	$(run) ruff check
@@ -99,6 +101,12 @@ simulate:
 faults:
 	$(run) python -m dev install
 	$(run) env PHJOB_FAULTS=docs/faults.md pytest -v tests/faults/test_matrix.py
+
+hostile = docs/performance/hostile.md
+hostile:
+	$(run) python -m dev install
+	$(run) env PHJOB_HOSTILE=$(hostile) pytest -v tests/hostile $(if $(ONLY),-k '$(ONLY)')
+	$(if $(ONLY),,$(run) python -m tests.hostile.memory $(hostile) .local/hostile)
 
 MINUTES ?= 30
 SEED ?= 1

@@ -116,7 +116,7 @@ def _create_records(bench: Bench, records: int) -> None:
     etcd_url = StackPaths(bench.state).url("etcd", "http")
     etcd = LoadClient(etcd_url)
     prefix = ETCD_PREFIXES["PhJob"].format(NAMESPACE)
-    copies = _copy_transactions(_read_etcd(etcd_url, f"{prefix}{request.key}"), prefix, records)
+    copies = copy_transactions(read_etcd(etcd_url, f"{prefix}{request.key}"), prefix, records)
     while part := list(islice(copies, RECORDS_PER_SEND // RECORDS_PER_TRANSACTION)):
         etcd.send(part)
     # A LIST, so that the API server's watch cache contains the records before the measurement.
@@ -124,7 +124,7 @@ def _create_records(bench: Bench, records: int) -> None:
     time.sleep(SETTLE_SECONDS)
 
 
-def _read_etcd(etcd: str, key: str) -> bytes:
+def read_etcd(etcd: str, key: str) -> bytes:
     """Return the value of a key in etcd."""
     body = json.dumps({"key": b64encode(key.encode()).decode()}).encode()
     request = urllib.request.Request(f"{etcd}/v3/kv/range", body)  # noqa: S310 - loopback
@@ -137,7 +137,7 @@ def _is_reclaimed(bench: Bench, name: str) -> bool:
     return bool(job and job["status"].get("reclaimed"))
 
 
-def _copy_transactions(stored: bytes, prefix: str, records: int) -> Iterator[Request]:
+def copy_transactions(stored: bytes, prefix: str, records: int) -> Iterator[Request]:
     """Yield transactions of etcd that write copies of a stored job."""
     job = json.loads(stored)
     name = job["metadata"]["name"]

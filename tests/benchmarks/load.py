@@ -62,6 +62,12 @@ class HistoryLoad(_Section):
     lives: BatchLoad
 
 
+class MemoryLoad(_Section):
+    """Jobs that exist when the services start."""
+
+    jobs: int
+
+
 class CoreLoad(_Section):
     """The scheduler's core in a single process."""
 
@@ -88,6 +94,10 @@ class Load(_Section):
     history: HistoryLoad
     core: CoreLoad
     scale_out: ScaleOutLoad = Field(alias="scale-out")
+    pending_jobs: MemoryLoad = Field(alias="pending-jobs")
+    running_jobs: MemoryLoad = Field(alias="running-jobs")
+    standing_pods: MemoryLoad = Field(alias="standing-pods")
+    hostile_sizes: MemoryLoad = Field(alias="hostile-sizes")
 
     @classmethod
     def of(cls, scale: str) -> Self:

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,12 @@ from tests.benchmarks.core import measure_core
 from tests.benchmarks.figures import Result
 from tests.benchmarks.history import measure_history
 from tests.benchmarks.load import Load
+from tests.benchmarks.memory import (
+    measure_hostile_sizes,
+    measure_pending_jobs,
+    measure_running_jobs,
+    measure_standing_pods,
+)
 from tests.benchmarks.raw_api import measure_raw
 from tests.benchmarks.report import as_json, as_markdown, as_page, values_by_name
 from tests.benchmarks.scenarios import (
@@ -28,7 +34,12 @@ from dev.progress import print_line
 from dev.stack import PARTS, Part, down
 from dev.tools import LOAD, tools
 
-SCENARIOS = ("burst", "latency", "lives", "contended", "history", "scale-out", "core")
+SCENARIOS = (
+    "burst", "latency", "lives", "contended", "history", "scale-out",
+    "pending-jobs", "running-jobs", "standing-pods", "hostile-sizes", "core",
+)  # fmt: skip
+WITHOUT_RAW = {"core", "pending-jobs", "running-jobs", "standing-pods", "hostile-sizes"}
+"""The scenarios whose figures are not compared with those of the bare API server."""
 WITHOUT_NODES: tuple[Part, ...] = ("control-plane", "rabbitmq", "services")
 RESULTS = Path("docs/performance/results")
 
@@ -70,7 +81,7 @@ def run(scale: str, only: Sequence[str], folder: Path) -> list[Verdict]:
 def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
     """Yield the result of each scenario. A scenario gets a new stack, or shares one with small scenarios."""
     chosen = {*only}
-    if chosen != {"core"}:
+    if chosen - WITHOUT_RAW:
         with new_stack(state, WITHOUT_NODES) as bench:
             # Without this, kube-scheduler would try to schedule each pod, and find no node.
             bench.stack.component("kube-scheduler").stop()
@@ -93,8 +104,21 @@ def measure(load: Load, only: Sequence[str], state: Path) -> Iterator[Result]:
     if "scale-out" in chosen:
         with new_stack(state) as bench:
             yield measure_scale_out(bench, load.scale_out)
+    yield from _measure_memory(load, chosen, state)
     if "core" in chosen:
         yield measure_core(load.core)
+
+
+def _measure_memory(load: Load, chosen: Collection[str], state: Path) -> Iterator[Result]:
+    for name, measure_one, its_load in (
+        ("pending-jobs", measure_pending_jobs, load.pending_jobs),
+        ("running-jobs", measure_running_jobs, load.running_jobs),
+        ("standing-pods", measure_standing_pods, load.standing_pods),
+        ("hostile-sizes", measure_hostile_sizes, load.hostile_sizes),
+    ):
+        if name in chosen:
+            with new_stack(state) as bench:
+                yield measure_one(bench, its_load)
 
 
 @contextmanager

@@ -183,13 +183,7 @@ def _run_round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
     notebooks = [f"{group}-notebook-{number}" for number in range(room)]
     for name in notebooks:
         bench.api.create(a_notebook(name, group=group, user="user-0", cpu=cpu_quantity(1)))
-    quota = parse("cpu", cpu_quantity(room))
-    _wait_for_group_status(
-        bench,
-        group,
-        lambda status: parse("cpu", status.get("used", {}).get("cpu", "0")) == quota,
-        f"the notebooks of {group} are counted",
-    )
+    wait_for_usage(bench, group, cpu_quantity(room))
     with (
         bench.client.watching(f"{group}-0", "Preparing", jobs=room) as first,
         bench.client.watching(f"{group}-0", "Preparing", jobs=admissions) as recording,
@@ -209,6 +203,16 @@ def _run_round(bench: Bench, room: int, pending: int, admissions: int) -> Round:
     ends = first_observed(events, "Pod", "Succeeded").values()
     admitted = first_observed(events, "PhJob", "Preparing").values()
     return Round(decisions(ends, admitted, room), cpu, inversions(events, all_waited=True))
+
+
+def wait_for_usage(bench: Bench, group: str, cpu: str) -> None:
+    """Wait until the group's notebooks are counted, and use so much CPU."""
+    _wait_for_group_status(
+        bench,
+        group,
+        lambda status: parse("cpu", status.get("used", {}).get("cpu", "0")) == parse("cpu", cpu),
+        f"the notebooks of {group} are counted",
+    )
 
 
 def _wait_for_group_status(

@@ -1,8 +1,9 @@
-"""The janitor deletes old records by age and by number, and never an unfinished job."""
+"""The janitor deletes old records by age and by number, for each group, and never an unfinished job."""
 
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.support.cluster import Cluster, cluster_on
@@ -68,8 +69,18 @@ def test_only_the_oldest_records_are_deleted(cluster: Cluster, limit: str) -> No
     waiting = group.submit("waiting", gpus=1)
     old = []
     for number in range(4):
-        old.append(group.submit(f"old-{number}", ttlSecondsAfterFinished=0 if number == 1 else 1, user="lin"))
-        cluster.cancel(old[-1]) if number == 2 else cluster.wait_for_phase(old[-1], "Succeeded")
+        ttl = 0 if number == 1 else 1
+        old.append(
+            group.submit(
+                f"old-{number}",
+                ttlSecondsAfterFinished=ttl,
+                user="lin",
+                run_for=FOREVER if number == 2 else "1s",
+            )
+        )
+        if number == 2:  # A job that was never admitted would have other limits.
+            cluster.wait_for_phase(old[-1], "Running")
+            cluster.cancel(old[-1])
         ended = datetime.fromisoformat(
             cluster.wait_for_phase(old[-1], "Succeeded", "Cancelled")["finishTime"]
         )
@@ -93,3 +104,58 @@ def test_only_the_oldest_records_are_deleted(cluster: Cluster, limit: str) -> No
     assert existing(cluster, [running, waiting]) == [running, waiting]
     assert cluster.job(running).phase == "Running"
     assert cluster.job(waiting).phase == "Pending"
+
+
+@pytest.fixture
+def small_histories(kwok_stack: Stack, local_stack: LocalStack) -> Iterator[Cluster]:
+    """Start the stack with one record for each group, and a second for those that never ran."""
+    settings = f"jobSubmission: {{historyLimit: 1, neverRanTTLSeconds: 1, {TTL}}}\n"
+    with cluster_on(local_stack.start(settings)) as cluster:
+        yield cluster
+    kwok_stack.up()
+
+
+def finish(cluster: Cluster, group: GroupFixture, name: str, **fields: Any) -> str:
+    """Run a job until only its record is left, and the next one finishes later. Returns its name."""
+    job = group.submit(name, **fields)
+    ended = datetime.fromisoformat(cluster.wait_for_phase(job, "Succeeded")["finishTime"])
+    wait_until_reclaimed(cluster, job)
+    wait_until(ended + timedelta(seconds=1))
+    return job
+
+
+def test_each_group_keeps_its_own_records(small_histories: Cluster) -> None:
+    """A group with many jobs deletes none of another. Jobs that never ran go soon (spec.md, L11)."""
+    cluster = small_histories
+    quiet, busy = GroupFixture(cluster, "quiet").create(), GroupFixture(cluster, "busy").create()
+    kept = [finish(cluster, quiet, "kept")]
+    deleted = [finish(cluster, busy, "first"), finish(cluster, busy, "second")]
+    kept.append(finish(cluster, busy, "last"))
+    rejected = busy.submit("rejected", image="no-such-image")
+    ended = datetime.fromisoformat(cluster.wait_for_phase(rejected, "Failed")["finishTime"])
+    wait_until(ended + timedelta(seconds=3))
+    restart_janitor(cluster)
+    eventually(
+        lambda: existing(cluster, [*kept, *deleted, rejected]) == kept,
+        "one record of each group is kept",
+        diagnostics=lambda: existing(cluster, [*kept, *deleted, rejected]),
+    )
+
+
+def test_records_that_a_finalizer_keeps_delete_no_others(small_histories: Cluster) -> None:
+    """They are neither counted nor deleted again and again (spec.md, L11)."""
+    cluster = small_histories
+    group = GroupFixture(cluster, "held").create()
+    manifest = group.job_manifest("held")
+    manifest["metadata"]["finalizers"] = ["example.com/keep"]
+    (held,) = cluster.create(manifest)
+    cluster.wait_for_phase(held, "Succeeded")
+    wait_until_reclaimed(cluster, held)
+    try:
+        cluster.api.delete("PhJob", held)
+        old, new = finish(cluster, group, "old"), finish(cluster, group, "new")
+        restart_janitor(cluster)
+        eventually(lambda: existing(cluster, [old, new]) == [new], "only the newest other record is kept")
+        assert existing(cluster, [held]) == [held]
+    finally:
+        cluster.api.merge_patch("PhJob", held, {"metadata": {"finalizers": None}})

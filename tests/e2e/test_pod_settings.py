@@ -61,7 +61,8 @@ def test_the_pod_has_what_the_administrator_sets_and_nothing_that_the_user_asks_
     }
     assert metadata["annotations"]["primehub.io/fence"] == status["fence"]
     assert metadata["labels"].keys() == {
-        *("app", "cost-center", "primehub.io/group", "primehub.io/user", "primehub.io/phjob-uid")
+        *("app", "cost-center", "primehub.io/group", "primehub.io/user"),
+        *("primehub.io/phjob", "primehub.io/phjob-uid"),
     }
     assert (metadata["labels"]["app"], metadata["labels"]["primehub.io/user"]) == (
         "primehub-job",

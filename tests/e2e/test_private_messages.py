@@ -1,4 +1,4 @@
-"""What a container says at its end is for the readers of its job, not for the broker (spec.md, I6)."""
+"""What a container says at its end is for the readers of its job, not for the broker (spec.md, E7)."""
 
 import json
 from collections.abc import Iterator

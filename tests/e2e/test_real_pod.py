@@ -25,6 +25,8 @@ def volumes_log(real_cluster: Cluster) -> Iterator[str]:
         (FOLDER / folder).mkdir(parents=True)
         (FOLDER / folder).chmod(0o777)
     (FOLDER / "git-sync/ds3/ds3/README").write_text("from git\n")
+    (FOLDER / "project-vision/.primehub").mkdir()
+    (FOLDER / "project-vision/.primehub/profile").write_text("echo of another member of the group\n")
     catalog = [argument for path in sorted(EXAMPLES.glob("0[12]-*.yaml")) for argument in ("-f", str(path))]
     example = ["-f", str(EXAMPLES / "volumes")]
     real_cluster.reports_all_objects = True
@@ -39,7 +41,10 @@ def volumes_log(real_cluster: Cluster) -> Iterator[str]:
 
 
 def test_the_folders_are_those_of_the_specification(volumes_log: str) -> None:
-    """Links, access rights and variables in both spellings are as in spec.md, P6, P7 and P8."""
+    """Links, access rights and variables in both spellings are as in spec.md, P6, P7 and P8.
+
+    The profile of the group, which each of its members can write, is not sourced (P9).
+    """
     lines = volumes_log.splitlines()
     for link in ("datasets", "vision", "speech"):
         assert f"/home/jovyan/{link}" in lines
@@ -58,6 +63,7 @@ def test_the_folders_are_those_of_the_specification(volumes_log: str) -> None:
     assert not (FOLDER / "host-folder/result").exists()
     assert volumes_log.count("Read-only file system") == 2
     assert "was writable" not in volumes_log
+    assert "of another member" not in volumes_log
 
 
 @pytest.fixture

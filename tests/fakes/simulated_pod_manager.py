@@ -32,13 +32,14 @@ SESSION = "scheduler/1"
 FENCE = Fence(session=SESSION, queue="scheduler.0")
 REVISIONS = dict.fromkeys((kind.plural for kind in KINDS), 0)
 """The revisions of a snapshot that contains everything."""
+MAX_LOG_BYTES = 1000
 RESOURCES = {"cpu": 500, "memory": 256 * 2**20}
 
 
 class SimulatedPodManager:
     """The parts of a pod-manager, and the cluster that they write to."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, archive: Any = None) -> None:
         self.store = store
         self.api_faults = ApiConditions(Random(1))  # noqa: S311 - each run has to be the same
         process = Process("pod-manager", "pod-manager-1")
@@ -47,7 +48,7 @@ class SimulatedPodManager:
         self.retrier = retrier = ApiRetrier(clock)
         catalog, events = CatalogCache(api), EventRecorder(api, clock)
         self.pods = pods = PodCreator(api, clock, retrier, catalog, JobSubmission())
-        logs = LogArchiver(api, clock, None, 0)
+        self.logs = logs = LogArchiver(api, clock, archive, MAX_LOG_BYTES)
         self.reconciler = Reconciler(api, clock, retrier, catalog, logs, events)
         self.writer = writer = CommandWriter(api, clock, retrier, pods, self.reconciler, events)
         self.sent: list[tuple[str, Message]] = []
@@ -121,10 +122,12 @@ class SimulatedPodManager:
         self.sent.append((queue, envelope.message))
 
 
-def run_scenario(scenario: Callable[[SimulatedPodManager], Awaitable[T]], *, jobs: int = 1) -> T:
+def run_scenario(
+    scenario: Callable[[SimulatedPodManager], Awaitable[T]], *, jobs: int = 1, archive: Any = None
+) -> T:
     """Run the scenario in a cluster with that many jobs of one group. Returns its result.
 
-    Inside, `asyncio.sleep` takes simulated time only.
+    Inside, `asyncio.sleep` takes simulated time only. `archive` takes the place of the log archive.
     """
     loop = SimulatedLoop()
     asyncio.set_event_loop(loop)
@@ -135,7 +138,7 @@ def run_scenario(scenario: Callable[[SimulatedPodManager], Awaitable[T]], *, job
     store.create("instancetypes", an_instance_type())
 
     async def run() -> T:
-        pod_manager = SimulatedPodManager(store)
+        pod_manager = SimulatedPodManager(store, archive)
         pod_manager.reconciler.on_snapshot_begin(REVISIONS)
         for job in store.all("phjobs"):
             pod_manager.reconciler.on_fact(project_job(job), from_snapshot=True)

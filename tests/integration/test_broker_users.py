@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
+from tests.support.broker import rabbitmqctl
 from tests.support.installed_broker import ALL_USERS, SHARDS, InstalledBroker
 from tests.support.recording_consumer import DELIVERY_TIMEOUT_SECONDS, RecordingConsumer
+from tests.support.stacks import LocalStack
 
+from dev.rabbitmq import USER
 from phjob_core.errors import UnreachableError
 from phjob_core.messages import Heartbeat
 from phjob_core.stream import Envelope
-from phjob_runtime.amqp import bus, dead_letters, topology
+from phjob_runtime.amqp import bus, dead_letters, definitions, topology
+from phjob_runtime.amqp.definitions import url_variable
 from phjob_runtime.amqp.topology import OPERATOR
 
 ALL_QUEUES = [*(queue.name for queue in topology.queues(SHARDS)), "phjob.dead"]
@@ -159,3 +164,33 @@ async def test_definitions_for_fewer_shards_are_reported_with_the_first_missing_
     with pytest.raises(UnreachableError, match=r"definitions for SHARDS=3: .*no queue 'scheduler\.2'"):
         async with bus.connect(installed.urls["janitor"], "janitor", 3, declare=False):
             pass
+
+
+def test_an_operator_sees_what_differs_from_the_definitions(
+    local_stack: LocalStack, installed: InstalledBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the export of rabbitmqctl: nothing after an import, then a policy and a user of somebody else."""
+    rabbitmq = local_stack.start_parts("rabbitmq").component("rabbitmq")
+    environment = {url_variable(service): url for service, url in installed.urls.items()}
+    environment["SHARDS"] = str(SHARDS)
+    export, in_vhost = tmp_path / "export.json", ("-p", installed.vhost)
+
+    def compare() -> int:
+        rabbitmqctl(rabbitmq, "export_definitions", str(export))
+        return definitions.main(environment, "--compare", str(export))
+
+    rabbitmqctl(rabbitmq, "clear_permissions", *in_vhost, USER)  # Those with which other tests look into it.
+    assert compare() == 0
+    rabbitmqctl(rabbitmq, "set_policy", *in_vhost, "small", "^janitor", '{"max-length": 5}')
+    rabbitmqctl(rabbitmq, "set_permissions", *in_vhost, USER, ".*", ".*", ".*")
+    try:
+        assert compare() == 1
+    finally:
+        rabbitmqctl(rabbitmq, "clear_policy", *in_vhost, "small")
+        rabbitmqctl(rabbitmq, "clear_permissions", *in_vhost, USER)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == [
+        f"the permission of the user {USER!r} is not PhJob's",
+        "the policy 'small' changes janitor.0, janitor.1: {\"max-length\": 5}",
+    ]
+    assert compare() == 0

@@ -166,7 +166,7 @@ async def test_an_undecodable_message_is_dead_lettered_and_holds_up_no_other(bro
     assert [message.body for message in dead] == [b"{}", b'{"request": "many"}']
     assert [message.headers["queue"] for message in dead] == [QUEUE, QUEUE]
     assert dead[0].headers["reason"] == "unknown message kind 'Nonsense'"
-    assert str(dead[1].headers["reason"]).startswith("CatalogSynced: 2 fields do not fit")
+    assert str(dead[1].headers["reason"]).startswith("CatalogSynced: Expected `int`, got `str`")
     await wait_for_queued_messages(broker, 0)
 
 
@@ -258,6 +258,18 @@ async def test_a_broker_that_rejects_the_login_is_unreachable(broker: str) -> No
     wrong = f"{scheme}://nobody:wrong@{rest.rpartition('@')[2]}"
     with pytest.raises(UnreachableError, match="RabbitMQ is not reachable"):
         async with connect(wrong, "nobody", 1):
+            pass
+
+
+async def test_a_queue_with_other_arguments_is_reported_with_the_remedy(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ keeps a queue as an earlier release has declared it."""
+    async with connect(broker, "earlier release", 1):
+        pass
+    monkeypatch.setattr(topology, "MAX_QUEUE_MESSAGES", 5)
+    with pytest.raises(UnreachableError, match=r"has other arguments; .* delete it, .*'x-max-length'"):
+        async with connect(broker, "this release", 1):
             pass
 
 

@@ -274,3 +274,22 @@ async def test_a_name_never_leads_to_another_object(kube: HttpKube, way: str) ->
         found = await kube.get(Resource("configmaps"), way)
     assert found is None
     assert await kube.get(Resource("pods"), "other") is not None
+
+
+async def test_a_json_patch_takes_an_absent_field_for_null(kube: HttpKube) -> None:
+    """So a write can test that a job still has no deadline of its own (spec.md, L8)."""
+    await kube.create(PHJOBS, a_job("job-1"))
+
+    def end_if(deadline: int | None) -> list[dict[str, Any]]:
+        return [
+            {"op": "test", "path": "/spec/activeDeadlineSeconds", "value": deadline},
+            {"op": "add", "path": "/status/message", "value": "too long"},
+        ]
+
+    with pytest.raises(RejectedError):
+        await kube.patch(PHJOBS, "job-1", end_if(60), subresource="status")
+    await kube.patch(PHJOBS, "job-1", end_if(None), subresource="status")
+    await kube.patch(PHJOBS, "job-1", [{"op": "add", "path": "/spec/activeDeadlineSeconds", "value": 60}])
+    with pytest.raises(RejectedError):
+        await kube.patch(PHJOBS, "job-1", end_if(None), subresource="status")
+    await kube.patch(PHJOBS, "job-1", end_if(60), subresource="status")

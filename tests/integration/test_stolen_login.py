@@ -1,4 +1,4 @@
-"""An attacker with the login of one service, on a real RabbitMQ (spec.md, I5).
+"""An attacker with the login of one service, on a real RabbitMQ (spec.md, E6).
 
 They can neither speak for another service, nor read its messages, nor change the topology.
 """
@@ -169,7 +169,7 @@ async def test_a_genuine_message_is_accepted_beside_the_forged_ones(installed: I
             lambda user: {"queue": "pod-manager.0", "user": user("watcher"), "reason": "x"},
             "its headers are of",
         ),
-        (lambda _: {"x-death": [{"queue": "pod-manager.0", "reason": "delivery_limit"}]}, "names watcher as"),
+        (lambda _: {"x-death": [{"queue": "pod-manager.0", "reason": "delivery_limit"}]}, "it names watcher"),
     ],
     ids=["as a service", "as RabbitMQ"],
 )
@@ -184,6 +184,8 @@ async def test_a_forged_dead_letter_is_not_replayed(
     forged = a_message(A_FACT, topology.WATCHER, user, headers=headers(installed.user))
     await publish(installed.urls[topology.JANITOR], topology.DEAD_LETTER_QUEUE, "", forged)
     operator = installed.urls[topology.OPERATOR]
+    assert await dead_letters.run(operator, "show", None, []) == 0
+    assert f"    author: not proven, because {problem}" in capsys.readouterr().out
     assert await dead_letters.run(operator, "replay", None, []) == 1
     output = capsys.readouterr().out
     assert "not replayed: " in output

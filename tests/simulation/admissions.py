@@ -6,6 +6,7 @@ violates a rule only if no state of the last minute allows it.
 
 from collections.abc import Container, Iterator, Sequence
 
+from tests.simulation.loop import seconds
 from tests.simulation.replay import (
     FINAL_PHASES,
     MAX_REACTION_SECONDS,
@@ -14,7 +15,6 @@ from tests.simulation.replay import (
     Usage,
     charge_of,
     parse,
-    seconds,
 )
 from tests.simulation.scenario import NOTEBOOKS, QUOTAS, RECREATE, SERVICE_CLOCKS, Scenario
 from tests.simulation.store import Change
@@ -27,7 +27,7 @@ BACKOFF_SECONDS = (0.0, 0.0, 30.0, 60.0, 120.0, 240.0)
 """The backoff after the nth requeue (spec.md, Q5). The last one also applies after later requeues."""
 POD_DISK = "10Gi"
 """The limit of ephemeral storage of a job whose instance type has none (spec.md, P4)."""
-REJECTION_REASONS = ("InvalidSpec", "OverQuota")
+REJECTION_REASONS = ("InvalidSpec", "OverQuota", "TooManyPending")
 
 
 def violations(
@@ -49,7 +49,7 @@ def violations(
         and now["phase"] == "Failed"
         and now["reason"] in REJECTION_REASONS
     ):
-        yield from _rejection_violations(job, change)
+        yield from _rejection_violations(replay, job, change)
     if now.get("requeued", 0) > before.get("requeued", 0):
         yield from _requeue_violations(replay, job, change, scenario)
         if before["phase"] == "Pending" and _name(change) not in rejected_pods:
@@ -76,8 +76,10 @@ def _admission_violations(
     pod_limits = pod["spec"]["containers"][0]["resources"]["limits"] if pod else {}
     if pod and {resource: parse(resource, amount) for resource, amount in pod_limits.items()} != given:
         yield f"{name} was admitted with {given}, but its pod has {pod_limits}"
-    if "deletionTimestamp" in change.object["metadata"]:
-        yield f"{name} was admitted while it was being deleted"
+    # A deletion during the admission is in time: the pod keeps its gate (spec.md, Q7).
+    deleted = change.object["metadata"].get("deletionTimestamp")
+    if deleted and change.at > seconds(deleted) + MAX_REACTION_SECONDS:
+        yield f"{name} was admitted {change.at - seconds(deleted):.0f} s after its deletion was requested"
     after = change.object["status"].get("requeueAfter")
     if (
         after
@@ -173,7 +175,7 @@ def _may_have_reserved_in_vain(replay: Replay, other: JobHistory, since: float) 
         )
         ended_waiting = not job.admissions and (job.gone or not job.is_waiting)
         was_requeued = any(requeue.at >= since - MAX_REACTION_SECONDS for requeue in job.requeues)
-        # A third party deleted its pod before its admission was written.
+        # A third party deleted its pod before the admissions were written that were decided together with it.
         had_deleted_pod = any(_had_deleted_pod(replay, admission) for admission in job.admissions)
         if is_same_user and job.uid != other.uid and (ended_waiting or was_requeued or had_deleted_pod):
             return True
@@ -181,20 +183,29 @@ def _may_have_reserved_in_vain(replay: Replay, other: JobHistory, since: float) 
 
 
 def _had_deleted_pod(replay: Replay, admission: Change) -> bool:
-    """Return whether the pod was deleted before its admission was written."""
+    """Return whether the pod was deleted before or right after its admission was written."""
     deletion = replay.deletions.get(admission.object["status"].get("podUID", ""))
-    return deletion is not None and deletion.at <= admission.at
+    return deletion is not None and deletion.at <= admission.at + MAX_REACTION_SECONDS
 
 
-def _rejection_violations(job: JobHistory, change: Change) -> Iterator[str]:
+def _rejection_violations(replay: Replay, job: JobHistory, change: Change) -> Iterator[str]:
     name, status = _name(change), change.object["status"]
-    if not job.was_infeasible:
+    if status["reason"] == "TooManyPending":
+        if not job.was_over_limit and _has_certain_place(replay, job):
+            yield f"{name} was rejected ({status['message']}), but was within the limit at its creation"
+    elif not job.was_infeasible:
         yield f"{name} was rejected ({status['reason']}: {status['message']}), but was always feasible"
     age = change.at - job.created.at
     if age > MAX_REJECTION_AGE_SECONDS + MAX_REACTION_SECONDS:
         yield f"{name} was rejected {age:.0f} s after its creation"
     if job.admissions:
         yield f"{name} was rejected, although it was admitted before"
+
+
+def _has_certain_place(replay: Replay, job: JobHistory) -> bool:
+    """Return whether every session of the scheduler knows which jobs of its second precede this one."""
+    of_second = (other for other in replay.jobs.values() if other.queue_key[0] == job.queue_key[0])
+    return all(other.is_key_certain for other in of_second)  # design/consistency.md, Known limits.
 
 
 def _requeue_violations(replay: Replay, job: JobHistory, change: Change, scenario: Scenario) -> Iterator[str]:

@@ -11,10 +11,10 @@ from unittest.mock import patch
 from tests.simulation.gross_bugs import GROSS_BUGS
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import messages, object_cache, planner, stream
+from phjob_core import messages, object_cache, planner, projection, stream
 from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.labels import label_value
-from phjob_core.scheduling import accounting, engine, queue
+from phjob_core.scheduling import acceptance, accounting, engine, queue
 from phjob_kube import http
 from phjob_pod_manager import (
     api_retry,
@@ -138,6 +138,13 @@ def _always(*_: object) -> bool:
     return True
 
 
+_JOB_UID = projection.job_uid
+
+
+def _job_uid_of_controlled_pod(pod: Any) -> str:
+    return _JOB_UID(pod) if pod["metadata"].get("ownerReferences") else ""
+
+
 # --- writes, answers and caches ---
 
 _RETRY_UNTIL_DEFINITE = api_retry.ApiRetrier.retry_until_definite
@@ -244,7 +251,17 @@ def _add_checked_jobs_only(self: Any, job: Any) -> None:
 _ADD = queue.GroupQueue.add
 
 
+_ACCEPT = acceptance.Acceptance.accept
+
+
+def _accept_as_new(self: acceptance.Acceptance, job: Any, group: Any, **_: bool) -> bool:
+    if not job.was_accepted:
+        return _ACCEPT(self, job, group, is_new=True)
+    return _ACCEPT(self, job, group, is_new=False)
+
+
 BUGS: dict[str, Bug] = {
+    "every job counts as new in a new session": replace(acceptance.Acceptance, "accept", _accept_as_new),
     "commands of any session are accepted": replace(
         commands.CommandExecutor, "_accepts", _accepts_any_session
     ),
@@ -279,6 +296,7 @@ BUGS: dict[str, Bug] = {
         replace(reconciler, "next_step", _keep_gated_pods(planner.next_step)),
         replace(reconciler, "step_without_job", _keep_gated_pods(planner.step_without_job)),
     ),
+    "a pod without an owner belongs to no job": replace(projection, "job_uid", _job_uid_of_controlled_pod),
     "any exit code counts as a start": replace(messages.PodSeen, "started", property(_has_exit_code)),
     "an unknown outcome counts as a failure": replace(
         api_retry.ApiRetrier, "retry_until_definite", _retry_once
@@ -318,5 +336,6 @@ WORLD_OF_BUG = {
     "gaps in the stream are ignored": "lost-messages",
     "an expired watch does not end the term": "expired-watches",
     "the gate is removed by name, not by uid": "delayed-gate-removals",
+    "a pod without an owner belongs to no job": "orphan-deletion",
 }
 """The worlds of the bugs that only one kind of fault reveals. In the usual world, that fault is too rare."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.simulation import admissions, outcomes
 from tests.simulation.broker import Broker
-from tests.simulation.loop import time_of_day
+from tests.simulation.loop import seconds, time_of_day
 from tests.simulation.nodes import Start
-from tests.simulation.replay import FINAL_PHASES, Replay, seconds
+from tests.simulation.replay import FINAL_PHASES, Replay
 from tests.simulation.scenario import Scenario
-from tests.simulation.store import Change, Store
+from tests.simulation.store import Change, Store, job_of
 from tests.support import promises
 from tests.support.history import WatchEvent
 
@@ -121,5 +121,4 @@ def dead_letters(broker: Broker) -> Iterator[str]:
 
 def _is_in_pool(pod: Any) -> bool:
     """Return whether the pod counts in a group, by its label or as a job's pod."""
-    metadata = pod["metadata"]
-    return GROUP_LABEL in (metadata.get("labels") or {}) or "ownerReferences" in metadata
+    return GROUP_LABEL in (pod["metadata"].get("labels") or {}) or bool(job_of(pod))

@@ -41,6 +41,8 @@ class Cluster:
             quotas: dict[str, Any] = {"groupQuota": group.group_quota}
             if group.user_quota:
                 quotas["userQuota"] = group.user_quota
+            if group.max_pending_per_user:
+                quotas["maxPendingPerUser"] = group.max_pending_per_user
             granted = {"instanceTypes": list(INSTANCE_TYPES), "images": [IMAGE, *images]}
             store.create("phgroups", a_group(group.name, **quotas, **granted))
             if group.notebook:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.simulation.broker import Broker
-from tests.simulation.store import FINISHED_POD_PHASES, Object, Store
+from tests.simulation.store import FINISHED_POD_PHASES, Object, Store, job_of
 
 from phjob_core.labels import GROUP_LABEL
 from phjob_janitor.handler import JanitorHandler
@@ -33,6 +33,7 @@ def leaks(store: Store, broker: Broker, now: float) -> Iterator[str]:
         if queue.consumers:
             yield from _leaks_of_consumer(queue.consumers[0].receiver, store)
     yield from _wrong_group_statuses(store)
+    yield from _pods_without_job(store)
 
 
 def _leaks_of_consumer(receiver: object, store: Store) -> Iterator[str]:
@@ -99,6 +100,14 @@ def _wrong_group_statuses(store: Store) -> Iterator[str]:
             yield f"the status of group {group['metadata']['name']} is {status}"
 
 
+def _pods_without_job(store: Store) -> Iterator[str]:
+    """Return each pod that outlives its job, by whose deletion its command lost its deadline and its TTL."""
+    jobs = {job["metadata"]["uid"] for job in store.all("phjobs")}
+    for pod in store.all("pods"):
+        if job_of(pod) and job_of(pod) not in jobs:
+            yield f"the pod {pod['metadata']['name']} is {pod['status']['phase']}, but its job is deleted"
+
+
 def _missing(holds: str, held: Mapping[str, str], existing: set[str]) -> Iterator[str]:
     """Return a sentence for each held object that does not exist."""
     return (f"{holds} {name} ({uid})" for uid, name in held.items() if uid not in existing)
@@ -116,6 +125,4 @@ def _is_observed(plural: str, item: Object, store: Store) -> bool:
         return True
     if GROUP_LABEL in (item["metadata"].get("labels") or {}):
         return True
-    # A third party removed the label. Only the pod's job shows its group, until it is reclaimed or deleted.
-    jobs = {job["metadata"]["uid"] for job in store.all("phjobs") if not job["status"]["reclaimed"]}
-    return any(owner["uid"] in jobs for owner in item["metadata"].get("ownerReferences") or ())
+    return bool(job_of(item))  # A third party removed the label of its group.

@@ -49,3 +49,8 @@ def time_of_day(seconds: float) -> datetime:
 def rfc3339(seconds: float) -> str:
     """Return the same as Kubernetes writes it: in whole seconds."""
     return time_of_day(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(timestamp: str) -> float:
+    """Return a timestamp of Kubernetes in seconds since the simulation began."""
+    return (datetime.fromisoformat(timestamp) - EPOCH).total_seconds()

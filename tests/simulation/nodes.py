@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.simulation.clocks import Clocks
 from tests.simulation.loop import rfc3339
-from tests.simulation.store import FINISHED_POD_PHASES, Change, Object, Store
+from tests.simulation.store import FINISHED_POD_PHASES, Change, Object, Store, job_of
 
 NODES = ("node-1", "node-2", "node-3")
 REJECTED_SHARE = 0.3
@@ -143,7 +143,7 @@ class Nodes:
 
     def _on_pod(self, change: Change) -> None:
         metadata = change.object["metadata"]
-        if "ownerReferences" not in metadata:
+        if not job_of(change.object):
             return
         uid, name = metadata["uid"], metadata["name"]
         if change.gone or "deletionTimestamp" in metadata:
@@ -202,7 +202,7 @@ class Nodes:
         """Run the command, until so many seconds have passed or the pod is deleted."""
         metadata = pod["metadata"]
         name, uid, deleted = metadata["name"], metadata["uid"], self._deleted[metadata["uid"]]
-        self.starts.append(Start(self._now(), metadata["ownerReferences"][0]["uid"], uid))
+        self.starts.append(Start(self._now(), job_of(pod), uid))
         started = rfc3339(self._clocks.now(node.name))
         if seconds:
             running = self._report(node, name, uid, _status("Running", {"running": {"startedAt": started}}))

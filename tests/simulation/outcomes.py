@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.simulation.admissions import MAX_SKEW_SECONDS
+from tests.simulation.loop import seconds
 from tests.simulation.nodes import Start
-from tests.simulation.replay import FINAL_PHASES, MAX_REACTION_SECONDS, JobHistory, Replay, seconds
+from tests.simulation.replay import FINAL_PHASES, MAX_REACTION_SECONDS, JobHistory, Replay
 from tests.simulation.scenario import NODE_CLOCKS, SERVICE_CLOCKS, Scenario
-from tests.simulation.store import FINISHED_POD_PHASES, Change, Object
+from tests.simulation.store import FINISHED_POD_PHASES, Change, Object, job_of
 from tests.support.promises import is_gated
 
 PREPARING_TIMEOUT_SECONDS = 8
@@ -20,7 +21,7 @@ PREPARING_TIMEOUT_SECONDS = 8
 POD_MANAGER = "pod-manager"
 REASONS_WITHOUT_TTL = ("Cancelled", "OverActiveDeadline", "NodeLost")
 """The reasons of a final phase after which the pod is deleted at once."""
-REASONS_WITHOUT_POD = ("OverRequeueLimit", "InvalidSpec", "OverQuota")
+REASONS_WITHOUT_POD = ("OverRequeueLimit", "InvalidSpec", "OverQuota", "TooManyPending")
 """The reasons of a final phase that do not depend on the pod. `admissions` checks them."""
 BASE_WRITES = 20
 """The number of writes that any job may take."""
@@ -54,9 +55,8 @@ class OutcomeChecker:
             if job and is_final and job.status["phase"] not in FINAL_PHASES:
                 yield from _outcome_violations(replay, job, change, self._scenario, self._started)
         if change.plural == "pods" and by_service:
-            owners = change.object["metadata"].get("ownerReferences") or ({"uid": ""},)
-            self._writes[owners[0]["uid"]] += 1
-            job = replay.jobs.get(owners[0]["uid"])
+            self._writes[job_of(change.object)] += 1
+            job = replay.jobs.get(job_of(change.object))
             yield from _deletion_violations(job, change, self._scenario)
             yield from _gate_violations(job, change)
 
@@ -102,6 +102,8 @@ def _outcome_violations(
             yield f"{outcome}: {status.get('message')}"
         case reason if reason not in REASONS_WITHOUT_POD:
             yield from _pod_differences(status, replay.last.get(uid), outcome)
+            if NODE_CLOCKS not in scenario.third_parties:
+                yield from _killed_pod_violations(replay, uid, outcome)
 
 
 def _pod_deleted_violations(
@@ -119,6 +121,17 @@ def _pod_deleted_violations(
             yield f"{outcome}, but its pod was not deleted"
     elif deletion.author.startswith(POD_MANAGER) and uid not in started and not is_collected:
         yield f"{outcome}, but {deletion.author} deleted its pod, which never started"
+
+
+def _killed_pod_violations(replay: Replay, uid: str, outcome: str) -> Iterator[str]:
+    """Return a violation if the container failed after its pod was to be deleted (spec.md, L7)."""
+    deletion, pod = replay.deletions.get(uid), replay.last.get(uid)
+    if deletion is None or pod is None or pod["status"]["phase"] != "Failed":
+        return
+    finished = _terminated_state(pod).get("finishedAt")
+    if finished and seconds(finished) > deletion.at + MAX_SKEW_SECONDS:
+        late = seconds(finished) - deletion.at
+        yield f"{outcome}, but its container failed {late:.0f} s after the deletion of its pod was requested"
 
 
 def _pod_differences(status: Object, pod: Object | None, outcome: str) -> Iterator[str]:
@@ -205,9 +218,11 @@ def _reclaim_violations(job: JobHistory, change: Change, scenario: Scenario) -> 
 
 
 def _gate_violations(job: JobHistory | None, change: Change) -> Iterator[str]:
-    """Return a violation if the gate of a pod was removed that its job does not name."""
+    """Return a violation if the gate of a pod was removed that its job does not name, or does not want."""
     if change.before is None or change.gone or not is_gated(change.before) or is_gated(change.object):
         return
     name, uid = change.object["metadata"]["name"], change.object["metadata"]["uid"]
     if job and not job.gone and job.status.get("podUID") != uid:
         yield f"the pod {uid} of {name} may start, but its job names {job.status.get('podUID')!r}"
+    if job and job.admissions and "deletionTimestamp" in job.admissions[-1].object["metadata"]:
+        yield f"the pod {uid} of {name} may start, but its job was being deleted when it was admitted"

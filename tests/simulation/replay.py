@@ -6,12 +6,10 @@ and `outcomes` compare the services' steps with it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from typing import Any
 
-from tests.simulation.loop import EPOCH
-from tests.simulation.store import Change, Object
+from tests.simulation.store import Change, Object, job_of
 from tests.support.promises import has_ended, is_gated
 
 from phjob_core import quantities
@@ -26,11 +24,6 @@ EVERYONE = "everyone"
 """The group whose grants apply to all groups."""
 MAX_REACTION_SECONDS = 60.0
 """The maximum time in which a service learns of a change, and writes its decision about it."""
-
-
-def seconds(timestamp: str) -> float:
-    """Return a timestamp of Kubernetes in seconds since the simulation began."""
-    return (datetime.fromisoformat(timestamp) - EPOCH).total_seconds()
 
 
 @dataclass
@@ -48,6 +41,8 @@ class JobHistory:
     """True if the current catalog allows the job to run."""
     was_feasible: bool = False
     was_infeasible: bool = False
+    was_over_limit: bool = False
+    """True if its user had as many jobs that could wait at its creation as may be Pending."""
     limits: list[Amounts] = field(default_factory=list)
     """All limits that its instance type has had since the job's creation."""
     waiting_since: tuple[float, int] | None = None
@@ -118,6 +113,8 @@ class Replay:
         self.deletions: dict[str, Change] = {}
         """The change that requested each pod's deletion, or removed the pod, by uid."""
         self._catalog: dict[str, dict[str, Object]] = {"phgroups": {}, "instancetypes": {}, "images": {}}
+        self._pending_limits: dict[str, int] = {}
+        """The limit of pending jobs of each user, by the name of the group. Nobody edits it."""
         self._past_catalogs: list[tuple[float, dict[str, dict[str, Object]]]] = []
         """Each earlier catalog, with the time at which it was replaced."""
 
@@ -143,12 +140,15 @@ class Replay:
             self._catalog[change.plural].pop(name, None)
             if not change.gone:
                 self._catalog[change.plural][name] = change.object
+                if change.plural == "phgroups":
+                    self._pending_limits[name] = change.object["spec"].get("maxPendingPerUser", 0)
             for job in self.jobs.values():
                 self._update_feasibility(job, change, since_catalog_change=True)
             groups = set(self._groups())
         elif change.plural == "phjobs":
             if uid not in self.jobs:
                 self.jobs[uid] = JobHistory(uid, change, change.object)
+                self.jobs[uid].was_over_limit = self._is_over_limit(self.jobs[uid])
                 self._apply_past_catalogs(self.jobs[uid])
             job = self.jobs[uid]
             self._apply_job(job, change)
@@ -176,13 +176,26 @@ class Replay:
             job.waiting_since = None  # The requeue starts a new wait.
         self._update_feasibility(job, change, since_catalog_change=False)
 
+    def _is_over_limit(self, job: JobHistory) -> bool:
+        """Return whether the new job's user has as many other jobs that could wait as may be Pending.
+
+        A job that is Preparing may return to its queue before the scheduler observes the new one. No other
+        job can begin to wait ahead of it later.
+        """
+        limit = self._pending_limits.get(job.spec["groupName"], 0)
+        owner = (job.spec["groupName"], job.spec["userName"])
+        others = [
+            other
+            for other in self.jobs.values()
+            if other is not job and not other.gone and other.status["phase"] in ("Pending", "Preparing")
+            if (other.spec["groupName"], other.spec["userName"]) == owner
+        ]
+        return bool(limit) and len(others) >= limit
+
     def _groups_of(self, change: Change) -> set[str]:
         """Return the groups whose usage a pod affects, by its job or its labels."""
-        owners = change.object["metadata"].get("ownerReferences")
-        if owners:
-            return {
-                self.jobs[owner["uid"]].spec["groupName"] for owner in owners if owner["uid"] in self.jobs
-            }
+        if uid := job_of(change.object):
+            return {self.jobs[uid].spec["groupName"]} if uid in self.jobs else set()
         labels = [
             (item or {"metadata": {}})["metadata"].get("labels") for item in (change.before, change.object)
         ]
@@ -195,11 +208,9 @@ class Replay:
         self.last[uid] = change.object
         if change.gone or "deletionTimestamp" in change.object["metadata"]:
             self.deletions.setdefault(uid, change)
-        owners = change.object["metadata"].get("ownerReferences") or ()
-        for owner in owners:
-            job = self.jobs.get(owner["uid"])
-            if job and uid not in job.pods:
-                job.pods.append(uid)
+        job = self.jobs.get(job_of(change.object))
+        if job and uid not in job.pods:
+            job.pods.append(uid)
         if change.gone or has_ended(change.object):
             self.ended_pods.add(uid)
         if not change.gone:
@@ -296,7 +307,7 @@ class Replay:
                 _add(jobs, user, admitted_charge(job.latest))
         others: dict[str, Amounts] = {}
         for uid, pod in self.pods.items():
-            if uid not in self.ended_pods and "ownerReferences" not in pod["metadata"]:
+            if uid not in self.ended_pods and not job_of(pod):
                 labels = pod["metadata"].get("labels") or {}
                 if labels.get(GROUP_LABEL) == label_value(name):
                     user = labels.get("primehub.io/user", "").removeprefix("escaped-")

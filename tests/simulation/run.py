@@ -21,7 +21,18 @@ from tests.simulation.kube import ApiConditions
 from tests.simulation.loop import EPOCH, DeadlockError, SimulatedLoop
 from tests.simulation.outcomes import PREPARING_TIMEOUT_SECONDS
 from tests.simulation.replay import Replay
-from tests.simulation.scenario import COLLECT_PODS, DELETE_PODS, DRAIN, REMOVE_NODES, SERVICE_CLOCKS, draw
+from tests.simulation.scenario import (
+    COLLECT_PODS,
+    DELETE_PODS,
+    DRAIN,
+    FINALIZERS,
+    LABELS,
+    NAMES,
+    ORPHANS,
+    REMOVE_NODES,
+    SERVICE_CLOCKS,
+    draw,
+)
 from tests.simulation.store import Store
 
 from phjob_runtime.settings import JobSubmission
@@ -49,6 +60,7 @@ WORLDS = {
     "quiet": World(frozenset(), frozenset()),
     "late-creations": World(frozenset(), frozenset({"delay_creation"})),
     "third-party-deletion": World(frozenset({DELETE_PODS, COLLECT_PODS, DRAIN, REMOVE_NODES}), frozenset()),
+    "orphan-deletion": World(frozenset({ORPHANS, DELETE_PODS, NAMES, FINALIZERS, LABELS})),
     "unauthorized": World(frozenset(), frozenset({"answer_as_starting_server"})),
     "benign": World(frozenset()),
     "delayed-gate-removals": World(faults=frozenset({"delay_gate_removal"})),
@@ -131,6 +143,9 @@ class _Run:
             defaultActiveDeadlineSeconds=self.scenario.deadline,
             defaultTTLSecondsAfterFinished=0,
             nodeLostGraceSeconds=self.scenario.node_grace,
+            historyTTLSeconds=0,
+            historyLimit=0,
+            neverRanTTLSeconds=0,
         )
         clocks = Clocks()
         self.installation = Installation(

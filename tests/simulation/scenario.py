@@ -3,7 +3,7 @@
 All of it is drawn from the seed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 USERS = ("ann", "bob", "lin")
@@ -16,6 +16,8 @@ LOSE_NODES, SLOW_NODES, LABELS = "lose nodes", "slow nodes", "edit labels"
 QUOTAS, CATALOG, RECREATE = "edit quotas", "edit the catalog", "recreate the catalog"
 NAMES, FINALIZERS, NOTEBOOKS = "reuse names", "hold records", "notebooks"
 NEW_IMAGES = "make an image for a job"
+ORPHANS = "delete jobs without their pods"
+"""Only in a world of its own (`run.WORLDS`)."""
 NODE_CLOCKS, SERVICE_CLOCKS = "wrong node clocks", "service clocks are set"
 
 THIRD_PARTIES = (
@@ -36,6 +38,8 @@ class Group:
     user_quota: dict[str, int] = field(default_factory=dict)
     notebook: int = 0
     """The GPUs of a Jupyter server that runs when the simulation begins."""
+    max_pending_per_user: int = 0
+    """The limit of pending jobs of each user; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,11 @@ def draw(random: Random, only: frozenset[str] | None = None) -> Scenario:
         Group("users", {"gpu": random.randint(3, 6)}, {"gpu": 3}),
         Group("shared", {"gpu": 4}, notebook=random.randint(1, 2)),
     ]
-    chosen = tuple(groups[: random.randint(1, 3)])
+    # A generator of its own: with more draws from `random`, every seed would be another run.
+    drawn_limits = f"{groups[0].group_quota} {groups[1].group_quota} {groups[2].notebook}"
+    limits = Random(drawn_limits)  # noqa: S311 - the same seed is the same run
+    limited = [replace(group, max_pending_per_user=limits.choice((0, 1, 2))) for group in groups]
+    chosen = tuple(limited[: random.randint(1, 3)])
     jobs, stuck = random.randint(4, 14), random.choice((0.1, 0.5))
     drawn = (
         frozenset(name for name in THIRD_PARTIES if random.random() < THIRD_PARTY_PROBABILITY)

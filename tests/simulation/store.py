@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.loop import rfc3339
+from tests.simulation.loop import rfc3339, seconds
 
 from phjob_core.errors import ExpiredError, RejectedError
+from phjob_core.labels import JOB_UID_LABEL
 
 Object = Mapping[str, Any]
 
@@ -22,6 +23,8 @@ JOB_DEFAULTS = {"phase": "Pending", "reason": "Queued", "requeued": 0, "reclaime
 GRACE_SECONDS = 30
 """The default of a pod's terminationGracePeriodSeconds."""
 FINISHED_POD_PHASES = ("Succeeded", "Failed")
+ORPHAN = "orphan"
+"""Kubernetes' finalizer of an object that is deleted without those that it owns."""
 
 
 CLUSTER = "Kubernetes"
@@ -194,6 +197,22 @@ class Store:
             self.remove(plural, name)
         return True
 
+    def begin_orphaning(self, job: Object) -> None:
+        """Delete a job with the finalizer `orphan`, as the API server does for `--cascade=orphan`."""
+        metadata = job["metadata"]
+        finalizers = [*_finalizers(job), ORPHAN]
+        self._mark_deleted("phjobs", {**job, "metadata": {**metadata, "finalizers": finalizers}}, 0)
+
+    def orphan_pod(self, name: str) -> None:
+        """Remove a pod's owner reference, as the garbage collector does."""
+        self.patch("pods", name, [{"op": "remove", "path": "/metadata/ownerReferences"}])
+
+    def end_orphaning(self, name: str) -> None:
+        """Remove the finalizer `orphan` of a job, as the garbage collector does."""
+        job = self._get_existing("phjobs", name)
+        finalizers = [finalizer for finalizer in _finalizers(job) if finalizer != ORPHAN]
+        self.patch("phjobs", name, [{"op": "add", "path": "/metadata/finalizers", "value": finalizers}])
+
     def remove(self, plural: str, name: str) -> None:
         """Remove an object, as soon as it has no finalizer."""
         old = self._objects[plural][name]
@@ -206,10 +225,12 @@ class Store:
         metadata = old["metadata"]
         if metadata.get("deletionGracePeriodSeconds", grace + 1) <= grace:
             return
-        deletion = {
-            "deletionTimestamp": metadata.get("deletionTimestamp", rfc3339(self._time() + grace)),
-            "deletionGracePeriodSeconds": grace,
-        }
+        end = self._time() + grace
+        if "deletionTimestamp" in metadata:
+            # Like the API server (registry/rest/delete.go, BeforeDelete): never before now.
+            requested = seconds(metadata["deletionTimestamp"]) - metadata["deletionGracePeriodSeconds"]
+            end = max(self._time(), requested + grace)
+        deletion = {"deletionTimestamp": rfc3339(end), "deletionGracePeriodSeconds": grace}
         self._put(plural, {**old, "metadata": {**metadata, **deletion}})
 
     def _remove_finalized(self, plural: str, item: Object) -> None:
@@ -261,6 +282,15 @@ class Store:
         event = self._changed.pop(plural, None)
         if event:
             event.set()
+
+
+def job_of(pod: Object) -> str:
+    """Return the uid of the job that a pod was created for; empty for any other pod.
+
+    A third party may have removed the owner reference since.
+    """
+    uid: str = (pod["metadata"].get("labels") or {}).get(JOB_UID_LABEL, "")
+    return uid
 
 
 def _finalizers(item: Object) -> Sequence[str]:

@@ -21,6 +21,7 @@ from tests.simulation.scenario import (
     LOSE_NODES,
     NODE_CLOCKS,
     NOTEBOOKS,
+    ORPHANS,
     QUOTAS,
     RECREATE,
     REMOVE_NODES,
@@ -29,7 +30,7 @@ from tests.simulation.scenario import (
     USERS,
     Scenario,
 )
-from tests.simulation.store import FINISHED_POD_PHASES, Object, Store
+from tests.simulation.store import FINISHED_POD_PHASES, Object, Store, job_of
 from tests.support.builders import a_notebook
 
 from phjob_core.labels import GROUP_LABEL, USER_LABEL, label_value
@@ -84,6 +85,7 @@ class ThirdParties:
             NOTEBOOKS: (4, self._run_notebook),
             NODE_CLOCKS: (10, self._set_node_clock),
             SERVICE_CLOCKS: (10, self._set_service_clock),
+            ORPHANS: (8, self._delete_job_without_pod),
         }
         if NODE_CLOCKS in self._scenario.third_parties:
             for _ in self._nodes.all:
@@ -146,8 +148,34 @@ class ThirdParties:
         with self._store.acting_as(AN_OPERATOR):
             self._store.patch("pods", pod["metadata"]["name"], patch)
 
+    async def _delete_job_without_pod(self) -> None:
+        """Delete a job that has a pod as `kubectl delete --cascade=orphan` does.
+
+        The garbage collector acts at once or later. A pod that is created after that keeps its owner.
+        """
+        with_pod = {job_of(pod) for pod in self._job_pods()}
+        jobs = [
+            job
+            for job in self._store.all("phjobs")
+            if "deletionTimestamp" not in job["metadata"] and job["metadata"]["uid"] in with_pod
+        ]
+        if not jobs:
+            return
+        job = self._random.choice(jobs)
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        with self._store.acting_as(AN_OPERATOR):
+            self._store.begin_orphaning(job)
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 2))))
+        for pod in self._job_pods():
+            if job_of(pod) == uid and "ownerReferences" in pod["metadata"]:
+                self._store.orphan_pod(pod["metadata"]["name"])
+        await asyncio.sleep(self._random.choice((0, self._random.uniform(0, 3))))
+        found = self._store.get("phjobs", name)
+        if found and found["metadata"]["uid"] == uid:
+            self._store.end_orphaning(name)
+
     def _job_pods(self) -> list[Object]:
-        return [pod for pod in self._store.all("pods") if "ownerReferences" in pod["metadata"]]
+        return [pod for pod in self._store.all("pods") if job_of(pod)]
 
     # --- nodes and clocks ---
 

@@ -25,6 +25,9 @@ CHART = ROOT / "k8s" / "chart"
 KUBERNETES = "1.36.0"
 """The Kubernetes version for which `render` renders the chart, without a cluster."""
 
+POLICIES = ("identity", "status", "pods", "lease", "dataset-secrets", "limits")
+"""The chart's ValidatingAdmissionPolicies, by the ends of their names."""
+
 
 def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run helm. A failure is a normal outcome: it never raises."""
@@ -71,9 +74,14 @@ class Release:
         self.kubectl = kubectl_for(kubeconfig)
 
     def install(self, *args: str) -> None:
-        """Run `helm install`, or `helm upgrade` if the release is installed."""
+        """Run `helm install`, or `helm upgrade` if the release is installed.
+
+        Without `args` that say otherwise, the release has no ResourceQuota. Kubernetes refuses all jobs for
+        up to five minutes after the first installation of the CRDs with one (docs/operate.md, Install).
+        """
         command = ("upgrade", "--install", self.name, str(CHART), f"--namespace={self.namespace}")
-        done = helm(*command, "--create-namespace", *args, kubeconfig=self.kubeconfig)
+        options = ("--create-namespace", "--set=jobQuota.enabled=false")
+        done = helm(*command, *options, *args, kubeconfig=self.kubeconfig)
         assert done.returncode == 0, helm_errors(done)
 
     def rollback(self, revision: int) -> None:
@@ -91,9 +99,9 @@ class Release:
         helm("uninstall", self.name, f"--namespace={self.namespace}", kubeconfig=self.kubeconfig)
         self.kubectl("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
         prefix = f"{self.namespace}-{self.name}"
-        for policy in (f"{prefix}-identity", f"{prefix}-dataset-secrets"):
-            self.kubectl("delete", "validatingadmissionpolicybinding", policy, "--ignore-not-found")
-            self.kubectl("delete", "validatingadmissionpolicy", policy, "--ignore-not-found")
+        policies = [f"{prefix}-{policy}" for policy in POLICIES]
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            self.kubectl("delete", kind, *policies, "--ignore-not-found")
         for kind in ("clusterrolebinding", "clusterrole"):
             self.kubectl("delete", kind, f"{prefix}-watcher", "--ignore-not-found")
 
@@ -117,6 +125,10 @@ class Release:
         file = self.folder / f"{account}.kubeconfig"
         file.write_text(yaml.safe_dump(content))
         return file
+
+    def account_user(self, account: str) -> str:
+        """Return the user name of a service account in the release's namespace."""
+        return f"system:serviceaccount:{self.namespace}:{account}"
 
     def bind_role(self, role: str, *subjects: str) -> None:
         """Bind a user role to users (`--user=...`) or accounts (`--serviceaccount=...`)."""

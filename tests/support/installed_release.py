@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from tests.support.broker import url_for_user
 from tests.support.chart import Object, Release
+from tests.support.memory_groups import MemoryGroup
 from tests.support.stacks import LocalStack
 
 from dev.component import Component, Spec
@@ -21,6 +22,7 @@ from dev.paths import StackPaths
 from dev.pki import Pki
 from dev.probe import is_healthy
 from dev.rabbitmq import amqps_url
+from phjob_core import quantities
 
 BROKER_FOLDER = "/etc/phjob-broker"
 """The folder of a container with what it needs to log in to RabbitMQ."""
@@ -64,9 +66,15 @@ def copy_settings_file(release: Release, pod: Object, path: Path) -> Path:
 class InstalledRelease:
     """A release whose services use the local stack's control plane, broker and node."""
 
-    def __init__(self, local: LocalStack, release: Release) -> None:
-        """Prepare the services of a release that is installed, without starting them."""
+    def __init__(self, local: LocalStack, release: Release, *, limit_memory: bool = False) -> None:
+        """Prepare the services of a release that is installed, without starting them.
+
+        With `limit_memory`, each service runs under the memory limit of its container, which needs root.
+        """
         self.release = release
+        self.memory_groups: dict[str, MemoryGroup] = {}
+        """The memory group of each service, if memory is limited."""
+        self._limit_memory = limit_memory
         self._local = local
         self._site = StackPaths(local.state)
         local.start_parts("rabbitmq")
@@ -121,6 +129,11 @@ class InstalledRelease:
             env["KUBECONFIG"] = str(self.release.kubeconfig_of(pod["serviceAccountName"]))
         ready = f"{self._site.url(name, 'http')}/readyz"
         argv = [sys.executable, "-m", *container["args"]]
+        if self._limit_memory:
+            limit = quantities.parse(quantities.MEMORY, container["resources"]["limits"]["memory"])
+            group = MemoryGroup(self._site, name, limit)
+            self.memory_groups[container["name"]] = group
+            argv = group.command(argv)
         return Component(self._site.state, Spec(name, argv, env=env, ready=lambda: is_healthy(ready)))
 
     def _local_url(self, url: str) -> str:

@@ -19,8 +19,7 @@ def samples(state: Path, service: str, name: str) -> dict[tuple[str, ...], float
 
 def samples_at(url: str, name: str) -> dict[tuple[str, ...], float]:
     """Return the samples of a metric at the URL, as `samples` does."""
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
-        exposed = response.read().decode()
+    exposed = exposed_at(url)
     # RabbitMQ also exposes values that are not numbers, such as 'NaN' in quotes, in the first seconds.
     lines = "".join(line for line in exposed.splitlines(keepends=True) if line.startswith(name))
     return {
@@ -29,6 +28,13 @@ def samples_at(url: str, name: str) -> dict[tuple[str, ...], float]:
         for sample in family.samples
         if sample.name == name
     }
+
+
+def exposed_at(url: str) -> str:
+    """Return everything that is exposed at the URL."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
+        text: str = response.read().decode()
+    return text
 
 
 def count_api_requests(state: Path, resources: Collection[str], verbs: Collection[str]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.history import WatchEvent
 
-from phjob_core.labels import USER_LABEL, label_value
+from phjob_core.labels import JOB_UID_LABEL, USER_LABEL, label_value
 from phjob_core.quantities import parse
 
 Object = Mapping[str, Any]
@@ -97,18 +97,33 @@ def creation_order(events: Iterable[WatchEvent], group: str) -> list[str]:
 
 
 def order_violations(events: Iterable[WatchEvent], group: str) -> list[str]:
-    """Return the jobs that entered Preparing after a later one (spec.md, Q1)."""
+    """Return the jobs that entered Preparing after a later one (spec.md, Q1).
+
+    A later one may overtake a job whose pod could not be created, which is requeued (spec.md, Q10).
+    """
     events = list(events)
     positions = {name: position for position, name in enumerate(creation_order(events, group))}
+    requeued = _requeued_before_admission(events)
     violations = []
     last = -1
     for name in admission_order(events, group):
-        if positions[name] < last:
+        if positions[name] < last and name not in requeued:
             violations.append(
                 f"{name}, number {positions[name]} of {group}, entered Preparing after number {last}"
             )
         last = max(last, positions[name])
     return violations
+
+
+def _requeued_before_admission(events: Iterable[WatchEvent]) -> set[str]:
+    """Return the jobs that were requeued before they first entered Preparing."""
+    admitted, requeued = set[str](), set[str]()
+    for event in events:
+        if event.kind == "PhJob" and event.phase == "Preparing":
+            admitted.add(event.name)
+        elif event.kind == "PhJob" and event.object["status"].get("requeued") and event.name not in admitted:
+            requeued.add(event.name)
+    return requeued
 
 
 def order_violations_by_user(events: Iterable[WatchEvent], group: str) -> list[str]:
@@ -223,8 +238,12 @@ def has_ended(pod: Object) -> bool:
 
 
 def controlling_job(event: WatchEvent) -> str:
-    """Return the uid of the PhJob that controls the pod, or an empty string."""
-    owners = event.object["metadata"].get("ownerReferences", ()) if event.kind == "Pod" else ()
+    """Return the uid of the PhJob whose pod this is, or an empty string."""
+    if event.kind != "Pod":
+        return ""
+    owners = event.object["metadata"].get("ownerReferences", ())
+    if not owners:  # The garbage collector has removed it, because the job was deleted without its pod.
+        return str(event.object["metadata"].get("labels", {}).get(JOB_UID_LABEL, ""))
     # A job's pod has its job's name. A third party has created any other pod that names a job as its owner.
     jobs = (o for o in owners if o["kind"] == "PhJob" and o.get("controller"))
     return next((str(o["uid"]) for o in jobs if o.get("name", event.name) == event.name), "")

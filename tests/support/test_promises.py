@@ -34,6 +34,7 @@ class HistoryBuilder:
         fence: str = "1",
         pod: str = "",
         second: int = 0,
+        requeued: int = 0,
     ) -> None:
         """Append a revision of a job.
 
@@ -44,7 +45,13 @@ class HistoryBuilder:
         spec = {"groupName": GROUP, "userName": user}
         resources = {"nvidia.com/gpu": str(gpus), "cpu": "500m"}
         pod_uid = f"pod-{pod or name}"
-        status = {"phase": phase, "fence": fence, "podUID": pod_uid, "resources": resources}
+        status = {
+            "phase": phase,
+            "fence": fence,
+            "podUID": pod_uid,
+            "resources": resources,
+            "requeued": requeued,
+        }
         self._append("PhJob", {"metadata": metadata, "spec": spec, "status": status})
 
     def pod(
@@ -161,6 +168,23 @@ def test_a_job_that_overtakes_another_is_found() -> None:
         history.job(name, "Pending")
     for name in ("a", "z"):
         history.job(name, "Preparing")
+    assert promises.order_violations(history.events, GROUP)
+
+
+def test_a_job_whose_pod_could_not_be_created_may_be_overtaken() -> None:
+    """It is requeued (spec.md, Q10). After its first admission, its place no longer counts here."""
+    history = HistoryBuilder()
+    for name, requeued in (("a", 0), ("b", 0), ("a", 1)):
+        history.job(name, "Pending", requeued=requeued)
+    for name, requeued in (("b", 0), ("a", 1)):
+        history.job(name, "Preparing", requeued=requeued)
+    assert not promises.order_violations(history.events, GROUP)
+    history = HistoryBuilder()
+    for name in ("a", "b"):
+        history.job(name, "Pending")
+    for name in ("b", "a"):
+        history.job(name, "Preparing")
+    history.job("a", "Pending", requeued=1)
     assert promises.order_violations(history.events, GROUP)
 
 

@@ -25,6 +25,7 @@ TOOLS = {"benchmarks": "tests/benchmarks", "dev": "dev/src/dev"}
 """Other packages with unit tests. Only their pure modules have one."""
 
 TESTED_ELSEWHERE = {
+    "kube/identity_test.py": "tests/integration/chart/test_helm_test.py",
     "runtime/amqp/bus.py": "tests/integration/test_bus.py",
     "watcher/lease.py": "tests/integration/test_lease.py",
 }

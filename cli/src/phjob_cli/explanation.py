@@ -217,6 +217,8 @@ def _step_after_end(job: JobSeen) -> str:
         return f"kubectl phjob logs {job.name}"
     if job.reason in (Reason.INVALID_SPEC, Reason.OVER_QUOTA):
         return "correct the job and submit it again"
+    if job.reason == Reason.TOO_MANY_PENDING:
+        return f"when fewer jobs wait: kubectl phjob retry {job.name}"
     return f"kubectl phjob logs {job.name}; then kubectl phjob retry {job.name}"
 
 

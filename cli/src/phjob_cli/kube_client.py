@@ -64,7 +64,7 @@ class UserKube(HttpKube):
 
     page_objects = 2000  # A user waits for the answer, so there are fewer and larger pages than in a service.
 
-    def _failure(self, status: int, content: bytes, method: str = "GET") -> PhJobError:
+    def _failure(self, status: int, content: bytes | bytearray, method: str = "GET") -> PhJobError:
         """Return the error that an unsuccessful answer means.
 
         A service repeats a request that it is not authorized for; for a user it is rejected.

@@ -71,7 +71,7 @@ class GroupSnapshot:
     """Jobs that can never run, by uid: the scheduler is about to reject them."""
 
     def __post_init__(self) -> None:
-        self.engine = engine = SchedulingEngine("snapshot", self.facts.default_limits)
+        self.engine = engine = SchedulingEngine("snapshot", default_limits=self.facts.default_limits)
         engine.on_catalog_synced(_LATEST_REVISION, self.now)
         for instance_type in self.facts.instance_types:
             engine.catalog.instance_types[instance_type.name] = instance_type
@@ -87,8 +87,7 @@ class GroupSnapshot:
         for command in engine.start(self.now):
             if isinstance(command, Admit):
                 self.admissible.add(command.uid)
-            elif isinstance(command, Reject):
-                self.rejected[command.uid] = command
+        self.rejected = {command.uid: command for command in engine.acceptance.rejections}
         self.queue = engine.queues.get(label_value(self.facts.name)) or GroupQueue()
         self._user_names = {label_value(job.user): job.user for job in self.facts.jobs}
         members = self.facts.group.users if self.facts.group else ()
@@ -149,14 +148,15 @@ class GroupSnapshot:
         return job.requeue_after if job.requeue_after and job.requeue_after > self.now else None
 
     def deadline(self, job: JobSeen) -> timedelta | None:
-        """Return the deadline of the job or of its group.
+        """Return the deadline of the job or of its group, up to the group's cap.
 
-        The services' default is not known here.
+        The services' default and cap are not known here.
         """
-        seconds = job.active_deadline_seconds
-        if seconds is None and self.facts.group:
-            seconds = self.facts.group.default_active_deadline_seconds
-        return timedelta(seconds=seconds) if seconds else None
+        group, seconds = self.facts.group, job.active_deadline_seconds
+        if seconds is None and group:
+            seconds = group.default_active_deadline_seconds
+        limits = (seconds, group.max_active_deadline_seconds if group else 0)
+        return min((timedelta(seconds=limit) for limit in limits if limit), default=None)
 
     def user_name(self, label: str) -> str:
         """Return the user's name for the label value on a pod."""

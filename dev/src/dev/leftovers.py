@@ -1,7 +1,8 @@
-"""The removal of what a real node leaves on the host after its processes were killed.
+"""The removal of what a stack leaves on the host after its processes were killed.
 
-These are containers, mounts, network namespaces, cgroups and a bridge. All of them are found by the stack's
-id, so that other stacks are not touched, and no state has to be stored.
+A real node leaves containers, mounts, network namespaces, cgroups and a bridge. Tests that limit the memory
+of services leave a cgroup for each. All of them are found by the stack's id, so that other stacks are not
+touched, and no state has to be stored.
 """
 
 import json
@@ -23,17 +24,23 @@ CGROUP_TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
+def memory_group_prefix(paths: StackPaths) -> str:
+    """Return the beginning of the names of the cgroups that limit the memory of this stack's services."""
+    return f"phjob-{paths.id}-"
+
+
 def remove(paths: StackPaths) -> None:
-    """Remove everything of this stack's node, whose processes have ended.
+    """Remove everything of this stack, whose processes have ended.
 
     Raises:
         DevError: a cgroup is still in use, or a mount point cannot be unmounted.
 
     """
+    _remove_cgroups([f"{memory_group_prefix(paths)}*"])
     if not paths.node_data.exists() and not paths.node_run.exists():
         return
     tasks = list(paths.node_run.glob(f"containerd/io.containerd.runtime.v2.task/{NAMESPACE}/*"))
-    _remove_cgroups(tasks)
+    _remove_cgroups([f"{NAMESPACE}/{task.name}" for task in tasks])
     _remove_shim_sockets(tasks)
     for point in _mounts(paths):
         subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
@@ -53,13 +60,12 @@ def remove(paths: StackPaths) -> None:
         _remove_empty_cgroups()
 
 
-def _remove_cgroups(tasks: list[Path]) -> None:
-    """Kill the processes in the containers, and remove the cgroups."""
+def _remove_cgroups(patterns: list[str]) -> None:
+    """Remove the cgroups whose names match, and kill the processes that are still in them."""
     deadline = time.monotonic() + CGROUP_TIMEOUT_SECONDS
     # cgroup v2 has one tree, and v1 has one for each controller.
-    names = [f"{NAMESPACE}/{task.name}" for task in tasks]
     while groups := [
-        group for name in names for group in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")) if group.exists()
+        group for pattern in patterns for group in (*CGROUPS.glob(pattern), *CGROUPS.glob(f"*/{pattern}"))
     ]:
         if time.monotonic() > deadline:
             names_in_use = ", ".join(map(str, groups))

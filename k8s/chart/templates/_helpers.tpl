@@ -103,11 +103,84 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{/*
+The settings file. PrimeHub's names replace the chart's defaults. Its settings for other parts of it are left out, because
+they may contain a password.
+*/}}
 {{- define "phjob.settings" -}}
-{{ toYaml (pick .Values "jobSubmission" "logArchive") }}
+{{- $jobs := omit .Values.jobSubmission "enabled" "artifact" "monitoring" "smtp" "phfsEnabled" "phfsPVC" }}
+{{- $defaults := dict "historyTTLSeconds" 2592000 "historyLimit" 4000 }}
+{{- range $theirs, $ours := dict "jobTTLSeconds" "historyTTLSeconds" "jobLimit" "historyLimit" }}
+{{- if hasKey $jobs $theirs }}
+{{- $given := int64 (get $jobs $ours) }}
+{{- if and (ne $given (int64 (get $defaults $ours))) (ne $given (int64 (get $jobs $theirs))) }}
+{{- fail (printf "jobSubmission.%s and jobSubmission.%s are the same setting: give one of the two" $theirs $ours) }}
+{{- end }}
+{{- $jobs = omit $jobs $ours }}
+{{- end }}
+{{- end }}
+{{- toYaml (dict "jobSubmission" $jobs "logArchive" .Values.logArchive) }}
+{{- end }}
+
+{{/* The user name of a service's account. Call: (list $ "pod-manager"). */}}
+{{- define "phjob.accountUser" -}}
+system:serviceaccount:{{ (index . 0).Release.Namespace }}:{{ include "phjob.account" . }}
 {{- end }}
 
 {{/* The users that act for every user, as a list in CEL. pod-manager is one, because it deletes old records. */}}
 {{- define "phjob.trusted" -}}
-{{ prepend .Values.identity.trusted (printf "system:serviceaccount:%s:%s" .Release.Namespace (include "phjob.account" (list . "pod-manager"))) | toJson }}
+{{ prepend .Values.identity.trusted (include "phjob.accountUser" (list . "pod-manager")) | toJson }}
+{{- end }}
+
+{{/* The CEL expression of the requester's PrimeHub name. It is empty for a name without the prefix. */}}
+{{- define "phjob.requester" -}}
+{{- with .Values.identity }}
+{{- if and .userName .userNamePrefix }}
+{{- fail "identity.userName and identity.userNamePrefix are both set: set one of them" }}
+{{- end }}
+{{- if .userName }}
+{{- .userName }}
+{{- else if .userNamePrefix }}
+{{- $prefix := .userNamePrefix | toJson -}}
+request.userInfo.username.startsWith({{ $prefix }}) ? request.userInfo.username.substring(size({{ $prefix }})) : ""
+{{- else -}}
+request.userInfo.username
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The metadata of a ValidatingAdmissionPolicy and of its binding. Call: (list $ "identity"). */}}
+{{- define "phjob.policyMetadata" -}}
+name: {{ include "phjob.clusterName" (index . 0) }}-{{ index . 1 }}
+labels: {{- include "phjob.labels" (index . 0) | nindent 2 }}
+{{- end }}
+
+{{/* The binding of a policy to the namespace of jobs. Call: (list $ "identity"). */}}
+{{- define "phjob.policyBinding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{- include "phjob.policyMetadata" . | nindent 2 }}
+spec:
+  policyName: {{ include "phjob.clusterName" (index . 0) }}-{{ index . 1 }}
+  validationActions: [Deny]
+  matchResources:
+    namespaceSelector:
+      matchLabels:
+        kubernetes.io/metadata.name: {{ include "phjob.jobNamespace" (index . 0) }}
+{{- end }}
+
+{{/* The rights of a submitter. */}}
+{{- define "phjob.submitterRules" -}}
+- apiGroups: [primehub.io]
+  resources: [phjobs, phgroups, instancetypes, images]
+  verbs: [get, list, watch]
+- apiGroups: [primehub.io]
+  resources: [phjobs]
+  verbs: [create, update, patch, delete]
+- apiGroups: [""]
+  resources: [pods, events]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 {{- end }}

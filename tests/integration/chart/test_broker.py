@@ -1,4 +1,4 @@
-"""The chart's own RabbitMQ, with its configuration and its certificate: TLS only (spec.md, S9)."""
+"""The chart's own RabbitMQ, with its configuration and its certificate: TLS only (spec.md, S8)."""
 
 import socket
 import ssl

@@ -25,9 +25,9 @@ def catalog(release: Release) -> str:
     return "vision"
 
 
-def cli_as(release: Release, role: str | None) -> tuple[Cli, str]:
+def cli_as(release: Release, role: str | None, account: str = "") -> tuple[Cli, str]:
     """Return the command line for an account with the role, and the account's user name."""
-    account = f"cli-{role or 'nobody'}"
+    account = account or f"cli-{role or 'nobody'}"
     release.kubectl("-n", release.namespace, "create", "serviceaccount", account)
     if role:
         release.bind_role(role, f"--serviceaccount={release.namespace}:{account}")
@@ -88,14 +88,32 @@ def test_a_submitter_may_neither_cancel_nor_submit_the_job_of_another_user(
     assert "only the user of a job may submit it" in rejected.stdout
 
 
-def test_a_viewer_sees_queues_without_notebooks(release: Release, catalog: str) -> None:
-    """The role may not list pods. A note says that the notebooks are not counted."""
-    cli, _ = cli_as(release, "viewer")
+def test_without_the_right_to_list_pods_queues_have_no_notebooks(release: Release, catalog: str) -> None:
+    """A role of one's own may read jobs only. A note says that the notebooks are not counted."""
+    cli, _ = cli_as(release, None, account="cli-reader")
+    kinds = "phjobs.primehub.io,phgroups.primehub.io,instancetypes.primehub.io,images.primehub.io"
+    role = ("create", "role", "reader", "--verb=get,list,watch", f"--resource={kinds}")
+    assert release.kubectl("-n", release.namespace, *role).returncode == 0
+    subject = f"--serviceaccount={release.namespace}:cli-reader"
+    binding = ("create", "rolebinding", "reader", "--role=reader", subject)
+    assert release.kubectl("-n", release.namespace, *binding).returncode == 0
     done = run_when_bound(cli, "queue", catalog)
     assert "of-lin" in done.stdout
     assert done.stderr == "note: you may not list pods here, so notebooks are not counted\n"
     assert cli("why", "of-lin").returncode == Exit.OK
     assert cli("cancel", "of-lin").returncode == Exit.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "--all"), ("queue", "vision"), ("why", "of-lin"), ("logs", "of-lin")]
+)
+def test_a_viewer_sees_neither_jobs_nor_groups(
+    release: Release, catalog: str, words: tuple[str, ...]
+) -> None:
+    """Jobs contain commands, and groups their members (spec.md, I3)."""
+    cli, _ = cli_as(release, "viewer")
+    done = cli(*words)
+    assert (done.returncode, done.stdout) == (Exit.FORBIDDEN, "")
 
 
 def test_an_account_without_a_role_sees_nothing(release: Release, catalog: str) -> None:

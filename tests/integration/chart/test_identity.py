@@ -2,62 +2,18 @@
 
 import json
 import secrets
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.builders import a_group, a_job
+from tests.support.builders import a_group
 from tests.support.chart import Release
 from tests.support.cluster import kubectl_for
 from tests.support.waiting import eventually
 
-from .conftest import TRUSTED
+from .conftest import TRUSTED, Done, KubectlAs, submit, wait_for_policies
 
-Done = subprocess.CompletedProcess[str]
-KubectlAs = Callable[..., Done]
-"""Kubectl as a user: it takes the user, the arguments, and `input`."""
+LOGIN = "request.userInfo.username"
 CANCEL = ("--type=merge", "-p", '{"spec":{"cancel":true}}')
-
-
-@pytest.fixture(scope="module")
-def kubectl_as(release: Release) -> KubectlAs:
-    """Kubectl as one of several users, in the release's namespace. The policy is in force."""
-    trusted = f"--serviceaccount={release.namespace}:{TRUSTED}"
-    stranger = f"--serviceaccount={release.namespace}:stranger"
-    release.bind_role("submitter", "--user=bob", "--user=lin", trusted, stranger)
-    release.bind_role("operator", "--user=olga")
-
-    def run(user: str, *args: str, input: str | None = None) -> Done:  # noqa: A002 - subprocess's
-        return release.kubectl("-n", release.namespace, f"--as={user}", *args, input=input)
-
-    def refused() -> bool:
-        return submit(run, "bob", "lin", dry_run=True).returncode != 0
-
-    eventually(refused, "the policy is in force")
-    return run
-
-
-def account_name(release: Release, name: str) -> str:
-    """Return the user name of a service account in the release's namespace."""
-    return f"system:serviceaccount:{release.namespace}:{name}"
-
-
-def submit(
-    kubectl_as: KubectlAs, requester: str, user: str, *, name: str = "", dry_run: bool = False
-) -> Done:
-    """Create a job of `user`, in a request of `requester`."""
-    job = a_job(name or f"job-{secrets.token_hex(4)}", user=user)
-    options = ("--dry-run=server",) if dry_run else ()
-    return kubectl_as(requester, "create", "-f", "-", "-o", "name", *options, input=json.dumps(job))
-
-
-@pytest.fixture
-def bobs_job(kubectl_as: KubectlAs) -> str:
-    """A job of the user bob."""
-    done = submit(kubectl_as, "bob", "bob")
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_a_user_cannot_submit_a_job_of_another_user(kubectl_as: KubectlAs) -> None:
@@ -101,7 +57,7 @@ def test_operators_and_trusted_accounts_can_act_for_any_user(
     kubectl_as: KubectlAs, release: Release, bobs_job: str, requester: str
 ) -> None:
     """PrimeHub's web server submits, cancels and deletes for its users (spec.md, I2)."""
-    user = account_name(release, requester) if requester == TRUSTED else requester
+    user = release.account_user(requester) if requester == TRUSTED else requester
     assert submit(kubectl_as, user, "lin").returncode == 0
     assert kubectl_as(user, "patch", bobs_job, *CANCEL).returncode == 0
     assert kubectl_as(user, "delete", bobs_job).returncode == 0
@@ -111,7 +67,7 @@ def test_an_account_that_is_not_listed_as_trusted_acts_only_for_itself(
     kubectl_as: KubectlAs, release: Release
 ) -> None:
     """The role submitter alone does not make it trusted (spec.md, I2)."""
-    user = account_name(release, "stranger")
+    user = release.account_user("stranger")
     assert submit(kubectl_as, user, user).returncode == 0
     assert "only the user of a job may submit it" in submit(kubectl_as, user, "bob").stderr
 
@@ -140,29 +96,46 @@ def test_only_an_operator_can_change_a_quota(kubectl_as: KubectlAs) -> None:
     assert kubectl_as("olga", "patch", "phgroup", "phusers", *wider).returncode == 0
 
 
-def test_the_user_name_of_the_identity_provider_is_mapped_to_that_of_primehub(
-    control_plane: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("value", "prefix"),
+    [
+        ("userNamePrefix=oidc:", "oidc:"),
+        (
+            "userNamePrefix=https://idp.example.com/realms/primehub#",
+            "https://idp.example.com/realms/primehub#",
+        ),
+        (f"userName={LOGIN}.startsWith('oidc:') ? {LOGIN}.substring(5) : ''", "oidc:"),
+    ],
+    ids=["prefix", "issuer", "expression"],
+)
+def test_only_a_login_of_the_identity_provider_is_a_user(
+    control_plane: Path, tmp_path: Path, value: str, prefix: str
 ) -> None:
-    """The identity provider may add a prefix. The policy does not keep the namespace from being deleted."""
+    """The rest of the name is the PrimeHub name (spec.md, I7).
+
+    The policy does not keep the namespace from being deleted, with the job of bob.
+    """
     other = Release(control_plane, f"chart-{secrets.token_hex(3)}", tmp_path)
+    logins = (f"{prefix}bob", "bob", f"{prefix}{prefix}bob", f"x{prefix}bob", prefix, f"bob{prefix}")
     try:
-        without_prefix = "identity.userName=request.userInfo.username.replace('oidc:'\\, '')"
-        other.install("--set", without_prefix, "--set", "people.create=false")
+        other.install("--set", f"identity.{value}", "--set", "people.create=false")
         role = ("create", "role", "submitter", "--verb=create", "--resource=phjobs.primehub.io")
         assert other.kubectl("-n", other.namespace, *role).returncode == 0
-        binding = ("create", "rolebinding", "submitter", "--role=submitter", "--user=oidc:bob")
+        subjects = (f"--user={login}" for login in logins)
+        binding = ("create", "rolebinding", "submitter", "--role=submitter", *subjects)
         assert other.kubectl("-n", other.namespace, *binding).returncode == 0
 
         def run(user: str, *args: str, input: str | None = None) -> Done:  # noqa: A002 - subprocess's
             return other.kubectl("-n", other.namespace, f"--as={user}", *args, input=input)
 
-        def refused() -> bool:
-            return submit(run, "oidc:bob", "lin", dry_run=True).returncode != 0
-
-        eventually(refused, "the policy is in force")
-        done = submit(run, "oidc:bob", "bob")
+        wait_for_policies(run, f"{prefix}bob")
+        done = submit(run, f"{prefix}bob", "bob")
         assert done.returncode == 0, done.stderr
-        assert "but you are bob" in submit(run, "oidc:bob", "oidc:bob").stderr
+        assert "but you are bob" in submit(run, f"{prefix}bob", f"{prefix}bob").stderr
+        assert f"but you are {prefix}bob" in submit(run, f"{prefix}{prefix}bob", "bob").stderr
+        for login in ("bob", f"x{prefix}bob", prefix, f"bob{prefix}"):
+            refused = submit(run, login, "bob")
+            assert f"you are {login}, which is the login of no PrimeHub user" in refused.stderr
 
         assert other.kubectl("delete", "namespace", other.namespace, "--wait=false").returncode == 0
         eventually(

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from tests.support.chart import CHART, KUBERNETES, find_object, helm, helm_errors, render
 
-from phjob_runtime.settings import ServiceSettings, SettingsFile
+from phjob_runtime.settings import PRIMEHUB_NAMES, PRIMEHUB_ONLY, ServiceSettings, SettingsFile
 
 SETTINGS_SCHEMA = SettingsFile.model_json_schema(by_alias=True)
 SECTIONS = {"jobSubmission": "JobSubmission", "logArchive": "LogArchive"}
@@ -45,7 +46,8 @@ def test_every_setting_of_the_services_is_a_value_with_the_same_default(section:
 def test_the_schema_has_every_setting_and_no_other(section: str, model: str) -> None:
     """Otherwise helm would reject a new setting."""
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"][section]
-    assert set(schema["properties"]) == set(SETTINGS_SCHEMA["$defs"][model]["properties"])
+    of_primehub = {*PRIMEHUB_NAMES, *PRIMEHUB_ONLY} if section == "jobSubmission" else set()
+    assert set(schema["properties"]) == set(SETTINGS_SCHEMA["$defs"][model]["properties"]) | of_primehub
     assert schema["additionalProperties"] is False
 
 
@@ -69,11 +71,21 @@ def test_every_value_is_in_the_schema() -> None:
             "'/jobSubmission/preparingTimeoutSeconds': minimum: got 0",
         ),
         ("shards=0", "at '/shards': minimum: got 0, want 1"),
+        (
+            "identity.userNamePrefix=oidc:,identity.userName=request.userInfo.uid",
+            "identity.userName and identity.userNamePrefix are both set: set one of them",
+        ),
         ("services.watcher.replicas=two", "at '/services/watcher/replicas': got string, want integer"),
         ("service.watcher.replicas=2", "additional properties 'service' not allowed"),
         ("logLevel=verbose", "at '/logLevel': value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ("rabbitmq.install=false", "at '/broker/secret': minLength: got 0, want 1"),
         ("jobNamespace=Hub", "at '/jobNamespace': 'Hub' does not match pattern"),
+        ("jobSubmission.maxCommandBytes=262145", "'/jobSubmission/maxCommandBytes': maximum: got 262,145"),
+        (
+            "jobSubmission.reservedNames={Hub_*}",
+            "at '/jobSubmission/reservedNames/0': 'Hub_*' does not match",
+        ),
+        ("jobQuota.jobs=0", "at '/jobQuota/jobs': minimum: got 0, want 1"),
     ],
 )
 def test_the_error_for_a_wrong_value_names_it(value: str, message: str) -> None:
@@ -97,3 +109,33 @@ def test_the_services_read_the_values_that_the_chart_has_rendered(tmp_path: Path
     assert jobs.tolerations == ({"key": "jobs"},)
     assert jobs.preparing_timeout_seconds == 180
     assert (archive.url, archive.max_bytes) == ("s3://logs/phjob", 5 * 1024**3)
+
+
+def settings_of(tmp_path: Path, *args: str) -> dict[str, Any]:
+    """Return the settings file that the chart renders, as a mapping."""
+    rendered = render(*args)
+    text = find_object(rendered, "ConfigMap", "phjob-settings")["data"]["settings.yaml"]
+    settings: dict[str, Any] = yaml.safe_load(text)["jobSubmission"]
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    assert ServiceSettings(settings_file=file).file()
+    return settings
+
+
+def test_primehubs_values_are_accepted_and_its_secrets_do_not_get_into_a_configmap(tmp_path: Path) -> None:
+    """Its names replace the chart's defaults. Its settings for other parts are left out (spec.md, S5)."""
+    mail = "jobSubmission.smtp.enabled=true,jobSubmission.smtp.password=hunter2"
+    history = "jobSubmission.jobTTLSeconds=60,jobSubmission.jobLimit=7"
+    settings = settings_of(tmp_path, f"--set={mail},{history},jobSubmission.artifact.enabled=true")
+    assert (settings["jobTTLSeconds"], settings["jobLimit"]) == (60, 7)
+    assert not {"smtp", "artifact", "historyTTLSeconds", "historyLimit"} & settings.keys()
+
+
+def test_two_names_of_one_setting_are_accepted_only_with_one_value(tmp_path: Path) -> None:
+    """Helm names both (spec.md, S6)."""
+    same = "--set=jobSubmission.jobLimit=7,jobSubmission.historyLimit=7"
+    assert settings_of(tmp_path, same)["jobLimit"] == 7
+    message = (
+        "jobSubmission.jobLimit and jobSubmission.historyLimit are the same setting: give one of the two"
+    )
+    assert message in error_of("--set", "jobSubmission.jobLimit=7,jobSubmission.historyLimit=8")

@@ -155,6 +155,23 @@ def test_a_finished_job_shows_its_outcome_and_what_to_do_next() -> None:
     assert "retry" in found.next_step
 
 
+def test_a_job_over_the_limit_of_pending_jobs_shows_when_to_submit_it_again() -> None:
+    """It has no log, and nothing about it has to be corrected."""
+    job = a_job(phase=Phase.FAILED, reason="TooManyPending", message="2 pending jobs", finish_time=NOW)
+    found = explained(a_snapshot(job), "job-1")
+    assert found.detail == "TooManyPending: 2 pending jobs"
+    assert found.next_step == "when fewer jobs wait: kubectl phjob retry job-1"
+
+
+def test_the_newest_of_too_many_pending_jobs_is_about_to_fail() -> None:
+    """The limit of the PhGroup is known here, the setting is not (spec.md, Q11)."""
+    group = a_group(group_quota={"gpu": 2}, max_pending_per_user=1)
+    jobs = [a_job(f"job-{n}", instance_type="gpu-2", created=at(90 + n)) for n in range(2)]
+    found = explained(a_snapshot(*running("long", 2), *jobs, group=group), "job-1")
+    assert found.cause is Cause.IMPOSSIBLE
+    assert found.detail.startswith("TooManyPending: user 'bob' has 1 pending jobs")
+
+
 def test_an_estimate_uses_the_run_times_of_recent_jobs() -> None:
     """Each took 200 s, and the running job has run for 100 s."""
     seen = [finished(f"old-{n}", 200) for n in range(5)]

@@ -87,6 +87,10 @@ def test_a_deadline_is_the_jobs_or_its_groups() -> None:
     assert a_snapshot(group=group).deadline(own) == timedelta(seconds=30)
     assert a_snapshot(group=group).deadline(none) == timedelta(seconds=60)
     assert a_snapshot().deadline(none) is None
+    capped = a_snapshot(group=a_group(max_active_deadline_seconds=40))
+    unlimited = a_job(active_deadline_seconds=0)
+    assert capped.deadline(own) == timedelta(seconds=30)
+    assert capped.deadline(none) == capped.deadline(unlimited) == timedelta(seconds=40)
 
 
 def test_an_estimate_is_now_for_an_admissible_job() -> None:

@@ -10,13 +10,14 @@ from phjob_core.catalog_projection import (
     pod_usage,
     project_dataset,
     project_default_limits,
-    project_finished_job,
     project_group,
     project_image,
     project_instance_type,
     project_node,
     project_or_raise,
+    project_record,
 )
+from phjob_core.messages import encode
 from phjob_core.projection import project_job
 
 
@@ -138,15 +139,35 @@ def test_a_node_is_lost_while_its_condition_ready_is_unknown() -> None:
 def test_a_finished_job_counts_from_its_finish_time_otherwise_from_its_creation() -> None:
     """Another program may have written a final phase without a time."""
     item = a_phjob_object(phase="Failed", finishTime="2026-01-01T00:00:09Z")
-    assert project_finished_job(item).finish_time == at(9)
-    assert project_finished_job(a_phjob_object(phase="Failed")).finish_time == START
+    assert project_record(item)[0].finish_time == at(9)
+    assert project_record(a_phjob_object(phase="Failed"))[0].finish_time == START
+
+
+def test_a_record_has_its_group_and_whether_it_was_never_admitted() -> None:
+    """A job that was never admitted has a shorter life (spec.md, L11)."""
+    rejected = a_phjob_object(phase="Failed", fence="")
+    ended = a_phjob_object(phase="Failed", preparingTime="2026-01-01T00:00:01Z", fence="s#1")
+    record, never_ran = project_record(rejected)
+    assert (record.group, record.name, never_ran) == ("phusers", rejected["metadata"]["name"], True)
+    record, never_ran = project_record(ended)
+    assert (record.fence, never_ran) == ("s#1", False)
+
+
+def test_a_groups_limits_are_those_of_its_spec() -> None:
+    """An absent limit of pending jobs is that of the settings; 0 is no limit (spec.md, Q11, L8)."""
+    plain = project_group(an_object(spec={}))
+    assert (plain.max_pending, plain.max_pending_per_user) == (None, None)
+    assert plain.max_active_deadline_seconds == 0
+    limits = {"maxPending": 0, "maxPendingPerUser": 5, "maxActiveDeadlineSeconds": 60}
+    seen = project_group(an_object(spec=limits))
+    assert (seen.max_pending, seen.max_pending_per_user, seen.max_active_deadline_seconds) == (0, 5, 60)
 
 
 def test_a_dataset_has_no_content() -> None:
     """Its variables may be secrets, which must not reach the broker."""
     seen = project_dataset(an_object("d", spec={"type": "env", "variables": {"KEY": "secret"}}))
     assert seen.name == "d"
-    assert "secret" not in seen.model_dump_json()
+    assert b"secret" not in encode(seen)[1]
 
 
 def name_of(label: str) -> str:

@@ -54,6 +54,32 @@ def test_a_deletion_keeps_the_identity_and_has_a_revision_of_its_own(kind: Kind)
     )
 
 
+def test_an_edit_that_no_service_reads_is_no_change() -> None:
+    """A user who changes `displayName` in a loop occupies nobody. Only the first edit matters: see below."""
+    item = a_phjob_object(revision=40)
+    seen = PHJOBS.project(item, None)
+    titled: dict[str, Any] = {
+        **item,
+        "metadata": {**item["metadata"], "resourceVersion": "43", "generation": 7},
+    }
+    titled["spec"] = {**item["spec"], "displayName": "again"}
+    assert not PHJOBS.has_changed(seen, PHJOBS.project(titled, seen))
+    cancelled = {**titled, "spec": {**titled["spec"], "cancel": True}}
+    assert PHJOBS.has_changed(seen, PHJOBS.project(cancelled, seen))
+
+
+def test_the_first_edit_of_a_job_whose_revision_is_not_recorded_is_a_change() -> None:
+    """The scheduler then records it. Without this, the job could lose its position (spec.md, Q1)."""
+    item = a_phjob_object()
+    seen = PHJOBS.project(item, None)
+    first, second = (
+        {**item, "metadata": {**item["metadata"], "resourceVersion": revision}} for revision in ("43", "44")
+    )
+    edited = PHJOBS.project(first, seen)
+    assert PHJOBS.has_changed(seen, edited)
+    assert not PHJOBS.has_changed(edited, PHJOBS.project(second, edited))
+
+
 def test_a_deletion_copies_the_fields_that_route_it() -> None:
     """Subscribers of other shards must not get it, and the scheduler needs the job of a pod."""
     job = a_job(group="vision")

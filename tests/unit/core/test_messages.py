@@ -48,7 +48,7 @@ def test_an_undecodable_message_is_rejected_with_its_problem() -> None:
     """An operator finds the text in the dead-letter queue."""
     with pytest.raises(UndecodableError, match="unknown message kind 'Party'"):
         decode("Party", b"{}")
-    with pytest.raises(UndecodableError, match="Heartbeat: 1 fields do not fit"):
+    with pytest.raises(UndecodableError, match=r"Heartbeat: .* - at `\$.sent`"):
         decode("Heartbeat", b'{"sent": "noon"}')
 
 

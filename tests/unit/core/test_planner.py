@@ -341,9 +341,42 @@ def test_a_command_for_an_older_admission_is_stale() -> None:
 
 def test_a_command_that_was_decided_on_an_older_spec_is_stale() -> None:
     """The user has extended the deadline since, and the janitor decides again."""
-    old = PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", generation=1)
-    assert not is_stale(running(generation=1), old, node_lost=False)
-    assert is_stale(running(generation=2), old, node_lost=False)
+    for name, field in (
+        ("activeDeadlineSeconds", "active_deadline_seconds"),
+        ("ttlSecondsAfterFinished", "ttl_seconds_after_finished"),
+    ):
+        event = Event.OVER_DEADLINE
+        old = PendingCommand(event, "job-1", "s#1", decided_on={name: 60})
+        assert not is_stale(running(**{field: 60}), old, node_lost=False)
+        assert is_stale(running(**{field: 61}), old, node_lost=False)
+        without = PendingCommand(event, "job-1", "s#1", decided_on={name: None})
+        assert not is_stale(running(), without, node_lost=False)
+        assert is_stale(running(**{field: 60}), without, node_lost=False)
+
+
+def test_a_command_without_a_spec_applies_to_any_and_an_unknown_field_is_left_to_the_write() -> None:
+    """Services of different versions run side by side. The JSON Patch tests every field."""
+    job = running(active_deadline_seconds=60)
+    assert not is_stale(job, PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1"), node_lost=False)
+    newer = PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", decided_on={"priority": 1})
+    assert not is_stale(job, newer, node_lost=False)
+
+
+def test_the_step_of_a_command_names_the_spec_that_it_was_decided_on() -> None:
+    """The write tests it, so that an edit that was not observed yet counts, too (spec.md, L8)."""
+    decided_on = {"activeDeadlineSeconds": 60}
+    job = running(active_deadline_seconds=60)
+    time_out = PendingCommand(Event.OVER_DEADLINE, job.name, job.fence, "too long", decided_on)
+    state = JobState(job, a_pod(job, phase=PodPhase.RUNNING), time_out)
+    assert next_step(state) == ApplyEvent(Event.OVER_DEADLINE, "too long", decided_on=decided_on)
+
+
+def test_a_reclaimed_job_gets_the_text_of_the_command_that_deleted_its_pod() -> None:
+    """It says that a cap has shortened the TTL (spec.md, L10)."""
+    job = final(Phase.SUCCEEDED, Reason.COMPLETED)
+    reclaim = PendingCommand(Event.TTL_OVER, job.name, job.fence, "deleted after 60 s, the cap")
+    assert next_step(JobState(job, command=reclaim)) == MarkReclaimed("deleted after 60 s, the cap")
+    assert next_step(JobState(job)) == MarkReclaimed()
 
 
 def test_a_pod_that_its_node_rejected_requeues_the_job() -> None:
@@ -427,6 +460,22 @@ def test_a_pod_that_appears_when_only_its_jobs_record_is_left_is_deleted() -> No
     assert step_without_job(pod, has_record=True, node_lost=False) == DeletePod(pod)
     deleting = a_pod(a_job(), deleting=True)
     assert step_without_job(deleting, has_record=True, node_lost=False) is None
+
+
+def test_an_orphan_is_deleted_when_its_job_is_gone() -> None:
+    """Nothing else would end its command (spec.md, L16)."""
+    pod = a_pod(a_job(), orphaned=True, phase=PodPhase.RUNNING)
+    assert step_without_job(pod, has_record=False, node_lost=False) == DeletePod(pod)
+    deleting = a_pod(a_job(), orphaned=True, deleting=True)
+    assert step_without_job(deleting, has_record=False, node_lost=False) is None
+    held = a_pod(a_job(), orphaned=True, held=True)
+    assert step_without_job(held, has_record=False, node_lost=False) == ReleasePod(held)
+
+
+def test_an_orphan_of_a_job_that_is_not_deleted_stays_its_pod() -> None:
+    """Somebody has removed its owner reference only."""
+    pod = a_pod(running(), orphaned=True, phase=PodPhase.RUNNING, start_time=at(1))
+    assert step(running(), pod) is None
 
 
 def test_a_job_fails_when_its_node_has_been_lost_too_long() -> None:

@@ -5,9 +5,10 @@ from tests.fakes.facts import START, at
 from tests.fakes.objects import a_phjob_object, a_pod_object, an_object
 
 from phjob_core.api import GATE, REQUEUE_FINALIZER, Phase, PodPhase
+from phjob_core.messages import encode
 from phjob_core.projection import (
     gate_index,
-    owner,
+    job_uid,
     pod_message,
     project_job,
     project_job_with_message,
@@ -27,7 +28,7 @@ def test_a_jobs_projection_has_the_fields_that_decide_and_never_the_command() ->
     assert (seen.phase, seen.cancel, seen.requeue_limit) == (Phase.PREPARING, True, 0)
     assert (seen.created, seen.preparing_time) == (START, at(5))
     assert seen.resources == {"cpu": 500, "memory": 1024**3}
-    assert "secret" not in seen.model_dump_json()
+    assert b"secret" not in encode(seen)[1]
 
 
 def test_a_job_without_a_status_is_pending() -> None:
@@ -113,13 +114,21 @@ def test_a_long_message_is_cut() -> None:
     assert len(pod_message(a_pod_object({"reason": "R", "message": "x" * 5000}))) == 1024
 
 
+def test_the_end_of_a_containers_last_words_is_kept() -> None:
+    """A traceback ends with its error (spec.md, L4)."""
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "x" * 5000 + "ValueError"}}
+    message = pod_message(a_pod_object({"containerStatuses": [{"name": "main", "state": ended}]}))
+    assert len(message) == 2048
+    assert message.endswith("xValueError")
+
+
 def test_a_pod_without_a_status_has_no_message() -> None:
     """The kubelet has not reported it yet."""
     assert pod_message(a_pod_object()) == ""
 
 
 def test_only_the_message_of_a_pending_job_is_part_of_the_fact() -> None:
-    """That of an ended job may quote its log, which must not reach the broker (spec.md, I6)."""
+    """That of an ended job may quote its log, which must not reach the broker (spec.md, E7)."""
     waiting = a_phjob_object(phase="Pending", message="user quota: ...")
     assert project_job(waiting).message == "user quota: ..."
     for phase in ("Preparing", "Running", "Succeeded", "Failed", "Cancelled"):
@@ -147,10 +156,39 @@ def an_owner(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_pod_belongs_to_the_phjob_that_controls_it() -> None:
-    """The owner reference is the only link that users cannot set by a label."""
+    """Kubernetes deletes it with its job."""
     item = a_pod_object(ownerReferences=[an_owner(controller=False, uid="other"), an_owner()])
-    assert owner(item)["uid"] == "job"
-    assert project_pod(item).job_uid == "job"
+    assert job_uid(item) == "job"
+    seen = project_pod(item)
+    assert (seen.job_uid, seen.orphaned) == ("job", False)
+
+
+OURS = {"primehub.io/phjob": "job-1", "primehub.io/phjob-uid": "job"}
+
+
+def test_a_pod_that_has_lost_its_owner_belongs_to_the_job_in_its_labels() -> None:
+    """Somebody has deleted its job without it (spec.md, L16)."""
+    item = a_pod_object(labels={"primehub.io/group": "escaped-g", **OURS})
+    assert job_uid(item) == "job"
+    seen = project_pod(item)
+    assert (seen.job_uid, seen.orphaned) == ("job", True)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": {"primehub.io/group": "escaped-g"}},
+        {"labels": {"primehub.io/phjob-uid": "job"}},
+        {"labels": OURS, "name": "a-copy"},
+        {"labels": OURS, "ownerReferences": [an_owner(kind="ReplicaSet", apiVersion="apps/v1")]},
+        {"labels": OURS, "ownerReferences": [an_owner(name="another")]},
+    ],
+    ids=["a notebook", "no name", "a copy", "of a ReplicaSet", "of another job"],
+)
+def test_a_pod_without_all_marks_is_no_orphan(metadata: dict[str, Any]) -> None:
+    """It must not be deleted as one."""
+    seen = project_pod(a_pod_object(**metadata))
+    assert (seen.job_uid, seen.orphaned) == ("", False)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,6 @@
+import tracemalloc
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.facts import at
@@ -32,6 +35,28 @@ def test_a_removed_timer_is_never_due() -> None:
     timers = Timers()
     timers.set("job", at(1))
     timers.set("job", None)
+    assert timers.due() is None
+
+
+@pytest.mark.parametrize("keys", [1, 100])
+def test_timers_that_are_set_again_and_again_take_no_more_memory(keys: int) -> None:
+    """A user may edit a deadline ten thousand times a minute, and it may be days ahead."""
+    timers = Timers()
+
+    def set_often() -> None:
+        for second in range(20 * MAX_OUTDATED_ENTRIES):
+            timers.set(str(second % keys), at(10**6 + second))
+
+    set_often()
+    tracemalloc.start()
+    try:
+        set_often()
+        set_often()
+        assert tracemalloc.get_traced_memory()[0] < 300 * (2 * keys + MAX_OUTDATED_ENTRIES)
+    finally:
+        tracemalloc.stop()
+    for key in range(keys):
+        timers.set(str(key), None)
     assert timers.due() is None
 
 

@@ -2,10 +2,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.fakes.facts import START, a_job, at
+from tests.fakes.facts import START, a_group, a_job, at
 
 from phjob_core.api import Phase, Reason
-from phjob_core.messages import FailNodeLost, JobSeen, Reclaim, Requeue, TimeOut
+from phjob_core.messages import FailNodeLost, GroupSeen, JobSeen, Reclaim, Requeue, TimeOut
 from phjob_janitor.deadlines import Deadline, PhaseObservation, next_deadline
 from phjob_runtime.settings import JobSubmission
 
@@ -18,7 +18,7 @@ LATER = at(10_000)
 
 def deadline(
     job: JobSeen,
-    group: int | None,
+    group: GroupSeen | None,
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation | None = None,
@@ -33,7 +33,7 @@ def test_the_janitors_own_observation_of_a_phase_counts() -> None:
     for wrong in (at(-3600), at(3600)):
         observation = PhaseObservation(at(2), is_entry=True)
         running = a_job(phase=Phase.RUNNING, preparing_time=START, start_time=wrong)
-        due = deadline(running, 30, None, SETTINGS, observation)
+        due = deadline(running, a_group(default_active_deadline_seconds=30), None, SETTINGS, observation)
         assert due is not None
         assert due.at == at(32)
         preparing = a_job(phase=Phase.PREPARING, preparing_time=wrong, fence="s#1")
@@ -45,7 +45,7 @@ def test_the_janitors_own_observation_of_a_phase_counts() -> None:
 def test_a_container_can_neither_start_nor_end_before_its_admission() -> None:
     """A new janitor knows only the times in the status, and a node's clock may be wrong."""
     slow = a_job(phase=Phase.RUNNING, preparing_time=START, start_time=at(-3600))
-    due = deadline(slow, 30, None, SETTINGS)
+    due = deadline(slow, a_group(default_active_deadline_seconds=30), None, SETTINGS)
     assert due is not None
     assert due.at == at(30)
     ended = a_job(phase=Phase.FAILED, preparing_time=START, start_time=at(-3600), finish_time=at(-3500))
@@ -92,9 +92,55 @@ def test_a_run_is_limited_by_the_job_otherwise_its_group_otherwise_the_settings(
 ) -> None:
     """0 means unlimited (spec.md, L8)."""
     job = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=own)
-    due = deadline(job, group, None, SETTINGS)
+    due = deadline(job, a_group(default_active_deadline_seconds=group), None, SETTINGS)
     assert (due and due.at) == (seconds and at(seconds))
     assert due is None or isinstance(due.command, TimeOut)
+
+
+@pytest.mark.parametrize(
+    ("own", "of_group", "of_settings", "seconds", "text"),
+    [
+        (100, 0, 0, 100, "it ran longer than its deadline of 100 s"),
+        (100, 60, 30, 30, "the cap of jobSubmission.maxActiveDeadlineSeconds"),
+        (100, 30, 60, 30, "the cap of its group (maxActiveDeadlineSeconds)"),
+        (0, 0, 30, 30, "the cap of jobSubmission.maxActiveDeadlineSeconds"),
+        (None, 0, 30, 30, "the cap of jobSubmission.maxActiveDeadlineSeconds"),
+        (30, 60, 30, 30, "it ran longer than its deadline of 30 s"),
+    ],
+)
+def test_the_smallest_of_the_deadline_and_its_caps_counts_and_the_message_says_which(
+    own: int | None, of_group: int, of_settings: int, seconds: int, text: str
+) -> None:
+    """A job that asks for no limit has that of the cap; a cap of 0 is none (spec.md, L8)."""
+    settings = SETTINGS.model_copy(update={"max_active_deadline_seconds": of_settings})
+    job = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=own)
+    due = deadline(job, a_group(max_active_deadline_seconds=of_group), None, settings)
+    assert due is not None
+    assert due.at == at(seconds)
+    assert isinstance(due.command, TimeOut)
+    assert due.command.message.startswith(f"it ran longer than its deadline of {seconds} s")
+    assert due.command.message.endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("own", "cap", "seconds", "message"),
+    [
+        (0, 60, 60, "its pod was deleted after 60 s, the cap of jobSubmission.maxTTLSecondsAfterFinished"),
+        (None, 60, 60, "its pod was deleted after 60 s, the cap of jobSubmission.maxTTLSecondsAfterFinished"),
+        (50, 60, 50, ""),
+        (50, 0, 50, ""),
+    ],
+)
+def test_the_smaller_of_the_ttl_and_its_cap_counts(
+    own: int | None, cap: int, seconds: int, message: str
+) -> None:
+    """The message says so if it is the cap (spec.md, L10)."""
+    settings = SETTINGS.model_copy(update={"max_ttl_seconds_after_finished": cap})
+    job = a_job(phase=Phase.SUCCEEDED, finish_time=START, ttl_seconds_after_finished=own)
+    due = deadline(job, None, None, settings)
+    assert due is not None
+    assert isinstance(due.command, Reclaim)
+    assert (due.at, due.command.message) == (at(seconds), message)
 
 
 @pytest.mark.parametrize(("own", "seconds"), [(5, 5), (None, 2000), (0, None)])
@@ -107,16 +153,19 @@ def test_a_finished_jobs_pod_is_kept_for_its_ttl(phase: Phase, own: int | None, 
     assert due is None or isinstance(due.command, Reclaim)
 
 
-def test_a_command_names_the_generation_that_it_was_decided_on() -> None:
-    """So that a later edit makes it invalid (spec.md, L8)."""
-    run = deadline(a_job(phase=Phase.RUNNING, start_time=START, generation=4), None, None, SETTINGS)
+@pytest.mark.parametrize("own", [60, None])
+def test_a_command_names_the_spec_that_it_was_decided_on(own: int | None) -> None:
+    """So that a later edit makes it invalid, and no other edit does (spec.md, L8)."""
+    running = a_job(phase=Phase.RUNNING, start_time=START, active_deadline_seconds=own)
+    run = deadline(running, None, None, SETTINGS)
     assert run is not None
     assert isinstance(run.command, TimeOut)
-    assert run.command.generation == 4
-    end = deadline(a_job(phase=Phase.FAILED, finish_time=START, generation=5), None, None, SETTINGS)
+    assert run.command.decided_on == {"activeDeadlineSeconds": own}
+    failed = a_job(phase=Phase.FAILED, finish_time=START, ttl_seconds_after_finished=own)
+    end = deadline(failed, None, None, SETTINGS)
     assert end is not None
     assert isinstance(end.command, Reclaim)
-    assert end.command.generation == 5
+    assert end.command.decided_on == {"ttlSecondsAfterFinished": own}
 
 
 def a_lost_job(phase: Phase, **fields: Any) -> JobSeen:

@@ -3,6 +3,7 @@ from datetime import datetime
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import START, a_group, a_job, at, later
 from tests.fakes.held import collections
+from tests.fakes.many_facts import MAX_FINISHED_BYTES, finished_job, measured_memory
 
 from phjob_core.api import Phase
 from phjob_core.messages import (
@@ -21,8 +22,16 @@ from phjob_core.messages import (
 )
 from phjob_core.stream import Envelope
 from phjob_janitor.handler import REPEAT_INTERVAL, JanitorHandler
-from phjob_runtime.amqp.topology import Shard
+from phjob_runtime.amqp.topology import Shard, shard_of_group
 from phjob_runtime.settings import JobSubmission
+
+WITHOUT_HISTORY = {
+    "defaultActiveDeadlineSeconds": 1000,
+    "historyTTLSeconds": 0,
+    "historyLimit": 0,
+    "neverRanTTLSeconds": 0,
+}
+"""Settings with which the janitor never requests the history."""
 
 
 class Janitor:
@@ -32,7 +41,7 @@ class Janitor:
         self.clock = ManualClock()
         self.sent: list[tuple[str, Message | None]] = []
         self.handler = JanitorHandler(
-            Shard(0, 1), self.clock, self._send, settings or JobSubmission(defaultActiveDeadlineSeconds=1000)
+            Shard(0, 1), self.clock, self._send, settings or JobSubmission(**WITHOUT_HISTORY)
         )
         self.handler.request_snapshot("request")
         assert self.take() == [("watcher", SnapshotRequest(queue="janitor.0", request="request"))]
@@ -75,7 +84,7 @@ def test_an_outstanding_command_is_not_repeated_because_of_another_change_of_its
     assert len(janitor.commands_at(at(5))) == 1
     janitor.handler.on_fact(later(job, log_url="file:///log"), from_snapshot=False)
     assert janitor.commands_at(at(6)) == []
-    janitor.handler.on_fact(later(job, ttl_seconds_after_finished=6, generation=2), from_snapshot=False)
+    janitor.handler.on_fact(later(job, ttl_seconds_after_finished=6), from_snapshot=False)
     assert len(janitor.commands_at(at(6))) == 1
 
 
@@ -105,7 +114,9 @@ def test_an_edited_deadline_takes_effect_at_once() -> None:
 
 def test_a_job_on_a_lost_node_fails_after_the_grace_period_unless_the_node_responds() -> None:
     """With `nodeLostGraceSeconds` (spec.md, L12)."""
-    janitor = Janitor(JobSubmission(nodeLostGraceSeconds=60, defaultActiveDeadlineSeconds=0))
+    janitor = Janitor(
+        JobSubmission(**{**WITHOUT_HISTORY, "nodeLostGraceSeconds": 60, "defaultActiveDeadlineSeconds": 0})
+    )
     job = a_job(phase=Phase.RUNNING, start_time=START, node="node-1", reason="NodeLost")
     node = NodeSeen(uid="n", name="node-1", resource_version=10**6, lost_since=at(10))
     janitor.handler.on_fact(job, from_snapshot=True)
@@ -121,32 +132,35 @@ def test_a_job_on_a_lost_node_fails_after_the_grace_period_unless_the_node_respo
 
 
 def test_jobs_over_the_historys_limits_are_deleted() -> None:
-    """Also a finished job with a pod. An answer to an older request is ignored (spec.md, L11)."""
+    """With the fence that the watcher observed. The limits are those of the settings (spec.md, L11)."""
     janitor = Janitor(JobSubmission(historyLimit=1))
-    with_pod = a_job("with-pod", phase=Phase.FAILED, finish_time=at(2), ttl_seconds_after_finished=0)
-    janitor.handler.on_fact(with_pod, from_snapshot=True)
     janitor.handler.on_snapshot_end()
     (request,) = janitor.commands_at(START)
     assert isinstance(request, HistoryRequest)
-    oldest = tuple(
-        FinishedJob(uid=f"uid-{n}", name=f"job-{n}", group="phusers", finish_time=at(n)) for n in (1, 3)
+    assert request.limits is not None
+    assert request.limits.count == 1
+    job = FinishedJob(uid="uid-1", name="job-1", group="phusers", finish_time=at(1), fence="s#1")
+    janitor.handler.on_fact(
+        HistoryPage(request=request.request, total=2, over_limit=(job,)), from_snapshot=False
     )
-    listed = HistoryPage(request=request.request, total=2, oldest=oldest)
-    janitor.handler.on_fact(listed.model_copy(update={"request": request.request + 1}), from_snapshot=False)
-    assert janitor.take() == []
-    janitor.handler.on_fact(listed, from_snapshot=False)
-    commands = [message for _, message in janitor.take()]
-    assert [(type(one), one.name) for one in commands if isinstance(one, DeleteJob)] == [
-        (DeleteJob, "job-1"),
-        (DeleteJob, "with-pod"),
-    ]
+    assert janitor.commands_at(at(1)) == [DeleteJob(uid="uid-1", name="job-1", group="phusers", fence="s#1")]
+    assert janitor.commands_at(at(2)) == []
 
 
-def test_without_limits_the_history_is_not_requested() -> None:
-    """By default all jobs are kept forever (spec.md, L11)."""
-    janitor = Janitor()
-    janitor.handler.on_snapshot_end()
-    assert janitor.handler.next_wakeup() is None
+def test_the_job_of_another_shard_is_deleted_by_that_shards_pod_manager() -> None:
+    """The limits of all shards' groups are enforced by one janitor (spec.md, L11)."""
+    sent: list[tuple[str, Message | None]] = []
+    handler = JanitorHandler(
+        Shard(0, 2), ManualClock(), lambda queue, one: sent.append((queue, one.message)), JobSubmission()
+    )
+    handler.request_snapshot("request")
+    handler.on_wakeup()
+    groups = {shard_of_group(f"group-{n}", 2): f"group-{n}" for n in range(20)}
+    jobs = tuple(FinishedJob(uid=g, name=g, group=g, finish_time=START) for g in groups.values())
+    handler.on_fact(HistoryPage(request=1, total=2, over_limit=jobs), from_snapshot=False)
+    handler.on_wakeup()
+    queues = {one.group: queue for queue, one in sent if isinstance(one, DeleteJob)}
+    assert queues == {group: f"pod-manager.{shard}" for shard, group in groups.items()}
 
 
 def test_only_the_first_shards_janitor_requests_the_history() -> None:
@@ -179,3 +193,14 @@ def test_nothing_remains_of_invented_groups() -> None:
         gone = JobGone(uid=job.uid, name=job.name, group=job.group, resource_version=job.resource_version + 1)
         janitor.handler.on_fact(gone, from_snapshot=False)
     assert collections(janitor.handler, without=bounded) == before
+
+
+def test_a_finished_job_takes_little_memory() -> None:
+    """Its pod stands for a week by default, so there may be 50,000 of them."""
+    janitor, count = Janitor(), 500
+    with measured_memory() as measured:
+        for number in range(count):
+            janitor.handler.on_fact(finished_job(number), from_snapshot=True)
+        janitor.handler.on_snapshot_end()
+    assert janitor.handler.debug_state()["timers"] == count
+    assert measured[0] < count * MAX_FINISHED_BYTES

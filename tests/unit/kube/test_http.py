@@ -5,11 +5,16 @@ import json
 import pytest
 
 from phjob_core.errors import ExpiredError, NotAuthorizedError, PhJobError, RejectedError, UnreachableError
-from phjob_kube.http import failure
+from phjob_kube.http import MAX_MESSAGE_CHARS, failure, rejection
 
 BY_RBAC = 'pods "train" is forbidden: User "system:serviceaccount:hub:phjob-pod-manager" cannot patch pods'
 BY_POLICY = "phjobs.primehub.io \"train\" is forbidden: ValidatingAdmissionPolicy 'x' denied request: no"
 BY_QUOTA = 'pods "train" is forbidden: exceeded quota: pods, requested: pods=1, used: pods=1, limited: pods=1'
+
+
+TOO_LARGE_FOR_CLIENT = (
+    "code = ResourceExhausted desc = trying to send message larger than max (2097399 vs. 2097152)"
+)
 
 
 def a_status(reason: str, message: str = "") -> bytes:
@@ -20,6 +25,8 @@ def a_status(reason: str, message: str = "") -> bytes:
 @pytest.mark.parametrize(
     ("status", "content", "method", "error"),
     [
+        (500, a_status("", "etcdserver: request is too large"), "PATCH", RejectedError),
+        (500, a_status("", f"rpc error: {TOO_LARGE_FOR_CLIENT}"), "PATCH", RejectedError),
         (401, a_status("Unauthorized", "Unauthorized"), "POST", NotAuthorizedError),
         (403, a_status("Forbidden", BY_RBAC), "PATCH", NotAuthorizedError),
         (403, a_status("Forbidden", BY_POLICY), "PATCH", RejectedError),
@@ -61,3 +68,10 @@ def test_the_answer_of_a_proxy_leaves_the_outcome_unknown(status: int, content: 
     assert type(error) is UnreachableError
     assert error.status == status
     assert f"something other than the API server answered {status}" in str(error)
+
+
+def test_the_message_of_an_error_is_bounded() -> None:
+    """The API server quotes values that it rejects, and a user chooses them."""
+    content = a_status("Invalid", "x" * 10**6)
+    for error in (failure(422, content, "POST"), failure(500, content, "POST"), rejection(422, content)):
+        assert MAX_MESSAGE_CHARS <= len(str(error)) < MAX_MESSAGE_CHARS + 100

@@ -88,7 +88,7 @@ def test_an_admission_whose_pod_another_program_deletes_gets_another_pod() -> No
 
 
 def test_a_pod_that_cannot_be_created_is_an_event_with_its_reason_and_not_a_line_of_the_log() -> None:
-    """The API server quotes values of the pod, and everybody may read the Event (spec.md, E2, I6)."""
+    """The API server quotes values of the pod, and everybody may read the Event (spec.md, E2, E7)."""
 
     async def scenario(pod_manager: SimulatedPodManager) -> list[str]:
         taken = {"metadata": {"name": "job-1"}, "spec": {"containers": []}}

@@ -9,7 +9,7 @@ from tests.simulation.store import Object
 from tests.support.builders import an_object
 
 from phjob_core.errors import RejectedError
-from phjob_pod_manager.dataset_secrets import MAX_NOTES, NOTE_LIFETIME, DatasetSecrets, SecretRejectedError
+from phjob_pod_manager.dataset_secrets import MAX_NOTES, NOTE_SECONDS, DatasetSecrets, SecretRejectedError
 
 SECRET = "phjob-dataset-db"
 
@@ -80,7 +80,7 @@ def test_a_secret_that_somebody_deletes_or_changes_is_repaired() -> None:
         dataset = create(pod_manager, key="1")
         await secrets.ensure(dataset)
         pod_manager.store.remove("secrets", SECRET)
-        await asyncio.sleep(NOTE_LIFETIME.total_seconds())
+        await asyncio.sleep(NOTE_SECONDS)
         await secrets.ensure(dataset)
         assert value(pod_manager) == "1"
 

@@ -67,11 +67,14 @@ class Handled:
     [
         (Requeue(**JOB, message="m"), PendingCommand(Event.START_TIMEOUT, "job-1", "s#1", "m")),
         (
-            TimeOut(**JOB, message="m", generation=2),
-            PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", "m", 2),
+            TimeOut(**JOB, message="m", decided_on={"activeDeadlineSeconds": None}),
+            PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", "m", {"activeDeadlineSeconds": None}),
         ),
         (FailNodeLost(**JOB, message="m"), PendingCommand(Event.NODE_LOST_TOO_LONG, "job-1", "s#1", "m")),
-        (Reclaim(**JOB, generation=2), PendingCommand(Event.TTL_OVER, "job-1", "s#1", "", 2)),
+        (
+            Reclaim(**JOB, message="m", decided_on={"ttlSecondsAfterFinished": 2}),
+            PendingCommand(Event.TTL_OVER, "job-1", "s#1", "m", {"ttlSecondsAfterFinished": 2}),
+        ),
         (DeleteJob(**JOB), PendingCommand(Event.HISTORY_OVER, "job-1", "s#1")),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_record_is_deleted_by_its_uid() -> None:
 
 
 def test_the_message_of_a_job_is_read_from_the_job() -> None:
-    """The store has it only while the job is Pending (spec.md, I6)."""
+    """The store has it only while the job is Pending (spec.md, E7)."""
 
     async def scenario(fixture: Fixture) -> list[str]:
         status = {**fixture.cluster.job()["status"], "phase": "Failed", "message": "exit code 1"}

@@ -151,7 +151,7 @@ def test_a_pod_that_is_gone_needs_no_write() -> None:
 
 
 def test_the_message_of_a_pod_is_read_from_the_pod() -> None:
-    """Its last lines are for its user, so no fact has them (spec.md, I6)."""
+    """Its last lines are for its user, so no fact has them (spec.md, E7)."""
 
     async def scenario(fixture: Fixture) -> list[str]:
         pod = fixture.pod

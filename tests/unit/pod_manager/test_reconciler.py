@@ -1,13 +1,14 @@
 """The steps of one job, from its admission to its end, on the simulated API server and clock."""
 
 import asyncio
-from collections.abc import Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
+from tests.fakes.many_facts import MAX_FINISHED_BYTES, finished_job, finished_pod, measured_memory
 from tests.fakes.simulated_pod_manager import (
     FENCE,
     REVISIONS,
@@ -18,9 +19,13 @@ from tests.fakes.simulated_pod_manager import (
 
 from phjob_core.api import REQUEUE_FINALIZER, Object
 from phjob_core.lifecycle import Event
+from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.planner import PendingCommand
 from phjob_core.projection import project_job, project_pod
 from phjob_core.resource import Resource
+from phjob_pod_manager.log_archive.archiver import MAX_CONCURRENT_LOGS, MAX_DELETION_DELAY
+from phjob_pod_manager.log_archive.store import ArchiveError
+from phjob_pod_manager.reconciler import MAX_JOBS_AT_ONCE
 
 
 async def admit(pod_manager: SimulatedPodManager) -> None:
@@ -265,6 +270,43 @@ def test_the_pod_of_a_deleted_job_is_left_to_the_garbage_collector() -> None:
     assert run_scenario(scenario) is not None
 
 
+@pytest.mark.parametrize("job_is_gone_first", [True, False])
+def test_the_pod_that_outlives_its_job_as_an_orphan_is_deleted(*, job_is_gone_first: bool) -> None:
+    """Its job was deleted with `--cascade=orphan`. The watches report that in either order (spec.md, L16)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        job = pod_manager.job()
+        pod_manager.store.orphan_pod("job-1")
+        pod_manager.store.remove("phjobs", "job-1")
+        if not job_is_gone_first:
+            pod_manager.observe_pod()
+            await asyncio.sleep(10)
+        pod_manager.observe_job_gone(job)
+        await asyncio.sleep(10)
+        if job_is_gone_first:
+            pod_manager.observe_pod()
+            await asyncio.sleep(10)
+        return pod_manager.pod()
+
+    assert run_scenario(scenario) is None
+
+
+def test_an_orphan_is_kept_while_its_job_exists() -> None:
+    """The watch of jobs may be behind. The API server has the job."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> object:
+        await admit(pod_manager)
+        job = pod_manager.job()
+        pod_manager.store.orphan_pod("job-1")
+        pod_manager.observe_job_gone(job)
+        pod_manager.observe_pod()
+        await asyncio.sleep(10)
+        return pod_manager.pod()
+
+    assert run_scenario(scenario) is not None
+
+
 def test_a_change_that_the_watch_omits_does_not_block_a_deletion() -> None:
     """An edit of the labels changes the resourceVersion, and nothing that concerns the job."""
 
@@ -337,7 +379,7 @@ def end_job(
 
 @pytest.mark.usefixtures("default_logging")
 def test_the_message_of_a_failed_job_quotes_its_pod_and_nothing_else_does() -> None:
-    """The log of pod-manager has other readers than the job (spec.md, L4, I6)."""
+    """The log of pod-manager has other readers than the job (spec.md, L4, E7)."""
     status, gets, lines = end_job(phase="Failed", code=1, message=f"{SECRET}\n")
     assert (status["phase"], status["reason"]) == ("Failed", "Error")
     assert status["message"] == f"exit code 1 (Error): {SECRET}"
@@ -394,3 +436,119 @@ def test_every_line_of_the_log_about_a_job_names_it() -> None:
         "pod_created", "job_admitted", "gate_removed",
     }  # fmt: skip
     assert {line["event"] for line in about_the_job} >= {"pod_deleted", "transition_written"}
+
+
+def test_finished_jobs_take_little_memory_also_right_after_a_snapshot() -> None:
+    """There is work for each of them then. A worker for each at once would take more than the jobs."""
+    count = 3 * MAX_JOBS_AT_ONCE
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[int]:
+        reconciler = pod_manager.reconciler
+        with measured_memory() as measured:
+            reconciler.on_snapshot_begin(REVISIONS)
+            for number in range(count):
+                job = finished_job(number)
+                reconciler.on_fact(job, from_snapshot=True)
+                reconciler.on_fact(finished_pod(job), from_snapshot=True)
+            reconciler.on_snapshot_end()
+            await asyncio.sleep(1)
+        state = reconciler.debug_state()
+        assert (len(state["jobs"]), state["reconciling"]) == (count + 1, 0)
+        return measured
+
+    kept, peak = run_scenario(scenario)
+    assert kept < count * MAX_FINISHED_BYTES
+    assert peak < count * MAX_FINISHED_BYTES + MAX_JOBS_AT_ONCE * 10 * 2**10
+
+
+class SlowArchive:
+    """An archive that stores a log once the test lets it, or fails."""
+
+    def __init__(self) -> None:
+        self.error = ""
+        self.released = asyncio.Event()
+        self.began: list[str] = []
+        self.stored: list[str] = []
+
+    def url(self, job: JobSeen, pod: PodSeen) -> str:
+        return f"memory://{job.name}/{pod.attempt}"
+
+    async def put(self, job: JobSeen, _: PodSeen, chunks: AsyncIterator[bytes]) -> None:
+        self.began.append(job.name)
+        await self.released.wait()
+        if self.error:
+            raise ArchiveError(self.error)
+        assert b"".join([chunk async for chunk in chunks]) == b""
+        self.stored.append(job.name)
+
+
+async def end_jobs(pod_manager: SimulatedPodManager, count: int) -> list[str]:
+    """Admit so many jobs, and let their containers end. Returns the names of the jobs."""
+    names = [f"job-{number}" for number in range(1, count + 1)]
+    pod_manager.receive(FENCE, *(an_admit(name, number) for number, name in enumerate(names, 1)))
+    await asyncio.sleep(30)
+    times = {"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:00:20Z"}
+    ended = {"name": "main", "state": {"terminated": {"exitCode": 0, "reason": "Completed", **times}}}
+    for name in names:
+        pod_manager.store.set_status("pods", name, {"phase": "Succeeded", "containerStatuses": [ended]})
+        pod_manager.observe_pod(name)
+    await asyncio.sleep(30)
+    return names
+
+
+def test_jobs_end_while_the_archive_is_slow() -> None:
+    """Few logs are stored at once. The others wait, and no job waits for them."""
+    archive, count = SlowArchive(), 3 * MAX_CONCURRENT_LOGS
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        names = await end_jobs(pod_manager, count)
+        assert {pod_manager.job(name)["status"]["phase"] for name in names} == {"Succeeded"}
+        assert len(archive.began) == MAX_CONCURRENT_LOGS
+        archive.released.set()
+        await asyncio.sleep(60)
+        assert sorted(archive.stored) == sorted(names)
+        urls = {pod_manager.job(name)["status"]["logURL"] for name in names}
+        assert urls == {f"memory://{name}/1" for name in names}
+
+    run_scenario(scenario, jobs=count, archive=archive)
+
+
+def test_the_error_of_the_archive_is_added_to_the_jobs_message_and_removed_again() -> None:
+    """pod-manager keeps no message of a finished job, so it reads the message first."""
+    archive = SlowArchive()
+    archive.released.set()
+    archive.error = "no such bucket"
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, str]:
+        await end_jobs(pod_manager, 1)
+        failing = pod_manager.job()["status"]["message"]
+        archive.error = ""
+        await asyncio.sleep(MAX_DELETION_DELAY.total_seconds())
+        for _ in range(10):
+            pod_manager.reconciler.on_wakeup()
+            await asyncio.sleep(30)
+        return failing, pod_manager.job()["status"]["message"]
+
+    failing, message = run_scenario(scenario, archive=archive)
+    assert failing == "exit code 0; its log is not archived: no such bucket"
+    assert message == "exit code 0"
+
+
+def test_a_pod_whose_log_waits_too_long_for_its_turn_is_deleted() -> None:
+    """A failing archive delays no deletion by more than 30 s (spec.md, L14)."""
+    archive = SlowArchive()
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[bool]:
+        names = await end_jobs(pod_manager, MAX_CONCURRENT_LOGS + 1)
+        (waiting,) = set(names) - set(archive.began)
+        job = project_job(pod_manager.job(waiting))
+        pod_manager.reconciler.on_command(job.uid, PendingCommand(Event.TTL_OVER, job.name, job.fence))
+        found = []
+        for _ in range(2):
+            await asyncio.sleep(MAX_DELETION_DELAY.total_seconds() - 5)
+            pod_manager.reconciler.on_wakeup()
+            await asyncio.sleep(1)
+            found.append(pod_manager.pod(waiting) is not None)
+        return found
+
+    assert run_scenario(scenario, jobs=MAX_CONCURRENT_LOGS + 1, archive=archive) == [True, False]

@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from tests.fakes.facts import START, a_job, a_pod, at
 
 from phjob_core.api import Phase, PodPhase
@@ -18,11 +19,11 @@ def compared(patch: status_patches.Patch) -> dict[str, Any]:
 
 
 def apply_event(
-    job: JobSeen, event: Event, pod: PodSeen | None = None, detail: str = "", generation: int | None = None
+    job: JobSeen, event: Event, pod: PodSeen | None = None, detail: str = "", max_requeues: int = 0
 ) -> status_patches.Patch:
     change = transition(job.phase, event)
     assert isinstance(change, Transition)
-    return status_patches.apply_event(job, ApplyEvent(event, detail), change, pod, START, generation)
+    return status_patches.apply_event(job, ApplyEvent(event, detail), change, pod, START, max_requeues)
 
 
 def test_every_write_tests_the_job_the_phase_and_the_fence() -> None:
@@ -148,6 +149,41 @@ def test_a_requeue_over_the_limit_fails_the_job_with_the_reason() -> None:
     assert fields["message"] == "requeued 2 times, which is its limit: late"
 
 
+@pytest.mark.parametrize(
+    ("limit", "cap", "which"),
+    [
+        (None, 2, "the cap of jobSubmission.maxRequeues"),
+        (3, 2, "the cap of jobSubmission.maxRequeues"),
+        (2, 2, "its limit"),
+        (2, 3, "its limit"),
+        (2, 0, "its limit"),
+    ],
+)
+def test_the_smaller_of_the_jobs_limit_and_the_cap_of_requeues_counts(
+    limit: int | None, cap: int, which: str
+) -> None:
+    """The message says which of the two it was; a cap of 0 is none (spec.md, Q5)."""
+    job = a_job(phase=Phase.PREPARING, requeued=2, requeue_limit=limit)
+    fields = written(apply_event(job, Event.START_TIMEOUT, detail="late", max_requeues=cap))
+    assert fields["reason"] == "OverRequeueLimit"
+    assert fields["message"] == f"requeued 2 times, which is {which}: late"
+    earlier = job.model_copy(update={"requeued": 1})
+    assert written(apply_event(earlier, Event.START_TIMEOUT, max_requeues=cap))["requeued"] == 2
+
+
+def test_the_cap_of_requeues_counts_for_a_job_whose_pod_cannot_be_created() -> None:
+    """A policy may reject its pod each time (spec.md, Q5)."""
+    command = Admit(uid="u", name="job-1", group="g", fence="f", token="s#1", revision=7, resources={})
+    event = Event.POD_CREATION_REJECTED
+    change = transition(Phase.PENDING, event)
+    assert isinstance(change, Transition)
+    step = ApplyEvent(event, "a policy")
+    patch = status_patches.fail_admission(command, a_job(requeued=1), step, change, START, 1)
+    assert written(patch)["message"] == (
+        "requeued 1 times, which is the cap of jobSubmission.maxRequeues: a policy"
+    )
+
+
 def test_reasons_and_messages_of_other_programs_are_cut_to_the_crds_bounds() -> None:
     """Otherwise the API server would reject the write forever."""
     job = a_job(phase=Phase.RUNNING)
@@ -158,10 +194,22 @@ def test_reasons_and_messages_of_other_programs_are_cut_to_the_crds_bounds() -> 
 
 def test_a_time_out_tests_the_spec_that_it_was_decided_on() -> None:
     """A deadline that was extended a moment before stays in force (spec.md, L8)."""
-    job = a_job(phase=Phase.RUNNING, generation=3)
-    patch = apply_event(job, Event.OVER_DEADLINE, a_pod(job), "too long", generation=3)
-    assert compared(patch)["/metadata/generation"] == 3
-    assert "/metadata/generation" not in compared(apply_event(job, Event.OVER_DEADLINE, a_pod(job)))
+    job = a_job(phase=Phase.RUNNING)
+    change = transition(job.phase, Event.OVER_DEADLINE)
+    assert isinstance(change, Transition)
+    for value in (60, None):
+        step = ApplyEvent(Event.OVER_DEADLINE, "too long", decided_on={"activeDeadlineSeconds": value})
+        patch = status_patches.apply_event(job, step, change, a_pod(job), START)
+        assert compared(patch)["/spec/activeDeadlineSeconds"] == value
+    assert not any(path.startswith("/spec") for path in compared(apply_event(job, Event.OVER_DEADLINE)))
+
+
+def test_a_reclaimed_job_keeps_its_message_unless_it_gets_another() -> None:
+    """The other one says that a cap has shortened its TTL (spec.md, L10)."""
+    job = a_job(phase=Phase.SUCCEEDED)
+    assert written(status_patches.mark_reclaimed(job)) == {"reclaimed": True}
+    message = "exit code 0; its pod was deleted"
+    assert written(status_patches.mark_reclaimed(job, message)) == {"reclaimed": True, "message": message}
 
 
 def test_the_message_about_a_lost_node_is_fixed_and_the_job_goes_on() -> None:

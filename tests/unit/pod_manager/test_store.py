@@ -8,7 +8,7 @@ from phjob_core.kinds import KINDS
 from phjob_core.lifecycle import Event
 from phjob_core.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from phjob_core.planner import LogState, PendingCommand
-from phjob_pod_manager.store import JobStore
+from phjob_pod_manager.store import MAX_PROOFS, JobStore
 
 
 def job_gone(job: JobSeen) -> JobGone:
@@ -51,6 +51,17 @@ def test_an_older_state_of_a_job_is_no_change() -> None:
     cached = store.jobs.get(job.uid)
     assert cached
     assert cached.phase is Phase.PREPARING
+
+
+def test_the_proofs_of_no_start_are_bounded() -> None:
+    """A user can create jobs and delete them before their pods start, again and again."""
+    store = a_store()
+    gated = {"gated": True, "deleting": True}
+    for number in range(MAX_PROOFS + 10):
+        pod = a_pod(a_job(f"job-{number}"), **gated)
+        store.upsert_pod(pod)
+        store.remove_pod(pod_gone(pod, never_started=True))
+    assert len(vars(store)["_never_started"]) == MAX_PROOFS
 
 
 def test_a_deleted_job_leaves_its_pod_and_no_command() -> None:

@@ -48,6 +48,10 @@ def test_labels_annotations_and_variables_have_kubernetes_own_form(tmp_path: Pat
         ("{imagePullSecrets: [{}]}", r"imagePullSecrets\.0\.name: Field required"),
         ("{imagePullSecrets: [{name: ''}]}", r"imagePullSecrets\.0\.name: .*not the name of"),
         ("{extraEnv: [{name: PRIMEHUB_USER, value: x}]}", r"extraEnv\.0\.name: .*PhJob sets this variable"),
+        (
+            "{extraEnv: [{name: TZ, value: UTC}]}",
+            r"PhJob sets this variable itself: use jobSubmission\.timezone",
+        ),
         ("{extraEnv: [{name: MY-NAME, value: x}]}", r"extraEnv\.0\.name: .*not a name that a shell can use"),
         ("{extraEnv: [{name: A, value: x, valueFrom: {}}]}", "either value or valueFrom"),
         ("{ephemeralStorage: lots}", "ephemeralStorage: .* is not a quantity"),

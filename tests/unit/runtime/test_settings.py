@@ -21,6 +21,7 @@ def test_without_a_file_primehubs_defaults_apply() -> None:
     assert settings.default_ttl_seconds_after_finished == 604800
     assert settings.preparing_timeout_seconds == 180
     assert settings.working_dir_size == "5Gi"
+    assert (settings.history_ttl_seconds, settings.history_limit) == (30 * 86400, 4000)
 
 
 def test_the_keys_are_those_of_primehubs_helm_values(tmp_path: Path) -> None:
@@ -65,6 +66,48 @@ def test_the_disk_of_a_job_holds_its_working_directory(tmp_path: Path) -> None:
     read(tmp_path, "jobSubmission: {workingDirSize: 20Gi, ephemeralStorage: ''}")
 
 
+def test_the_job_submission_of_primehubs_values_is_accepted_as_it_is(tmp_path: Path) -> None:
+    """`jobTTLSeconds` and `jobLimit` are its names of the history; other parts are ignored (spec.md, S5)."""
+    settings = read(
+        tmp_path,
+        """
+        jobSubmission:
+          enabled: true
+          workingDirSize: 5Gi
+          defaultActiveDeadlineSeconds: 86400
+          defaultTTLSecondsAfterFinished: 604800
+          jobTTLSeconds: 60
+          jobLimit: 7
+          artifact: {enabled: true, limitSizeMb: 100, limitFiles: 1000, retentionSeconds: 604800}
+          monitoring: {enabled: true}
+          smtp: {enabled: false}
+          phfsEnabled: true
+          phfsPVC: primehub-store
+        """,
+    )
+    assert (settings.history_ttl_seconds, settings.history_limit) == (60, 7)
+
+
+def test_both_names_of_a_setting_are_accepted_only_with_one_value(tmp_path: Path) -> None:
+    """Otherwise it would be unclear which of the two counts (spec.md, S6)."""
+    assert read(tmp_path, "jobSubmission: {jobLimit: 7, historyLimit: 7}").history_limit == 7
+    text = r"jobSubmission: jobLimit and historyLimit are the same setting: give one of the two$"
+    with pytest.raises(SettingsError, match=text):
+        read(tmp_path, "jobSubmission: {jobLimit: 7, historyLimit: 8}")
+
+
+def test_an_error_repeats_no_map_and_no_list(tmp_path: Path) -> None:
+    """Such a value may contain a password (spec.md, S6)."""
+    for content in (
+        "jobSubmission: {mail: {password: hunter2}}",
+        "jobSubmission: {timezone: [hunter2]}",
+        "jobSubmission: {jobLimit: 1, historyLimit: 2, smtp: {password: hunter2}}",
+    ):
+        with pytest.raises(SettingsError) as caught:
+            read(tmp_path, content)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
     """As an empty values file does for Helm."""
     assert read(tmp_path, "") == JobSubmission()
@@ -77,6 +120,8 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
         ("jobSubmission: {preparingTimeoutSeconds: soon}", "jobSubmission.preparingTimeoutSeconds"),
         ("jobSubmission: {prepareTimeout: 1}", "jobSubmission.prepareTimeout"),
         ("jobSubmission: {workingDirSize: plenty}", "jobSubmission.workingDirSize"),
+        ("jobSubmission: {maxCommandBytes: 262145}", "jobSubmission.maxCommandBytes"),
+        ("jobSubmission: {reservedNames: [Hub_*]}", "jobSubmission.reservedNames.0"),
         ("jobSubmission: [", "not YAML"),
         ("- 1", "settings.yaml"),
     ],

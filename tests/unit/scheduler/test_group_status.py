@@ -34,7 +34,7 @@ def test_a_group_without_jobs_reads_zero() -> None:
 
 def test_it_has_the_default_limits_of_the_settings() -> None:
     """The command line cannot read the settings file, and counts with them, too."""
-    engine = SchedulingEngine("session", {"ephemeral-storage": 10})
+    engine = SchedulingEngine("session", default_limits={"ephemeral-storage": 10})
     engine.on_group(a_group(), START)
     assert report_of(engine).default_limits == {"ephemeral-storage": 10}
 

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY, generate_latest
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 from tests.fakes.held import collections
+from tests.fakes.many_facts import finished_job, finished_pod, measured_memory, pending_job
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.kinds import KINDS
@@ -34,6 +35,7 @@ from phjob_core.messages import (
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp import topology
 from phjob_runtime.amqp.topology import Shard
+from phjob_runtime.settings import JobSubmission
 from phjob_scheduler.handler import CATALOG_REQUEST_TIMEOUT, SchedulerHandler
 
 GROUP = a_group(group_quota={"gpu": 1}, user_quota={})
@@ -47,18 +49,15 @@ DEFAULT_LIMITS = {"ephemeral-storage": 10 * 2**30}
 class Scheduler:
     """The scheduler's handler, with a clock that the test sets, and the messages that it sends."""
 
-    def __init__(self, shard: Shard | None = None) -> None:
+    def __init__(self, shard: Shard | None = None, settings: JobSubmission | None = None) -> None:
         self.clock = ManualClock()
+        settings = settings or JobSubmission()
         self.sent: list[tuple[str, str, Message]] = []
         """The session, the queue and the message of each."""
         self.session_requests: list[str] = []
         self.acknowledged = 0
         self.handler = SchedulerHandler(
-            shard or Shard(0, 1),
-            self.clock,
-            self._send,
-            self.session_requests.append,
-            default_limits=DEFAULT_LIMITS,
+            shard or Shard(0, 1), self.clock, self._send, self.session_requests.append, settings
         )
 
     def _send(self, queue: str, envelope: Envelope) -> None:
@@ -319,8 +318,8 @@ def test_nothing_remains_of_invented_groups() -> None:
     for number in range(10_000):
         job = newer(a_job(f"job-{number}", group=f"invented-{number}"))
         scheduler.observe(job)
-        assert scheduler.handler.next_wakeup() is None
         scheduler.observe(newer(job, resource_version=REVISION + 2, phase=Phase.FAILED))
+        assert scheduler.handler.next_wakeup() is None
         scheduler.observe(gone(JobGone, job, group=job.group))
     assert collections(scheduler.handler, without=("_tombstones",)) == before
     assert sample("phjob_submitted_total", {"group": "unknown"}) == submitted + 10_000
@@ -334,3 +333,43 @@ def test_the_deletion_of_a_finished_job_has_no_effect() -> None:
     scheduler.start(*CATALOG, job)
     scheduler.observe(newer(job, phase=Phase.SUCCEEDED))
     assert scheduler.observe(gone(JobGone, job, group=job.group)) == []
+
+
+def test_a_waiting_job_takes_little_memory_and_a_finished_one_almost_none() -> None:
+    """One user may have 10,000 waiting jobs, and all of them together 100,000."""
+    scheduler, count = Scheduler(), 500
+    scheduler.start(*CATALOG)
+    with measured_memory() as measured:
+        for number in range(count):
+            scheduler.handler.on_fact(pending_job(number), from_snapshot=False)
+    assert len(scheduler.handler.debug_state()["jobs"]) == count
+    assert measured[0] < count * 1500
+    scheduler = Scheduler()
+    scheduler.begin()
+    with measured_memory() as measured:
+        for number in range(count):
+            job = finished_job(number)
+            scheduler.handler.on_fact(job, from_snapshot=True)
+            scheduler.handler.on_fact(finished_pod(job), from_snapshot=True)
+        scheduler.handler.on_snapshot_end()
+    assert measured[0] < count * 800
+
+
+def test_the_limits_and_the_reserved_names_are_those_of_the_settings() -> None:
+    """A new session has them, too (spec.md, Q4, Q11)."""
+    scheduler = Scheduler(settings=JobSubmission(maxPendingPerUser=1, maxPending=2, reservedNames=["db-*"]))
+    users = {"runs": "bob", "db-0": "bob", "waits": "bob", "second": "bob", "third": "lin", "fourth": "ann"}
+    for session in ("s", "t"):
+        scheduler.start(*CATALOG, session=session)
+        sent = [
+            message
+            for number, (name, user) in enumerate(users.items(), start=1)
+            for message in scheduler.observe(
+                a_job(name, user=user, revision=REVISION, resource_version=REVISION + number)
+            )
+        ]
+        assert [(type(one), one.name) for one in sent if isinstance(one, Admit | Reject)] == [
+            (Admit, "runs"), (Reject, "db-0"), (Reject, "second"), (Reject, "fourth"),
+        ]  # fmt: skip
+        reasons = [one.reason for one in sent if isinstance(one, Reject)]
+        assert reasons == ["InvalidSpec", "TooManyPending", "TooManyPending"]

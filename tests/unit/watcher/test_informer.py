@@ -106,6 +106,19 @@ class Fixture:
         return [(fact.kind, fact.name, fact.resource_version) for fact in self.facts]
 
 
+async def test_a_list_returns_the_stored_fact_about_an_object_that_has_not_changed() -> None:
+    """A snapshot would otherwise hold everything a second time."""
+    fixture = Fixture(
+        [(10, [an_image("a", 5), an_image("b", 6)]), (11, [an_image("a", 5), an_image("b", 11)])]
+    )
+    await fixture.informer.start()
+    stored = {fact.name: fact for fact in fixture.informer.facts()}
+    listed = {fact.name: fact for fact in (await fixture.informer.list()).items}
+    assert listed["a"] is stored["a"]
+    assert (listed["b"].resource_version, listed["b"].uid) == (11, stored["b"].uid)
+    assert listed["b"].uid is stored["b"].uid
+
+
 async def test_a_snapshot_contains_what_was_published_during_its_list() -> None:
     """Those facts precede the snapshot, so the consumer ignores them."""
     listed = [an_image("a", 5), an_image("b", 6)]

@@ -1,6 +1,6 @@
 """The publisher: which queues get a fact, and what a snapshot consists of."""
 
-from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, at
+from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, at, later
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.kinds import PHJOBS
@@ -150,7 +150,7 @@ def test_the_messages_to_a_queue_are_numbered() -> None:
     queues.publisher.publish(JobGone(uid="u", name="job", group="phusers", resource_version=1))
     queue = f"scheduler.{shard_of_group('phusers', SHARDS)}"
     queues.publisher.publish_catalog_synced(queue, request=1, revision=9)
-    queues.publisher.publish_history_page("janitor.0", request=2, total=0, oldest=[])
+    queues.publisher.publish_history_page("janitor.0", request=2, total=0, over_limit=[])
     envelopes = [envelope for name, envelope in queues.sent if name == queue]
     assert [envelope.sequence for envelope in envelopes] == [0, 1]
     assert {envelope.publisher for envelope in envelopes} == {"watcher"}
@@ -158,8 +158,27 @@ def test_the_messages_to_a_queue_are_numbered() -> None:
 
 
 def test_the_history_is_published_to_its_requester() -> None:
-    """The number of all reclaimed jobs, and the oldest of them."""
+    """The number of all reclaimed jobs, and the oldest jobs over a limit."""
     queues = Queues()
-    oldest = [FinishedJob(uid="u", name="job", group="phusers", finish_time=START)]
-    queues.publisher.publish_history_page("janitor.0", request=2, total=5, oldest=oldest)
-    assert queues.of("janitor.0") == [HistoryPage(request=2, total=5, oldest=tuple(oldest))]
+    jobs = [FinishedJob(uid="u", name="job", group="phusers", finish_time=START)]
+    queues.publisher.publish_history_page("janitor.0", request=2, total=5, over_limit=jobs)
+    assert queues.of("janitor.0") == [HistoryPage(request=2, total=5, over_limit=tuple(jobs))]
+
+
+def test_the_scheduler_needs_no_edit_of_a_jobs_times() -> None:
+    """Such edits in a loop would otherwise occupy it. The other services use them."""
+    job = later(a_job())
+    for field in ("active_deadline_seconds", "ttl_seconds_after_finished", "requeue_limit"):
+        edited = later(job, **{field: 60})
+        assert not is_relevant(SCHEDULER, edited, job)
+        assert is_relevant(POD_MANAGER, edited, job)
+    assert is_relevant(SCHEDULER, later(job, cancel=True), job)
+
+
+def test_the_scheduler_needs_the_first_edit_of_a_job_whose_revision_is_not_recorded() -> None:
+    """It then records the revision, which only this session of the watcher knows (spec.md, Q1)."""
+    job = a_job(ttl_seconds_after_finished=5)
+    edited = job.model_copy(update={"resource_version": job.revision + 1, "ttl_seconds_after_finished": 6})
+    again = edited.model_copy(update={"resource_version": job.revision + 2, "ttl_seconds_after_finished": 7})
+    assert is_relevant(SCHEDULER, edited, job)
+    assert not is_relevant(SCHEDULER, again, edited)

@@ -1,6 +1,7 @@
 """The watcher during one term: its readiness, pools, and the answers to requests."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.fakes.broker import FakeBus, FakeDelivery
+from tests.fakes.many_facts import MAX_FINISHED_BYTES, measured_memory
 
 from phjob_core.api import Object
 from phjob_core.errors import UnreachableError
@@ -60,6 +62,8 @@ class World:
     def __init__(self) -> None:
         self.objects: dict[str, list[Object]] = {}
         self.watch_error: dict[str, Exception] = {}
+        self.events: dict[str, list[Object]] = {}
+        """By plural, the changed objects that a watch reports first."""
         self.is_listing_blocked = False
         self.bus = FakeBus()
         self.watcher = Watcher(self, self.bus, self, term=7, shards=1)  # type: ignore[arg-type]
@@ -82,8 +86,9 @@ class World:
         if error := self.watch_error.get(resource.plural):
             raise error
         opened()
+        for changed in self.events.get(resource.plural, ()):
+            yield "MODIFIED", changed
         await asyncio.Event().wait()
-        yield "", {}
 
     # The clock.
 
@@ -154,6 +159,27 @@ async def test_the_pod_of_a_job_counts_in_its_jobs_group(world: World) -> None:
     assert pod.group == label_value("Vision")
 
 
+async def test_a_finished_job_takes_little_memory_also_while_a_snapshot_is_sent(world: World) -> None:
+    """The bus holds the snapshot until RabbitMQ has confirmed it, here until the end."""
+    count = 300
+    times = {"preparingTime": "2026-01-01T00:00:01Z", "startTime": "2026-01-01T00:00:02Z"}
+    status = {"phase": "Succeeded", "fence": "scheduler@host-1.1/1#1", "message": "exit code 0", **times}
+    jobs = [an_object(f"job-{n}", "PhJob", JOB["spec"]) for n in range(count)]
+    pods = [a_pod(f"job-{n}", "Vision", owner=f"job-{n}") for n in range(count)]
+    world.objects = {
+        "phjobs": [{**job, "status": {**status, "podUID": f"uid-{n}"}} for n, job in enumerate(jobs)],
+        "pods": [{**pod, "status": {"phase": "Succeeded"}} for pod in pods],
+    }
+    with measured_memory() as measured:
+        async with running(world):
+            for queue in ("scheduler.0", "pod-manager.0"):
+                world.bus.receive(delivery_of(SnapshotRequest(queue=queue, request="me/1")))
+            await let_run()
+            assert len(world.bus.messages("pod-manager.0", PodSeen)) == count
+            measured.append(tracemalloc.get_traced_memory()[0])
+    assert measured[0] < count * (MAX_FINISHED_BYTES + 4 * 200)
+
+
 async def test_a_pod_outside_all_pools_is_not_published(world: World) -> None:
     """It has neither a group's label nor a job."""
     unrelated = an_object("unrelated", "Pod", {"containers": []})
@@ -162,6 +188,50 @@ async def test_a_pod_outside_all_pools_is_not_published(world: World) -> None:
         world.bus.receive(delivery_of(SnapshotRequest(queue="scheduler.0", request="me/1")))
         await let_run()
     assert [pod.name for pod in world.bus.messages("scheduler.0", PodSeen)] == ["nb"]
+
+
+async def test_the_pod_of_a_job_is_published_without_any_group(world: World) -> None:
+    """Its label was removed, and its job is gone. Without this, pod-manager could not delete it."""
+    orphan = a_pod("train", group="Vision")
+    orphan["metadata"]["labels"] = {"primehub.io/phjob": "train", "primehub.io/phjob-uid": "gone"}
+    world.objects = {"pods": [orphan]}
+    async with running(world):
+        world.bus.receive(delivery_of(SnapshotRequest(queue="pod-manager.0", request="me/1")))
+        await let_run()
+    (pod,) = world.bus.messages("pod-manager.0", PodSeen)
+    assert (pod.name, pod.group, pod.job_uid, pod.orphaned) == ("train", "", "gone", True)
+
+
+async def test_the_first_deletion_of_a_pod_counts(world: World) -> None:
+    """The kubelet's deletion at the end has a later time, after the end of the container (spec.md, L7)."""
+    pod = a_pod("train", "Vision")
+    for second, grace, phase in ((40, 30, "Running"), (12, 0, "Failed")):
+        deletion = {
+            "deletionTimestamp": f"2026-01-01T00:00:{second}Z",
+            "deletionGracePeriodSeconds": grace,
+            "resourceVersion": str(20 + second - grace),
+        }
+        changed = {**pod, "metadata": {**pod["metadata"], **deletion}, "status": {"phase": phase}}
+        world.events.setdefault("pods", []).append(changed)
+    async with running(world):
+        await let_run()
+    first, last = (pod.deleted_at for pod in world.bus.messages("pod-manager.0", PodSeen))
+    assert first == last == datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
+
+
+async def test_a_pod_that_claims_a_job_of_another_name_keeps_its_own_group(world: World) -> None:
+    """Otherwise it would count for a group that it does not belong to."""
+    forged = a_pod("forged", group="other")
+    forged["metadata"]["labels"] |= {
+        "primehub.io/phjob": "forged",
+        "primehub.io/phjob-uid": JOB["metadata"]["uid"],
+    }
+    world.objects = {"phjobs": [JOB], "pods": [forged]}
+    async with running(world):
+        world.bus.receive(delivery_of(SnapshotRequest(queue="scheduler.0", request="me/1")))
+        await let_run()
+    (pod,) = world.bus.messages("scheduler.0", PodSeen)
+    assert pod.group == label_value("other")
 
 
 async def test_pod_usage_is_by_the_name_of_the_group(world: World) -> None:
@@ -226,7 +296,7 @@ async def test_a_request_for_an_unknown_queue_is_dead_lettered(world: World) -> 
 
 
 async def test_a_request_for_the_queue_of_another_service_is_dead_lettered(world: World) -> None:
-    """Otherwise a stolen janitor could make the scheduler start over again and again (spec.md, I5)."""
+    """Otherwise a stolen janitor could make the scheduler start over again and again (spec.md, E6)."""
     delivery = delivery_of(SnapshotRequest(queue="scheduler.0", request="me/1"), publisher="janitor")
     async with running(world):
         world.bus.receive(delivery)

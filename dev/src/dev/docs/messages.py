@@ -5,10 +5,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import get_args, get_origin
 
-from pydantic.fields import FieldInfo
+from msgspec import NODEFAULT
+from msgspec.structs import FieldInfo, fields
 
 from dev.docs.markdown import attribute_docstrings, code, prose, table
 from phjob_core.messages import MESSAGES, Command, Fact, Message, ReportGroupStatus
+from phjob_runtime.amqp.topology import SENDS
 
 _COMMANDS = (Command, ReportGroupStatus)
 
@@ -24,9 +26,10 @@ For contributors: every message that one service sends to another.
 [messages.v1.json](../../tests/contracts/messages.v1.json) keeps one of each kind as first written.
 
 On the wire, the kind is AMQP's `type`, and the body is JSON. `message_id` is the session and the
-sequence number, and `app_id` is the publisher.
+sequence number. `app_id` is the publisher, which RabbitMQ's `user_id` proves
+([spec, E6](../spec.md#e6)).
 [topology.py](../../shared/runtime/src/phjob_runtime/amqp/topology.py) declares which service
-writes to which queue.
+writes to which queue, and which kinds it sends.
 
 ## Facts
 
@@ -73,6 +76,8 @@ def _sections(messages: Iterable[type[Message]]) -> str:
 def _section(message: type[Message]) -> Iterator[str]:
     yield f"### {message.kind}"
     yield prose(inspect.getdoc(message) or "")
+    if not issubclass(message, Fact):
+        yield f"Sent by {', '.join(service for service, kinds in SENDS.items() if message in kinds)}."
     if fields := _fields(message):
         yield fields
 
@@ -84,15 +89,15 @@ def _fields(message: type[Message]) -> str:
     }
     docstrings = attribute_docstrings(message)
     rows = [
-        (code(name), code(_type(field.annotation)), _default(field), prose(docstrings.get(name, "")))
-        for name, field in message.model_fields.items()
-        if name not in inherited
+        (code(field.name), code(_type(field.type)), _default(field), prose(docstrings.get(field.name, "")))
+        for field in fields(message)
+        if field.name not in inherited
     ]
     return table(("Field", "Type", "Default", "Meaning"), rows) if rows else ""
 
 
 def _inherited(message: type[Message], base: type[Message]) -> Iterable[str]:
-    return base.model_fields if issubclass(message, base) else ()
+    return base.__struct_fields__ if issubclass(message, base) else ()
 
 
 def _type(annotation: object) -> str:
@@ -109,7 +114,7 @@ def _type(annotation: object) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.is_required():
+    if field.required:
         return "required"
-    default = field.get_default()
+    default = field.default if field.default_factory is NODEFAULT else field.default_factory()
     return code(str(default) if default is None or isinstance(default, bool | tuple) else json.dumps(default))

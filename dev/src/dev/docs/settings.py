@@ -80,6 +80,8 @@ def _bounds(schema: dict[str, Any]) -> str:
         return f"{least:,} to {most:,}"
     if least is not None:
         return f"at least {least:,}"
+    if words := schema.get("enum"):
+        return ", ".join(code(word) for word in words)
     if pattern := schema.get("pattern"):
         return ", ".join(code(word) for word in pattern.strip("^()$").split("|"))
     return ""

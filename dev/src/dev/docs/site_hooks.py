@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[4]
 PAGES = {
     "ARCHITECTURE.md": "design/overview.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
     "CHANGELOG.md": "changelog.md",
 }
 """The page of the site that a document of the root becomes."""

@@ -1,19 +1,23 @@
 """The next deadline of a job, and the command that is due then (spec.md, Q5, L8, L10, L12). Pure.
 
-A job has at most one next deadline. Its inputs are the job's phase and times, its group's default, its node,
-and the settings.
+A job has at most one next deadline. Its inputs are the job's phase and times, its group, its node, and the
+settings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from phjob_core.api import Phase, Reason
-from phjob_core.messages import Command, FailNodeLost, JobSeen, Reclaim, Requeue, TimeOut
+from phjob_core.messages import Command, FailNodeLost, GroupSeen, JobSeen, Reclaim, Requeue, TimeOut
 from phjob_runtime.settings import JobSubmission
 
+_GROUP_CAP = "its group (maxActiveDeadlineSeconds)"
+_DEADLINE_CAP = "jobSubmission.maxActiveDeadlineSeconds"
+_TTL_CAP = "jobSubmission.maxTTLSecondsAfterFinished"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """A time, and the command to send then."""
 
@@ -21,7 +25,7 @@ class Deadline:
     command: Command
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhaseObservation:
     """The janitor's first observation of a job in its current phase."""
 
@@ -45,23 +49,23 @@ class PhaseObservation:
 
 def next_deadline(
     job: JobSeen,
-    group_default: int | None,
+    group: GroupSeen | None,
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation,
 ) -> Deadline | None:
     """Return the job's next deadline; None if it has none.
 
-    `group_default` is its group's active deadline in seconds. `lost_since` is the time since which its node
-    has been unresponsive; None if it is not.
+    `group` is its PhGroup, if it exists. `lost_since` is the time since which its node has been unresponsive;
+    None if it is not.
     """
-    found = _deadlines(job, group_default, lost_since, settings, observation)
+    found = _deadlines(job, group, lost_since, settings, observation)
     return min(found, key=lambda deadline: deadline.at, default=None)
 
 
 def _deadlines(
     job: JobSeen,
-    group_default: int | None,
+    group: GroupSeen | None,
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation,
@@ -73,10 +77,11 @@ def _deadlines(
         requeue = Requeue(**of_job, message=f"the pod did not start within {seconds} s")
         yield Deadline(_after(observation.phase_start(job.preparing_time), seconds), requeue)
     if job.phase is Phase.RUNNING and job.start_time:
-        seconds = _first(job.active_deadline_seconds, group_default, settings.default_active_deadline_seconds)
+        seconds, cap = _active_deadline(job, group, settings)
         if seconds:
-            message = f"it ran longer than its deadline of {seconds} s"
-            time_out = TimeOut(**of_job, message=message, generation=job.generation)
+            message = f"it ran longer than its deadline of {seconds} s{cap}"
+            decided_on = {"activeDeadlineSeconds": job.active_deadline_seconds}
+            time_out = TimeOut(**of_job, message=message, decided_on=decided_on)
             start = observation.phase_start(job.start_time, job.preparing_time)
             yield Deadline(_after(start, seconds), time_out)
     if is_lost and lost_since and settings.node_lost_grace_seconds:
@@ -84,11 +89,35 @@ def _deadlines(
         fail = FailNodeLost(**of_job, message=f"node {job.node} was unresponsive for {seconds} s")
         yield Deadline(_after(lost_since, seconds), fail)
     if job.phase.final and job.finish_time:
-        ttl = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)
+        wanted = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)
+        ttl, cap = _capped(wanted, {_TTL_CAP: settings.max_ttl_seconds_after_finished})
         if ttl:
-            reclaim = Reclaim(**of_job, generation=job.generation)
+            message = f"its pod was deleted after {ttl} s{cap}" if cap else ""
+            decided_on = {"ttlSecondsAfterFinished": job.ttl_seconds_after_finished}
+            reclaim = Reclaim(**of_job, message=message, decided_on=decided_on)
             end = observation.phase_start(job.finish_time, job.start_time, job.preparing_time)
             yield Deadline(_after(end, ttl), reclaim)
+
+
+def _active_deadline(job: JobSeen, group: GroupSeen | None, settings: JobSubmission) -> tuple[int, str]:
+    """Return the seconds that the job may run, and which cap decided that (spec.md, L8). 0: unlimited."""
+    default = group.default_active_deadline_seconds if group else None
+    wanted = _first(job.active_deadline_seconds, default, settings.default_active_deadline_seconds)
+    caps = {
+        _GROUP_CAP: group.max_active_deadline_seconds if group else 0,
+        _DEADLINE_CAP: settings.max_active_deadline_seconds,
+    }
+    return _capped(wanted, caps)
+
+
+def _capped(wanted: int, caps: Mapping[str, int]) -> tuple[int, str]:
+    """Return the smallest of the seconds that limit something, and a text if that is a cap.
+
+    `caps` has the seconds by name. 0 is no limit, also as the result.
+    """
+    limits = ((seconds, name) for name, seconds in {"": wanted, **caps}.items() if seconds)
+    seconds, name = min(limits, key=lambda limit: limit[0], default=(0, ""))
+    return seconds, name and f", the cap of {name}"
 
 
 def _after(moment: datetime, seconds: int) -> datetime:

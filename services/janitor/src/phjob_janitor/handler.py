@@ -14,7 +14,6 @@ from phjob_core.kinds import NODES, PHGROUPS, PHJOBS
 from phjob_core.messages import (
     Command,
     DeleteJob,
-    FinishedJob,
     GroupGone,
     GroupSeen,
     HistoryPage,
@@ -41,6 +40,8 @@ from phjob_runtime.settings import JobSubmission
 
 REPEAT_INTERVAL = timedelta(seconds=30)
 """The time after which a command without an effect is sent again."""
+_UNUSED = {"message": "", "log_url": "", "pod": "", "pod_uid": "", "requeue_after": None}
+"""The fields of a job that no deadline depends on, and that other jobs do not share."""
 
 _log = structlog.get_logger()
 
@@ -80,7 +81,6 @@ class JanitorHandler:
         self._outstanding: dict[str, Deadline] = {}
         """The deadline whose command was sent and has had no effect yet, by uid."""
         self._history = History(self._settings, self._clock.now()) if self._has_history else None
-        self._history_request = 0
 
     def request_snapshot(self, request: str) -> None:
         """Discard the state, and request a snapshot from the watcher."""
@@ -114,8 +114,8 @@ class JanitorHandler:
                 self._set_lost_since(fact.name, fact.lost_since)
             case NodeGone() if self._nodes.delete(fact.uid, fact.resource_version):
                 self._set_lost_since(fact.name, None)
-            case HistoryPage():
-                self._delete_expired(fact)
+            case HistoryPage() if self._history:
+                self._history.on_page(fact, self._clock.now())
 
     def on_command(self, _: Envelope, acknowledge: Acknowledge) -> None:
         """Acknowledge a command, because no service sends one to the janitor."""
@@ -126,13 +126,13 @@ class JanitorHandler:
         now, repeat = self._clock.now(), self._repeats.due()
         times = (
             self._timers.due(),
-            self._history.next_request() if self._history else None,
+            self._history.next_wakeup() if self._history else None,
             now + (repeat - self._steady.now()) if repeat else None,
         )
         return min((time for time in times if time), default=None)
 
     def on_wakeup(self) -> None:
-        """Send the commands and the request for the history that are due."""
+        """Send the commands that are due, and the request for the history."""
         now, steady = self._clock.now(), self._steady.now()
         for uid in (*self._timers.take(now), *self._repeats.take(steady)):
             job = self._jobs.get(uid)
@@ -141,13 +141,8 @@ class JanitorHandler:
                 self._send_command(deadline.command, self._pod_manager)
                 self._outstanding[uid] = deadline
                 self._repeats.set(uid, steady + REPEAT_INTERVAL)
-        if self._history and (request_at := self._history.next_request()) and request_at <= now:
-            self._history.mark_requested(now)
-            self._history_request += 1
-            request = HistoryRequest(
-                queue=self._queue, request=self._history_request, most=MAX_JOBS_PER_REQUEST
-            )
-            self._stream.send(topology.WATCHER, request)
+        if self._history:
+            self._clean_history(self._history, now)
 
     def debug_state(self) -> dict[str, Any]:
         """Return everything that the janitor holds for jobs, for tests and debugging.
@@ -167,23 +162,19 @@ class JanitorHandler:
             "repeats": len(self._repeats),
         }
 
-    def _delete_expired(self, page: HistoryPage) -> None:
-        """Send a command to delete each job that is over the history's limits."""
-        if self._history is None or page.request != self._history_request:
-            return
-        with_pods = [
-            FinishedJob(uid=job.uid, name=job.name, group=job.group, finish_time=job.finish_time)
-            for job in self._jobs
-            if job.phase.final and job.finish_time
-        ]
-        for expired in self._history.expired(page.total, page.oldest, with_pods, self._clock.now()):
-            job = self._jobs.get(expired.uid)
-            fence = job.fence if job else ""
-            shard = topology.shard_of_group(expired.group, self._shards)
+    def _clean_history(self, history: History, now: datetime) -> None:
+        """Delete the next jobs that are over a limit of the history, or request them."""
+        for job in history.take_deletions(now):
+            shard = topology.shard_of_group(job.group, self._shards)
             self._send_command(
-                DeleteJob(uid=expired.uid, name=expired.name, group=expired.group, fence=fence),
+                DeleteJob(uid=job.uid, name=job.name, group=job.group, fence=job.fence),
                 topology.queue_of(topology.POD_MANAGER, shard),
             )
+        if due := history.take_request(now):
+            number, limits = due
+            most = MAX_JOBS_PER_REQUEST
+            request = HistoryRequest(queue=self._queue, request=number, most=most, limits=limits)
+            self._stream.send(topology.WATCHER, request)
 
     def _send_command(self, command: Command, queue: str) -> None:
         metrics.command_sent(command.kind)
@@ -199,9 +190,8 @@ class JanitorHandler:
 
     def _next_deadline(self, job: JobSeen) -> Deadline | None:
         group = self._groups_by_name.get(job.group)
-        default = group.default_active_deadline_seconds if group else None
         observation = self._observations[job.uid]
-        return next_deadline(job, default, self._lost_nodes.get(job.node), self._settings, observation)
+        return next_deadline(job, group, self._lost_nodes.get(job.node), self._settings, observation)
 
     def _set_timer(self, job: JobSeen) -> None:
         """Set the job's timer, unless the command of the same deadline is outstanding."""
@@ -217,6 +207,7 @@ class JanitorHandler:
 
     def _on_job(self, job: JobSeen, *, from_snapshot: bool) -> None:
         previous = self._jobs.get(job.uid)
+        job = job.model_copy(update=_UNUSED)
         if not self._jobs.upsert(job, from_snapshot=from_snapshot):
             return
         if previous is None or (previous.phase, previous.fence) != (job.phase, job.fence):

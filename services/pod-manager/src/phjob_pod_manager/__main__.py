@@ -46,8 +46,9 @@ async def serve(  # noqa: PLR0913 - everything that it is wired from
     pods = PodCreator(api, clock, retrier, catalog, file.job_submission)
     logs = LogArchiver(api, SteadyClock(clock), archive, file.log_archive.max_bytes)
     events = EventRecorder(api, clock)
-    reconciler = Reconciler(api, clock, retrier, catalog, logs, events)
-    writer = CommandWriter(api, clock, retrier, pods, reconciler, events)
+    cap = file.job_submission.max_requeues
+    reconciler = Reconciler(api, clock, retrier, catalog, logs, events, max_requeues=cap)
+    writer = CommandWriter(api, clock, retrier, pods, reconciler, events, max_requeues=cap)
     executor = CommandExecutor(clock, writer, pods, reconciler, stream=stream, shard=shard.index)
     group_status = GroupStatusWriter(api, retrier)
     handler = PodManagerHandler(reconciler, executor, group_status, stream, shard.index)

@@ -20,7 +20,7 @@ from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.job_events import EventRecorder
-from phjob_pod_manager.pod_creator import AdmissionOverError, PodCreationError, PodCreator
+from phjob_pod_manager.pod_creator import AdmissionOverError, CreatedPod, PodCreationError, PodCreator
 from phjob_pod_manager.reconciler import Reconciler
 from phjob_pod_manager.status_patches import Patch
 from phjob_runtime.clock import Clock
@@ -40,7 +40,7 @@ class SettledError(PermanentError):
 class CommandWriter:
     """Writes the scheduler's commands to the jobs, one command at a time for each group."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that it is wired from
         self,
         kube: Kube,
         clock: Clock,
@@ -48,13 +48,17 @@ class CommandWriter:
         pods: PodCreator,
         reconciler: Reconciler,
         events: EventRecorder,
+        *,
+        max_requeues: int = 0,
     ) -> None:
+        """`max_requeues` caps the requeues of every job; 0: no cap."""
         self._kube = kube
         self._clock = clock
         self._retrier = retrier
         self._pods = pods
         self._reconciler = reconciler
         self._events = events
+        self._max_requeues = max_requeues
 
     async def settle(self, command: Admit, token: str) -> None:
         """Replace the job's token, so that every earlier attempt at this admission fails.
@@ -66,7 +70,7 @@ class CommandWriter:
         await self._patch(command.name, status_patches.settle(command, token), "settle")
         _log.info("admission_settled", fence=token, settled=command.token)
 
-    async def admit(self, command: Admit, creation: asyncio.Task[tuple[Object, Object]]) -> None:
+    async def admit(self, command: Admit, creation: asyncio.Task[CreatedPod]) -> None:
         """Admit the job with the pod that `creation` has created.
 
         If the pod could not be created, write that instead.
@@ -76,9 +80,9 @@ class CommandWriter:
 
         """
         try:
-            job, pod = creation.result()
-            while not self._reconciler.on_pod_created(pod):  # Another program has deleted it.
-                job, pod = await self._pods.create(command)
+            created = creation.result()
+            while not self._reconciler.on_pod_created(created.pod):  # Another program has deleted it.
+                created = await self._pods.create(command)
         except AdmissionOverError as error:
             self.record_rejection(command, error)
             if _is_settled(command, error.job):
@@ -87,16 +91,15 @@ class CommandWriter:
         except PodCreationError as error:
             await self._write_creation_failure(command, error)
             return
-        pod_uid = pod["metadata"]["uid"]
+        pod_uid = created.pod.uid
         admitted = await self._compare_and_swap(
             command, lambda now: status_patches.admit(command, pod_uid, now), "admit"
         )
         if admitted is None:
             return
         self._reconciler.on_admitted(admitted)
-        created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
         metrics.transition_written(command.group, Phase.PREPARING, Reason.ADMITTED)
-        metrics.job_admitted(command.group, self._clock.now() - created)
+        metrics.job_admitted(command.group, self._clock.now() - created.job_created)
         _log.info("job_admitted", group=command.group, pod=pod_uid, fence=command.token)
 
     async def reject(self, command: Reject) -> None:
@@ -141,7 +144,7 @@ class CommandWriter:
         seen = project_job(found)
         written = await self._compare_and_swap(
             command,
-            lambda now: status_patches.fail_admission(command, seen, step, change, now),
+            lambda now: status_patches.fail_admission(command, seen, step, change, now, self._max_requeues),
             "fail admission",
         )
         if written is None:

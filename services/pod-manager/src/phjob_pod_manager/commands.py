@@ -19,7 +19,6 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from phjob_core.api import Object
 from phjob_core.errors import RejectedError
 from phjob_core.messages import (
     Admit,
@@ -34,7 +33,7 @@ from phjob_core.stream import Envelope, StreamWriter
 from phjob_pod_manager import metrics
 from phjob_pod_manager.command_writes import CommandWriter, SettledError
 from phjob_pod_manager.in_flight import InFlight
-from phjob_pod_manager.pod_creator import PodCreator
+from phjob_pod_manager.pod_creator import CreatedPod, PodCreator
 from phjob_pod_manager.reconciler import Reconciler
 from phjob_runtime.amqp import topology
 from phjob_runtime.clock import Clock
@@ -45,6 +44,8 @@ SESSION_REQUEST_TIMEOUT = timedelta(seconds=5)
 """The time to wait for the scheduler's answer to a `SessionRequest` before it may be repeated."""
 MAX_COMMANDS_AHEAD = 16
 """The number of a group's next commands whose pods are created ahead."""
+MAX_GROUPS_AT_ONCE = 1000
+"""The number of groups whose commands are executed at the same time: RabbitMQ delivers no more commands."""
 
 _log = structlog.get_logger()
 
@@ -59,8 +60,8 @@ class _QueuedCommand:
     settle: bool
     """True for a redelivered `Admit`: it is settled instead of executed."""
     acknowledge: Acknowledge
-    creation: asyncio.Task[tuple[Object, Object]] | None = None
-    """The creation of the pod of an `Admit`; its result is the job and the pod."""
+    creation: asyncio.Task[CreatedPod] | None = None
+    """The creation of the pod of an `Admit`."""
     writing: bool = False
     """True once its first write may have been sent."""
     void: bool = False
@@ -97,7 +98,7 @@ class CommandExecutor:
         """The queue of each group with a command."""
         self._in_flight = InFlight()
         """Commands that are being written, and those that wait to be settled. A fence waits for both."""
-        self._workers = KeyedWorkQueue(self._execute_group)
+        self._workers = KeyedWorkQueue(self._execute_group, MAX_GROUPS_AT_ONCE)
 
     def receive(self, envelope: Envelope, acknowledge: Acknowledge) -> None:
         """Take a message of the scheduler. It is acknowledged once its writes have ended."""

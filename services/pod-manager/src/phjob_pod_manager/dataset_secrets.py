@@ -7,7 +7,6 @@ another shard, a person, or an older write that arrives late.
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from phjob_core.api import Object
@@ -18,7 +17,7 @@ from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.manifest import dataset_secret
 from phjob_runtime.clock import Clock
 
-NOTE_LIFETIME = timedelta(seconds=60)
+NOTE_SECONDS = 60.0
 """The time after a write during which it is not repeated. It is shorter than the usual start timeout.
 
 Therefore a job whose pod has not started for want of a Secret gets one with its next attempt.
@@ -44,13 +43,14 @@ class _Note:
     """The uid of the Dataset."""
     revision: int
     """The resourceVersion of the Dataset."""
-    at: datetime
+    at: float
+    """When it was written, by the monotonic clock."""
 
-    def covers(self, dataset: Object, now: datetime) -> bool:
+    def covers(self, dataset: Object, now: float) -> bool:
         """Return whether the Secret does not have to be written for this state of the Dataset."""
         metadata = dataset["metadata"]
         is_as_new = self.uid == metadata["uid"] and self.revision >= int(metadata["resourceVersion"])
-        return is_as_new and now - self.at < NOTE_LIFETIME
+        return is_as_new and now - self.at < NOTE_SECONDS
 
 
 class DatasetSecrets:
@@ -79,13 +79,14 @@ class DatasetSecrets:
         lock = self._locks.get(name) or self._locks.setdefault(name, asyncio.Lock())
         async with lock:
             note = self._notes.get(name)
-            if note and note.covers(dataset, self._clock.now()):
+            if note and note.covers(dataset, self._clock.monotonic()):
                 return
             await self._write(name, secret)
             self._notes.pop(name, None)
             if len(self._notes) >= MAX_NOTES:
                 del self._notes[next(iter(self._notes))]
-            self._notes[name] = _Note(metadata["uid"], int(metadata["resourceVersion"]), self._clock.now())
+            written_at = self._clock.monotonic()
+            self._notes[name] = _Note(metadata["uid"], int(metadata["resourceVersion"]), written_at)
 
     async def _write(self, dataset: str, secret: Object) -> None:
         """Replace the Secret, or create it if there is none."""

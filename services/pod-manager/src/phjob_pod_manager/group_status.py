@@ -6,8 +6,6 @@ The `place` of a report orders all reports on a group, across all schedulers. `s
 the last one. Each write tests it, so a late report cannot overwrite a newer one, whichever process writes it.
 """
 
-import asyncio
-
 import structlog
 
 from phjob_core.errors import RejectedError
@@ -20,6 +18,8 @@ from phjob_runtime.keyed_queue import KeyedWorkQueue
 
 MAX_CONCURRENT_WRITES = 4
 """The number of reports written at once, out of `api_retry.MAX_CONCURRENT_REQUESTS`."""
+MAX_LAST_PLACES = 10_000
+"""The number of groups whose last place is kept. That of another group is read again when it is needed."""
 
 _log = structlog.get_logger()
 
@@ -34,8 +34,7 @@ class GroupStatusWriter:
         """The report to write next, by the uid of the group."""
         self._last_places: dict[str, str] = {}
         """The place of the last report that is known to be written, by the uid of the group."""
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
-        self._workers = KeyedWorkQueue(self._write)
+        self._workers = KeyedWorkQueue(self._write, MAX_CONCURRENT_WRITES)
 
     def receive(self, report: ReportGroupStatus) -> None:
         """Take a report, unless a newer one of the group is pending."""
@@ -50,13 +49,12 @@ class GroupStatusWriter:
 
     async def _write(self, uid: str) -> None:
         """Write the group's pending report, and those that arrive in the meantime."""
-        async with self._slots:
-            while report := self._pending.pop(uid, None):
-                try:
-                    await self._put(report)
-                except RejectedError as error:
-                    metrics.write_rejected("set group status")
-                    _log.info("group_status_rejected", group=report.group, error=str(error))
+        while report := self._pending.pop(uid, None):
+            try:
+                await self._put(report)
+            except RejectedError as error:
+                metrics.write_rejected("set group status")
+                _log.info("group_status_rejected", group=report.group, error=str(error))
 
     async def _put(self, report: ReportGroupStatus) -> None:
         """Write the report, unless the group is gone or a newer report is written.
@@ -78,6 +76,8 @@ class GroupStatusWriter:
                     raise
         if last is not None:
             self._last_places[report.uid] = last
+            if len(self._last_places) > MAX_LAST_PLACES:
+                del self._last_places[next(iter(self._last_places))]
 
     async def _patch(self, report: ReportGroupStatus, last: str) -> None:
         patch = status_patches.set_group_status(report, last)

@@ -108,10 +108,10 @@ def _pending(command: Requeue | TimeOut | FailNodeLost | Reclaim | DeleteJob) ->
         case Requeue():
             return PendingCommand(Event.START_TIMEOUT, name, fence, command.message)
         case TimeOut():
-            return PendingCommand(Event.OVER_DEADLINE, name, fence, command.message, command.generation)
+            return PendingCommand(Event.OVER_DEADLINE, name, fence, command.message, command.decided_on)
         case FailNodeLost():
             return PendingCommand(Event.NODE_LOST_TOO_LONG, name, fence, command.message)
         case Reclaim():
-            return PendingCommand(Event.TTL_OVER, name, fence, generation=command.generation)
+            return PendingCommand(Event.TTL_OVER, name, fence, command.message, command.decided_on)
         case DeleteJob():
             return PendingCommand(Event.HISTORY_OVER, name, fence)

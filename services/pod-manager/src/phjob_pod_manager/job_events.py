@@ -4,7 +4,6 @@ There is one Event for each job and reason, which counts its occurrences. No dec
 that cannot be written is dropped and counted, so that Events delay neither jobs nor the API server.
 """
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -101,8 +100,7 @@ class EventRecorder:
         self._clock = clock
         self._waiting: dict[str, JobWarning] = {}
         """The warnings to write, by the name of their Event."""
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
-        self._workers = KeyedWorkQueue(self._write)
+        self._workers = KeyedWorkQueue(self._write, MAX_CONCURRENT_WRITES)
 
     def record(self, uid: str, name: str, reason: str, message: str) -> None:
         """Write an Event about the job, if the reason is one of `EVENT_REASONS`."""
@@ -122,15 +120,14 @@ class EventRecorder:
 
     async def _write(self, key: str) -> None:
         """Write the Event of this name, or drop it."""
-        async with self._slots:
-            warning = self._waiting.pop(key, None)
-            if warning is None:
-                return
-            try:
-                await self._put(warning)
-            except (RejectedError, UnreachableError) as error:
-                metrics.event_dropped("rejected" if isinstance(error, RejectedError) else "no answer")
-                _log.info("event_dropped", job=warning.name, uid=warning.uid, error=str(error))
+        warning = self._waiting.pop(key, None)
+        if warning is None:
+            return
+        try:
+            await self._put(warning)
+        except (RejectedError, UnreachableError) as error:
+            metrics.event_dropped("rejected" if isinstance(error, RejectedError) else "no answer")
+            _log.info("event_dropped", job=warning.name, uid=warning.uid, error=str(error))
 
     async def _put(self, warning: JobWarning) -> None:
         """Create the Event, or add to the existing one's count, in one attempt."""

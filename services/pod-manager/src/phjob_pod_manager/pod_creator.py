@@ -6,7 +6,10 @@ loses its gate. So a creation that is carried out late, or twice, does no harm.
 `manifest.builder` builds the pod, and `command_writes` writes the result to the job.
 """
 
+import asyncio
 import re
+from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -15,8 +18,8 @@ from phjob_core.api import FENCE_ANNOTATION, Object, Phase
 from phjob_core.errors import PermanentError, RejectedError, UnreachableError
 from phjob_core.kinds import DATASETS, IMAGES, INSTANCE_TYPES, PHJOBS, PODS, Kind
 from phjob_core.lifecycle import Event
-from phjob_core.messages import Admit
-from phjob_core.projection import gate_index, owner
+from phjob_core.messages import Admit, PodSeen
+from phjob_core.projection import gate_index, job_uid, project_pod
 from phjob_core.quantities import render_all
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -33,6 +36,8 @@ MAX_CREATE_ATTEMPTS = 5
 """The number of unanswered attempts before the job is read again: it may have changed."""
 NAME_CONFLICT_PAUSES = (0.1, 0.2, 0.4)
 """The pauses in seconds between attempts while another pod of the same name is terminating."""
+MAX_CONCURRENT_CREATIONS = 64
+"""The number of pods created at once. Each takes up to 2 MiB, because a job's command may be as large."""
 _BY_POLICY = re.compile(r"denied (the )?request")
 """The text of a rejection by a webhook or a ValidatingAdmissionPolicy, whatever its status.
 
@@ -59,6 +64,13 @@ class AdmissionOverError(PermanentError):
         self.job = job
 
 
+class CreatedPod(NamedTuple):
+    """The gated pod of an admission, without the job's command. A group may have 16 of them that wait."""
+
+    job_created: datetime
+    pod: PodSeen
+
+
 class PodCreator:
     """Creates gated pods from the catalog as it is at the time of each attempt."""
 
@@ -71,11 +83,10 @@ class PodCreator:
         self._catalog = catalog
         self._secrets = DatasetSecrets(kube, clock, retrier)
         self._settings = settings
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_CREATIONS)
 
-    async def create(self, command: Admit) -> tuple[Object, Object]:
+    async def create(self, command: Admit) -> CreatedPod:
         """Create the gated pod of an admission, unless it exists.
-
-        Returns the job to be admitted, and the pod.
 
         Raises:
             AdmissionOverError: the job is no longer to be admitted, or not by this command.
@@ -83,7 +94,9 @@ class PodCreator:
 
         """
         with bound_contextvars(job=command.name, uid=command.uid):
-            return await self._create(command)
+            async with self._slots:
+                job, pod = await self._create(command)
+            return CreatedPod(datetime.fromisoformat(job["metadata"]["creationTimestamp"]), project_pod(pod))
 
     async def find_job(self, command: Admit, *, cached: bool = False) -> Object | None:
         """Return the command's job from the API server; None if it is gone.
@@ -96,6 +109,7 @@ class PodCreator:
         return job if job and job["metadata"]["uid"] == command.uid else None
 
     async def _create(self, command: Admit) -> tuple[Object, Object]:
+        """Return the job to be admitted, and the pod."""
         pauses = iter(NAME_CONFLICT_PAUSES)
         while True:
             job = await self._expected_job(command)
@@ -184,12 +198,12 @@ class PodCreator:
             ],
             self._catalog.groups.get(spec["groupName"]),
         )
-        for dataset in inputs.datasets:
-            if dataset.item is not None:
-                await self._secrets.ensure(dataset.item)
         try:
+            for dataset in inputs.datasets:
+                if dataset.item is not None:
+                    await self._secrets.ensure(dataset.item)
             return build({**job, "status": {**job["status"], **admitted}}, inputs, self._settings)
-        except UnbuildableError:
+        except (UnbuildableError, SecretRejectedError):
             raise
         except Exception as error:  # Without this, one odd object would end the commands of its group.
             raise UnbuildableError(f"its pod cannot be built: {type(error).__name__}: {error}") from error
@@ -222,11 +236,11 @@ class PodCreator:
         )
         if found is None:
             return None
-        controller, metadata = owner(found), found["metadata"]
-        if controller.get("name") != command.name:
+        owner_uid, metadata = job_uid(found), found["metadata"]
+        if not owner_uid:
             reason = f"the name of pod {command.name!r} is taken by another"
             raise PodCreationError(Event.POD_INVALID, reason) from error
-        is_gated_and_ours = controller.get("uid") == job_metadata["uid"] and gate_index(found) is not None
+        is_gated_and_ours = owner_uid == job_metadata["uid"] and gate_index(found) is not None
         if not is_gated_and_ours or "deletionTimestamp" in metadata:
             return None  # It is terminating, or the reconciler or Kubernetes is about to delete it.
         if (metadata.get("annotations") or {}).get(FENCE_ANNOTATION) == command.token:

@@ -8,7 +8,7 @@ from phjob_core.api import Phase
 from phjob_core.kinds import PODS
 from phjob_core.messages import JobSeen
 from phjob_core.planner import DeletePod, JobState, ReleasePod, Step, is_named, requires_no_pod
-from phjob_core.projection import owner, project_pod
+from phjob_core.projection import job_uid, project_pod
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.job_writes import JobWriter
@@ -46,7 +46,7 @@ class Preconditions:
         found = await self._retrier.retry_until_definite(
             lambda: self._kube.get(PODS.resource, job.name), "get pod"
         )
-        if found is None or owner(found).get("uid") != job.uid:
+        if found is None or job_uid(found) != job.uid:
             return self._store.pod_of(job.uid) is None
         pod = project_pod(found)
         # A stray pod was created late. It changes nothing about an unfinished job.

@@ -2,6 +2,7 @@
 
 It is level-triggered. Facts and commands change the store and wake the worker of one job. The worker plans
 one step at a time from the store (`phjob_core.planner`), verifies it and executes it, until none is left.
+Only logs are stored in the background, because each takes long. Their end wakes the worker again.
 """
 
 from collections import Counter
@@ -43,7 +44,7 @@ from phjob_core.planner import (
     next_step,
     step_without_job,
 )
-from phjob_core.projection import project_job, project_pod
+from phjob_core.projection import project_job
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
@@ -51,7 +52,7 @@ from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
 from phjob_pod_manager.job_events import EventRecorder
 from phjob_pod_manager.job_writes import JobWriter
-from phjob_pod_manager.log_archive.archiver import LogArchiver
+from phjob_pod_manager.log_archive.archiver import MAX_CONCURRENT_LOGS, LogArchiver
 from phjob_pod_manager.log_archive.store import ArchiveError
 from phjob_pod_manager.pod_writes import PodWriter
 from phjob_pod_manager.preconditions import Preconditions
@@ -60,13 +61,16 @@ from phjob_pod_manager.store import JobStore
 from phjob_runtime.clock import Clock
 from phjob_runtime.keyed_queue import KeyedWorkQueue
 
+MAX_JOBS_AT_ONCE = 1000
+"""The number of jobs whose workers run at the same time. After a snapshot, there is work for every job."""
+
 _log = structlog.get_logger()
 
 
 class Reconciler:
     """The workers of one shard's jobs: one job's steps in sequence, different jobs in parallel."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that it is wired from
         self,
         kube: Kube,
         clock: Clock,
@@ -74,13 +78,17 @@ class Reconciler:
         catalog: CatalogCache,
         logs: LogArchiver,
         events: EventRecorder,
+        *,
+        max_requeues: int = 0,
     ) -> None:
+        """`max_requeues` caps the requeues of every job; 0: no cap."""
         self._kube = kube
         self._clock = clock
         self._retrier = retrier
         self._catalog = catalog
         self._logs = logs
         self._events = events
+        self._max_requeues = max_requeues
         self._store = JobStore()
         self._jobs = JobWriter(kube, retrier, self._store)
         self._pods = PodWriter(kube, retrier, self._store)
@@ -90,7 +98,8 @@ class Reconciler:
         self._admissions: Counter[str] = Counter()
         """The number of `Admit` commands in execution, by the uid of the job."""
         self._synced = False
-        self._workers = KeyedWorkQueue(self._reconcile)
+        self._workers = KeyedWorkQueue(self._reconcile, MAX_JOBS_AT_ONCE)
+        self._log_workers = KeyedWorkQueue(self._store_log, MAX_CONCURRENT_LOGS)
 
     # --- facts, commands and timers ---
 
@@ -102,6 +111,8 @@ class Reconciler:
         self._synced = False
         self._store.reset(revisions)
         self._catalog.reset(revisions)
+        self._logs.reset()
+        self._cancel_observed_at.clear()
 
     def on_snapshot_end(self) -> None:
         """Reconcile every job, and every pod whose job was deleted."""
@@ -157,12 +168,11 @@ class Reconciler:
             del self._admissions[uid]
         self._workers.add(uid)
 
-    def on_pod_created(self, pod: Object) -> bool:
+    def on_pod_created(self, seen: PodSeen) -> bool:
         """Record the gated pod of an admission.
 
         Returns whether it exists, as far as the watch has reported.
         """
-        seen = project_pod(pod)
         self._store.upsert_pod(seen)
         return not self._synced or self._store.pods.get(seen.uid) is not None
 
@@ -187,12 +197,14 @@ class Reconciler:
     def debug_state(self) -> dict[str, Any]:
         """Return everything that the reconciler holds.
 
-        Its keys are those of `JobStore.debug_state`, and `reconciling`: the number of jobs whose worker runs.
+        Its keys are those of `JobStore.debug_state`, and `reconciling`: the number of jobs whose worker runs
+        or waits, and of logs that are being stored.
         """
-        return {**self._store.debug_state(), "reconciling": len(self._workers)}
+        return {**self._store.debug_state(), "reconciling": len(self._workers) + len(self._log_workers)}
 
     async def close(self) -> None:
         """Cancel all workers."""
+        await self._log_workers.close()
         await self._workers.close()
 
     def _wake(self, uid: str, *, changed: bool) -> None:
@@ -254,13 +266,17 @@ class Reconciler:
             case ReleasePod():
                 return await self._pods.release(step.pod)
             case StoreLog():
-                return await self._store_log(job, step.pod)
+                self._logs.begin(job, step.pod)
+                self._log_workers.add(job.uid)
+                return Progress.WAIT
             case DeletePod():
                 await self._record_why_not_started(job, step.pod)
                 self._logs.record_loss(step.pod)
                 return await self._pods.delete(step.pod, revision=step.revision, force=step.force)
             case MarkReclaimed():
-                await self._jobs.write_status(job, status_patches.mark_reclaimed(job), "mark reclaimed")
+                message = f"{await self._jobs.read_message(job)}; {step.note}" if step.note else ""
+                patch = status_patches.mark_reclaimed(job, message)
+                await self._jobs.write_status(job, patch, "mark reclaimed")
                 return Progress.REPLAN
             case DeleteRecord():
                 await self._jobs.delete_record(job.uid, job.name)
@@ -276,9 +292,7 @@ class Reconciler:
             return Progress.WAIT
         if step.quotes_pod and pod and (message := await self._pods.read_message(pod)):
             step = replace(step, detail=f"{step.detail}: {message}")
-        command = self._store.pending_command(job.uid)
-        generation = command.generation if command and command.event is step.event else None
-        patch = status_patches.apply_event(job, step, change, pod, self._clock.now(), generation)
+        patch = status_patches.apply_event(job, step, change, pod, self._clock.now(), self._max_requeues)
         if not await self._jobs.write_status(job, patch, step.event.name):
             return Progress.REPLAN
         outcome = status_patches.written_outcome(patch)
@@ -293,7 +307,15 @@ class Reconciler:
         _log.info("transition_written", group=job.group, phase=outcome.phase, reason=outcome.reason)
         return Progress.REPLAN
 
-    async def _store_log(self, job: JobSeen, pod: PodSeen) -> Progress:
+    async def _store_log(self, uid: str) -> None:
+        """Store the log of the job's pod, and wake the job's worker."""
+        job, pod = self._store.jobs.get(uid), self._store.pod_of(uid)
+        if job and pod and self._logs.is_due(pod):
+            with bound_contextvars(job=job.name, uid=uid):
+                await self._write_log(job, pod)
+        self._workers.add(uid)
+
+    async def _write_log(self, job: JobSeen, pod: PodSeen) -> None:
         """Store the pod's log, and write its URL or the archive's error to the job."""
         try:
             url = await self._logs.store(job, pod)
@@ -302,11 +324,10 @@ class Reconciler:
                 message = await self._jobs.read_message(job)
                 patch = status_patches.set_archive_error(job, str(error), message)
                 await self._jobs.write_status(job, patch, "set archive error")
-            return Progress.WAIT
+            return
         if url is not None:
             message = await self._jobs.read_message(job) if job.log_failed else ""
             await self._jobs.write_status(job, status_patches.set_log_url(job, url, message), "set log URL")
-        return Progress.REPLAN
 
     async def _record_why_not_started(self, job: JobSeen, pod: PodSeen) -> None:
         """Record why the pod did not start; the information is lost with the pod."""

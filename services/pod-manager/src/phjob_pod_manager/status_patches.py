@@ -45,7 +45,7 @@ def admit(command: Admit, pod_uid: str, now: datetime) -> Patch:
 
 
 def fail_admission(
-    command: Admit, job: JobSeen, step: ApplyEvent, change: Transition, now: datetime
+    command: Admit, job: JobSeen, step: ApplyEvent, change: Transition, now: datetime, max_requeues: int = 0
 ) -> Patch:
     """Return the patch for a job whose pod cannot be created.
 
@@ -53,7 +53,7 @@ def fail_admission(
     """
     fields: dict[str, Any] = {"phase": change.phase, "reason": change.reason, "message": step.detail}
     if change.reason is Reason.REQUEUED:
-        fields = _requeue_fields(job, step.detail, now)
+        fields = _requeue_fields(job, step.detail, now, max_requeues)
     elif not change.phase.final:
         fields["requeueAfter"] = rfc3339(now + NOT_YET_PAUSE)
     if fields["phase"].final:
@@ -128,19 +128,21 @@ def apply_event(
     change: Transition,
     pod: PodSeen | None,
     now: datetime,
-    generation: int | None = None,
+    max_requeues: int = 0,
 ) -> Patch:
     """Return the patch that writes the transition of an event.
 
-    With `generation`, it also tests that the job's spec was not edited since.
+    It also tests that the fields of the spec that the event was decided on are unchanged. A JSON Patch takes
+    an absent field for null. `max_requeues` caps the job's requeues; 0: no cap.
     """
-    tests = _tests(job.uid, job.phase, job.fence)
-    if generation is not None:
-        tests.append({"op": "test", "path": "/metadata/generation", "value": generation})
+    tests = [
+        *_tests(job.uid, job.phase, job.fence),
+        *({"op": "test", "path": f"/spec/{name}", "value": value} for name, value in step.decided_on.items()),
+    ]
     node = pod.node if pod else job.node
     message = (change.message or "").format(detail=step.detail, node=node, pod=job.name)
     if change.reason is Reason.REQUEUED:
-        fields = _requeue_fields(job, message, now)
+        fields = _requeue_fields(job, message, now, max_requeues)
         if fields["phase"].final and pod is None:
             fields["reclaimed"] = True
         return [*tests, *_sets(**fields)]
@@ -158,9 +160,10 @@ def apply_event(
     return [*tests, *_sets(**fields)]
 
 
-def mark_reclaimed(job: JobSeen) -> Patch:
-    """Return the patch that marks a finished job whose pod is gone."""
-    return [*_tests(job.uid, job.phase, job.fence), *_sets(reclaimed=True)]
+def mark_reclaimed(job: JobSeen, message: str = "") -> Patch:
+    """Return the patch that marks a finished job whose pod is gone, with a new message if there is one."""
+    fields = {"message": message} if message else {}
+    return [*_tests(job.uid, job.phase, job.fence), *_sets(reclaimed=True, **fields)]
 
 
 def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
@@ -207,13 +210,16 @@ def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _requeue_fields(job: JobSeen, message: str, now: datetime) -> dict[str, Any]:
-    """Return the fields of a requeue, or of the failure over its limit (spec.md, Q5)."""
-    outcome = requeue(job.requeued, job.requeue_limit, now)
+def _requeue_fields(job: JobSeen, message: str, now: datetime, max_requeues: int) -> dict[str, Any]:
+    """Return the fields of a requeue, or of the failure over its limit or its cap (spec.md, Q5)."""
+    limit, which = job.requeue_limit, "its limit"
+    if max_requeues and (limit is None or max_requeues < limit):
+        limit, which = max_requeues, "the cap of jobSubmission.maxRequeues"
+    outcome = requeue(job.requeued, limit, now)
     fields: dict[str, Any] = {"phase": outcome.phase, "reason": outcome.reason, "message": message}
     if outcome.phase is Phase.FAILED:
         fields |= {
-            "message": f"requeued {job.requeued} times, which is its limit: {message}",
+            "message": f"requeued {job.requeued} times, which is {which}: {message}",
             "finishTime": rfc3339(now),
         }
     else:

@@ -11,6 +11,12 @@ from phjob_core.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, P
 from phjob_core.object_cache import ObjectCache
 from phjob_core.planner import JobState, LogState, PendingCommand, is_stale
 
+MAX_PROOFS = 10_000
+"""The number of proofs of no start. Beyond it, the oldest is dropped, and its job fails instead of requeuing.
+
+A proof for a job that was deleted before its pod stays until then.
+"""
+
 
 class JobStore:
     """The state of every job that still needs something."""
@@ -62,7 +68,7 @@ class JobStore:
 
     def upsert_job(self, seen: JobSeen, *, from_snapshot: bool = False) -> bool:
         """Record a job's observed state. Returns whether it is newer than the cached one."""
-        return self.jobs.upsert(seen, from_snapshot=from_snapshot)
+        return self.jobs.upsert(seen, from_snapshot=from_snapshot, relative=self.pod_of(seen.uid))
 
     def remove_job(self, gone: JobGone) -> bool:
         """Remove a job that was deleted or reclaimed. Returns whether it was cached."""
@@ -101,8 +107,8 @@ class JobStore:
         """Record a pod's observed state. Returns whether that concerns a job."""
         if not seen.job_uid:
             return False
-        changed = self.pods.upsert(seen, from_snapshot=from_snapshot)
         job = self.jobs.get(seen.job_uid)
+        changed = self.pods.upsert(seen, from_snapshot=from_snapshot, relative=job)
         if job and job.name != seen.name:
             return False  # It claims to be the job's pod, but a job's pod has the job's name.
         cached, latest = self.pods.get(seen.uid), self.pod_of(seen.job_uid)
@@ -123,6 +129,8 @@ class JobStore:
             # Without this, the end of a stray pod would replace the proof for the named pod.
             if job is None or not self._has_proof_of_no_start(job):
                 self._never_started[gone.job_uid] = gone.uid
+                if len(self._never_started) > MAX_PROOFS:
+                    del self._never_started[next(iter(self._never_started))]
         return changed
 
     def pod_of(self, uid: str) -> PodSeen | None:

@@ -18,9 +18,7 @@ async def serve(
     def request_session(reason: str) -> None:
         consumer.resync(reason)
 
-    handler = SchedulerHandler(
-        shard, clock, bus.send, request_session, default_limits=settings.default_limits
-    )
+    handler = SchedulerHandler(shard, clock, bus.send, request_session, settings)
     queue = topology.queue_of(topology.SCHEDULER, shard.index)
     consumer = Consumer(bus, queue, service.identity, handler.clock, handler, shards=shard.count)
     await service.run_consumer(consumer)

@@ -42,13 +42,14 @@ from phjob_core.messages import (
     SnapshotEnd,
 )
 from phjob_core.object_cache import ObjectCache
-from phjob_core.quantities import Amounts
+from phjob_core.scheduling.acceptance import PendingLimits
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_runtime.amqp import topology
 from phjob_runtime.amqp.topology import Shard
 from phjob_runtime.clock import Clock, SteadyClock
 from phjob_runtime.consumer import Acknowledge
+from phjob_runtime.settings import JobSubmission
 from phjob_scheduler import metrics
 from phjob_scheduler.group_status import GroupStatusReporter, reports_on_group
 
@@ -68,13 +69,9 @@ class SchedulerHandler:
         clock: Clock,
         send: Callable[[str, Envelope], None],
         request_session: Callable[[str], None],
-        *,
-        default_limits: Amounts,
+        settings: JobSubmission,
     ) -> None:
-        """`send` is the bus's. `request_session` makes the consumer open a new session.
-
-        `default_limits` are a job's limits of the resources that its instance type does not name.
-        """
+        """`send` is the bus's. `request_session` makes the consumer open a new session."""
         self._publisher = topology.SCHEDULER
         self._queue = topology.queue_of(topology.SCHEDULER, shard.index)
         self._pod_manager = topology.queue_of(topology.POD_MANAGER, shard.index)
@@ -84,7 +81,9 @@ class SchedulerHandler:
         """The clock of all timers; it is never set back."""
         self._send = send
         self._request_session = request_session
-        self._default_limits = default_limits
+        self._limits = PendingLimits(settings.max_pending, settings.max_pending_per_user)
+        self._reserved_names = settings.reserved_names
+        self._default_limits = settings.default_limits
         self._catalog_request = 0
         """The number of the latest `CatalogRequest`."""
         self._reset("")
@@ -92,7 +91,7 @@ class SchedulerHandler:
 
     def _reset(self, session: str) -> None:
         """Discard all state, and start a session with an empty engine."""
-        self._engine = SchedulingEngine(session, self._default_limits)
+        self._engine = SchedulingEngine(session, self._limits, self._reserved_names, self._default_limits)
         self._stream = StreamWriter(self._publisher, session, self._send)
         # A stream of its own. Without it, a report that an older pod-manager cannot decode would be a gap in
         # the commands.
@@ -147,7 +146,7 @@ class SchedulerHandler:
     def on_wakeup(self) -> None:
         """Send the commands and reports that are due, or start a new session."""
         now = self._now()
-        overdue = self._engine.take_overdue_admissions(now)
+        overdue = self._engine.outstanding.take_overdue(now)
         if overdue:
             metrics.admissions_unobserved(len(overdue))
             _log.error("admissions_unobserved", jobs=overdue)
@@ -216,7 +215,9 @@ class SchedulerHandler:
                     return ()
             case _:
                 is_new = facts.get(fact.uid) is None and fact.uid not in self._engine.jobs
-                if not facts.upsert(fact, from_snapshot=from_snapshot):
+                job = self._engine.jobs.get(fact.job_uid) if isinstance(fact, PodSeen) else None
+                relative = job.seen if job else None
+                if not facts.upsert(fact, from_snapshot=from_snapshot, relative=relative):
                     return ()
                 if _is_finished(fact):
                     facts.evict(fact.uid)

@@ -17,7 +17,8 @@ _SUBMITTED = Counter("phjob_submitted", "Jobs first observed after the session's
 _LABELS = GroupLabels(_SUBMITTED)
 _COMMANDS = Counter("phjob_scheduler_commands", "Commands sent to pod-manager, by kind", ["kind"])
 _UNOBSERVED = Counter(
-    "phjob_scheduler_admissions_unobserved", "Admissions not observed within 60 s of their command"
+    "phjob_scheduler_admissions_unobserved",
+    "Admissions not observed within 60 s, nor an earlier one of their group",
 )
 _FOREIGN_ADMISSIONS = Gauge(
     "phjob_scheduler_foreign_admissions", "Jobs observed as admitted that this session has not admitted"

@@ -1,19 +1,18 @@
-"""The history: the reclaimed jobs that are still stored, and the oldest of them.
+"""The history: which of the finished jobs that are still stored are over a limit.
 
-No service watches these jobs or keeps them in memory. The watcher reads them a page at a time, and keeps
-only the oldest of those that it has read.
+No service watches reclaimed jobs or keeps them in memory. The watcher reads them a page at a time.
 """
 
-import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 
 import structlog
 
 from phjob_core.api import Object
-from phjob_core.catalog_projection import ProjectionError, project_finished_job, project_or_raise
+from phjob_core.catalog_projection import ProjectionError, project_or_raise, project_record
+from phjob_core.history import HistorySelection, record_of
 from phjob_core.kinds import PHJOBS
-from phjob_core.messages import FinishedJob
+from phjob_core.messages import FinishedJob, HistoryLimits, JobSeen
 from phjob_kube.port import Kube
 from phjob_watcher import metrics
 
@@ -22,8 +21,18 @@ RECLAIMED_JOBS = replace(PHJOBS.resource, field_selector="status.reclaimed=true"
 _log = structlog.get_logger()
 
 
-async def oldest_finished(kube: Kube, max_jobs: int) -> tuple[int, Sequence[FinishedJob]]:
-    """Return the number of reclaimed jobs, and the oldest of them, oldest first.
+async def jobs_over_limit(
+    kube: Kube,
+    unreclaimed: Callable[[], Iterable[JobSeen]],
+    groups: Container[str],
+    limits: HistoryLimits,
+    most: int,
+) -> tuple[int, tuple[FinishedJob, ...]]:
+    """Return the number of reclaimed jobs, and the oldest finished jobs that are over a limit.
+
+    `unreclaimed` returns the jobs that are not reclaimed. It is called after the last page: a job that was
+    reclaimed in between would otherwise count twice, and another one would be deleted for it.
+    `groups` has the names of all PhGroups.
 
     Raises:
         UnreachableError: the API server does not answer.
@@ -31,19 +40,29 @@ async def oldest_finished(kube: Kube, max_jobs: int) -> tuple[int, Sequence[Fini
 
     """
     total = 0
-    oldest: list[FinishedJob] = []
+    selection = HistorySelection(limits, most, groups)
     async for page in kube.pages(RECLAIMED_JOBS):
         total += len(page)
-        oldest = heapq.nsmallest(max_jobs, [*oldest, *_project(page)], key=lambda job: job.finish_time)
-    return total, oldest
+        for item in page:
+            _add(selection, item)
+    for job in unreclaimed():
+        if record := record_of(job):
+            selection.add(record, never_ran=job.preparing_time is None)
+    return total, tuple(selection.selected())
 
 
-def _project(page: Sequence[Object]) -> list[FinishedJob]:
-    found: list[FinishedJob] = []
-    for item in page:
-        try:
-            found.append(project_or_raise(project_finished_job, item))
-        except ProjectionError as error:
-            _log.error("object_skipped", resource=RECLAIMED_JOBS.plural, error=str(error))
-            metrics.object_skipped(RECLAIMED_JOBS.plural)
-    return found
+def _add(selection: HistorySelection, item: Object) -> None:
+    """Add a reclaimed job, unless it is being deleted.
+
+    A finalizer of another program may keep such a job for as long as it likes. Without this, it would be
+    deleted again and again, and would count against the records of other users.
+    """
+    if "deletionTimestamp" in item.get("metadata", {}):
+        return
+    try:
+        record, never_ran = project_or_raise(project_record, item)
+    except ProjectionError as error:
+        _log.error("object_skipped", resource=RECLAIMED_JOBS.plural, error=str(error))
+        metrics.object_skipped(RECLAIMED_JOBS.plural)
+    else:
+        selection.add(record, never_ran=never_ran)

@@ -17,6 +17,7 @@ from phjob_core.catalog_projection import ProjectionError, project_or_raise
 from phjob_core.errors import ExpiredError, RetryableError, UnreachableError
 from phjob_core.kinds import Kind
 from phjob_core.messages import Fact
+from phjob_core.sharing import share
 from phjob_kube.port import Kube, Listing
 from phjob_runtime.clock import Clock
 from phjob_runtime.retry import retry_delay
@@ -125,7 +126,11 @@ class Informer(Generic[F]):
         return self.revision
 
     async def list(self) -> Listing[F]:
-        """Return the fact about every object, from the API server."""
+        """Return the fact about every object, from the API server.
+
+        The facts about objects that have not changed are those that are stored already. Without this, each
+        snapshot would hold everything twice.
+        """
         listing = await self._kube.list(self._kind.watched, self._fact_about)
         return Listing([fact for fact in listing.items if fact is not None], listing.revision)
 
@@ -174,10 +179,14 @@ class Informer(Generic[F]):
             _log.error("object_skipped", resource=self.plural, error=str(error))
             metrics.object_skipped(self.plural)
             return None
+        if fact == known:
+            return known
+        if fact is not None:
+            share(fact, known)
         return fact
 
     def _upsert(self, fact: F) -> None:
-        """Store a fact, and publish it if the projection has changed."""
+        """Store a fact, and publish it if a reader may need it."""
         if fact.resource_version <= self.revision:
             return
         known = self._facts.get(fact.uid)
@@ -187,8 +196,7 @@ class Informer(Generic[F]):
             # Without this, that shard would count the object forever.
             self._publish(self._kind.deletion(known, fact.resource_version), None)
             known = None
-        unchanged = {"resource_version": fact.resource_version}
-        if known is None or known.model_copy(update=unchanged) != fact:
+        if known is None or self._kind.has_changed(known, fact):
             self._publish(fact, known)
 
     def _delete(self, uid: str, revision: int, last: F | None = None) -> None:

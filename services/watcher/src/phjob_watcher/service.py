@@ -1,7 +1,8 @@
 """The watcher's work during one term: run the informers, publish facts, and answer requests."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -15,12 +16,14 @@ from phjob_core.labels import label_value
 from phjob_core.messages import (
     CatalogRequest,
     Fact,
+    HistoryLimits,
     HistoryRequest,
     JobSeen,
     PodSeen,
     SnapshotRequest,
 )
 from phjob_core.quantities import Amounts
+from phjob_core.sharing import share
 from phjob_core.stream import Envelope
 from phjob_kube.port import Kube
 from phjob_runtime.amqp import topology
@@ -52,10 +55,12 @@ class Watcher:
         self._publisher = Publisher(term, shards, bus.send)
         self._requests: asyncio.Queue[Delivery] = asyncio.Queue()
         self._history_requests: asyncio.Queue[Delivery] = asyncio.Queue()
+        project: Mapping[str, Callable[[Object, Any], Fact | None]] = {
+            PHJOBS.plural: self._project_job,
+            PODS.plural: self._project_pod,
+        }
         self._informers: dict[str, Informer[Any]] = {
-            kind.plural: Informer(
-                kube, clock, kind, self._publisher.publish, self._project_pod if kind is PODS else None
-            )
+            kind.plural: Informer(kube, clock, kind, self._publisher.publish, project.get(kind.plural))
             for kind in KINDS
         }
         self._queues = {queue.name for queue in topology.queues(shards)} - {topology.WATCHER}
@@ -119,20 +124,34 @@ class Watcher:
     def _facts(self, plural: str) -> Any:
         return self._informers[plural].facts()
 
+    def _project_job(self, item: Object, known: JobSeen | None) -> JobSeen:
+        """Return the fact about a job, which shares the memory of equal values with that about its pod."""
+        job: JobSeen = PHJOBS.project(item, known)  # type: ignore[assignment]
+        share(job, self._informers[PODS.plural].get(job.pod_uid))
+        return job
+
     def _project_pod(self, item: Object, known: PodSeen | None) -> PodSeen | None:
         """Return the fact about a pod of a pool; None for any other pod.
 
-        A job's pod belongs to the job's group and user, whatever its labels are now.
+        A job's pod belongs to the job's group and user, whatever its labels are now. Without a label and
+        without its job, it still has to be deleted.
         """
         pod = projection.project_pod(item)
         if pod.job_uid:
             job: JobSeen | None = self._informers[PHJOBS.plural].get(pod.job_uid)
+            if job and job.name != pod.name:
+                job = None  # It claims to be that job's pod, but a job's pod has the job's name.
+            share(pod, job)
             owner = (label_value(job.group), label_value(job.user)) if job else (pod.group, pod.user)
             if job is None and known:
                 owner = known.group, known.user
             if owner != (pod.group, pod.user):
                 pod = pod.model_copy(update={"group": owner[0], "user": owner[1]})
-        return pod if pod.group else None
+        if known and known.deleted_at and pod.deleted_at and known.deleted_at < pod.deleted_at:
+            # The kubelet's last deletion, without a grace period, moves `deletionTimestamp` to that time. The
+            # container would seem to have ended before its deletion (registry/rest/delete.go, BeforeDelete).
+            pod = pod.model_copy(update={"deleted_at": known.deleted_at})
+        return pod if pod.group or pod.job_uid else None
 
     def _receive(self, delivery: Delivery) -> None:
         """Queue a request.
@@ -163,14 +182,21 @@ class Watcher:
             delivery = await self._history_requests.get()
             message = delivery.envelope.message
             if isinstance(message, HistoryRequest) and self._history_requests.empty():
-                try:
-                    total, oldest = await history.oldest_finished(self._kube, message.most)
-                except (UnreachableError, ExpiredError) as error:
-                    # The janitor repeats its request.
-                    _log.warning("history_not_listed", error=str(error))
-                else:
-                    self._publisher.publish_history_page(message.queue, message.request, total, oldest)
+                await self._answer_history_request(message)
             self._bus.when_confirmed(delivery.ack)
+
+    async def _answer_history_request(self, request: HistoryRequest) -> None:
+        """Publish the jobs that are over a limit. Without an answer, the janitor repeats its request."""
+        limits = request.limits or HistoryLimits()
+        try:
+            groups = {group.group for group in self._facts(PHGROUPS.plural)}
+            total, jobs = await history.jobs_over_limit(
+                self._kube, lambda: self._facts(PHJOBS.plural), groups, limits, request.most
+            )
+        except (UnreachableError, ExpiredError) as error:
+            _log.warning("history_not_listed", error=str(error))
+        else:
+            self._publisher.publish_history_page(request.queue, request.request, total, jobs)
 
     async def _answer_requests(self) -> None:
         """Answer requests one at a time, until cancelled.
@@ -212,14 +238,14 @@ class Watcher:
         }
         # No `await` from here to the end of the snapshot. Otherwise a fact published in between would precede
         # the snapshot without being in it.
-        facts: list[Fact] = []
-        revisions: dict[str, int] = {}
-        for plural, listing in listings.items():
-            merged = self._informers[plural].merge_with_listing(listing)
-            facts += merged.items
-            revisions[plural] = merged.revision
-        self._publisher.publish_snapshot(request.queue, request.request, revisions, facts)
-        _log.info("snapshot_published", queue=request.queue, request=request.request, facts=len(facts))
+        merged = {
+            plural: self._informers[plural].merge_with_listing(listing)
+            for plural, listing in listings.items()
+        }
+        revisions = {plural: listing.revision for plural, listing in merged.items()}
+        facts = chain.from_iterable(listing.items for listing in merged.values())
+        sent = self._publisher.publish_snapshot(request.queue, request.request, revisions, facts)
+        _log.info("snapshot_published", queue=request.queue, request=request.request, facts=sent)
 
     async def _wait_for_confirms(self) -> None:
         """Wait until RabbitMQ has confirmed everything published up to now."""

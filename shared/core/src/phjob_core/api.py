@@ -22,6 +22,9 @@ It is no queue: no job can be submitted to it.
 ANY_USER = "*"
 """The entry in a group's `users` by which every user may submit (spec.md, A6)."""
 
+RESERVED_NAMES = ("jupyter-*",)
+"""The patterns of the names that no job may have, by default: those of notebooks (spec.md, Q4)."""
+
 FENCE_ANNOTATION = "primehub.io/fence"
 """On a pod: the token of the admission that it was created for (`status.fence` of its job)."""
 ATTEMPT_ANNOTATION = "primehub.io/attempt"
@@ -86,6 +89,7 @@ class Reason(StrEnum):
     CANCELLED = "Cancelled"
     OVER_QUOTA = "OverQuota"
     INVALID_SPEC = "InvalidSpec"
+    TOO_MANY_PENDING = "TooManyPending"
     OVER_REQUEUE_LIMIT = "OverRequeueLimit"
     OVER_ACTIVE_DEADLINE = "OverActiveDeadline"
     POD_DELETED = "PodDeleted"

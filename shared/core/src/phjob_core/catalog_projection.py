@@ -12,10 +12,10 @@ from typing import Any
 from phjob_core import quantities
 from phjob_core.api import ANY_USER, EVERYONE, Object
 from phjob_core.errors import PermanentError
+from phjob_core.history import Record
 from phjob_core.messages import (
     DatasetGrant,
     DatasetSeen,
-    FinishedJob,
     GroupSeen,
     ImageSeen,
     InstanceTypeSeen,
@@ -56,6 +56,9 @@ def project_group(item: Object) -> GroupSeen:
         images=tuple(spec.get("images") or ()),
         instance_types=tuple(spec.get("instanceTypes") or ()),
         default_active_deadline_seconds=spec.get("jobDefaultActiveDeadlineSeconds"),
+        max_active_deadline_seconds=spec.get("maxActiveDeadlineSeconds") or 0,
+        max_pending=spec.get("maxPending"),
+        max_pending_per_user=spec.get("maxPendingPerUser"),
         invalid="; ".join(problems),
         datasets=tuple(
             DatasetGrant(name=grant["name"], writable=bool(grant.get("writable")))
@@ -146,11 +149,12 @@ def project_node(item: Object) -> NodeSeen:
     """
     metadata, status = item["metadata"], item.get("status") or {}
     ready: Object = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
+    since = ready.get("lastTransitionTime")
     return NodeSeen(
         uid=metadata["uid"],
         name=metadata["name"],
         resource_version=int(metadata["resourceVersion"]),
-        lost_since=ready.get("lastTransitionTime") if ready.get("status") == "Unknown" else None,
+        lost_since=datetime.fromisoformat(since) if since and ready.get("status") == "Unknown" else None,
     )
 
 
@@ -168,15 +172,13 @@ def pod_usage(pods: Iterable[PodSeen], name_of: Callable[[str], str]) -> dict[st
     return totals
 
 
-def project_finished_job(item: Object) -> FinishedJob:
-    """Return the history's entry for a finished PhJob whose pod was deleted."""
+def project_record(item: Object) -> tuple[Record, bool]:
+    """Return the record of a finished PhJob, and whether it was never admitted."""
     metadata, status = item["metadata"], item["status"]
-    return FinishedJob(
-        uid=metadata["uid"],
-        name=metadata["name"],
-        group=item["spec"]["groupName"],
-        finish_time=status.get("finishTime") or metadata["creationTimestamp"],
-    )
+    finish_time = datetime.fromisoformat(status.get("finishTime") or metadata["creationTimestamp"])
+    group, fence = item["spec"]["groupName"], status.get("fence", "")
+    record = Record(finish_time, metadata["uid"], metadata["name"], group, fence)
+    return record, "preparingTime" not in status
 
 
 def _amounts(values: Object | None, prefix: str, problems: list[str]) -> dict[str, int]:

@@ -67,6 +67,17 @@ class Kind:
         """Return the objects of the kind that the watcher observes."""
         return replace(self.resource, field_selector=self.watch_selector)
 
+    def has_changed(self, previous: Fact, fact: Fact) -> bool:
+        """Return whether a reader may need the new state of an object.
+
+        Every write to an object changes its resourceVersion. Without this, a user who edits what no service
+        reads, such as `displayName`, could occupy every service.
+        """
+        match previous, fact:
+            case JobSeen(lacks_revision=False), JobSeen(lacks_revision=True):
+                return True  # The scheduler has to record its revision.
+        return previous.model_copy(update={"resource_version": fact.resource_version}) != fact
+
     def deletion(self, last: Fact, revision: int) -> Fact:
         """Return the message that an object was deleted at `revision`. `last` is its last state."""
         copied = {field: getattr(last, field) for field in ("uid", "name", *self.copied_fields)}

@@ -12,14 +12,17 @@ from escapism import escape
 GROUP_LABEL = "primehub.io/group"
 USER_LABEL = "primehub.io/user"
 JOB_UID_LABEL = "primehub.io/phjob-uid"
+JOB_NAME_LABEL = "primehub.io/phjob"
 
+MAX_CACHED_NAMES = 16_384
+"""The number of names whose label values are cached: 20 MiB if all have the greatest length."""
 _SAFE = set(string.ascii_lowercase + string.digits)
 _MAX_VALUE_CHARS = 63
 """Kubernetes' limit."""
 _HASH_CHARS = 16
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(MAX_CACHED_NAMES)
 def label_value(name: str) -> str:
     """Return PrimeHub's label value for a group's or user's name (spec.md, P3).
 

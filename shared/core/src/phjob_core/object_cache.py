@@ -9,6 +9,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from phjob_core.messages import Fact
+from phjob_core.sharing import share
 
 F = TypeVar("F", bound=Fact)
 
@@ -38,10 +39,11 @@ class ObjectCache(Generic[F]):
         self._tombstones = {uid: deleted for uid, deleted in self._tombstones.items() if deleted > revision}
         self._snapshot_revision = revision
 
-    def upsert(self, fact: F, *, from_snapshot: bool = False) -> bool:
+    def upsert(self, fact: F, *, from_snapshot: bool = False, relative: Fact | None = None) -> bool:
         """Store the fact if it is newer than the snapshot and than the stored one. Returns whether it is.
 
-        Facts `from_snapshot` belong to the snapshot itself, and may have any age.
+        Facts `from_snapshot` belong to the snapshot itself, and may have any age. The fact shares memory with
+        its `relative`: the fact about its job or its pod.
         """
         stored = self._facts.get(fact.uid)
         if stored is not None and stored.resource_version >= fact.resource_version:
@@ -50,6 +52,7 @@ class ObjectCache(Generic[F]):
             return False
         if fact.resource_version < self._tombstones.get(fact.uid, 0):
             return False
+        share(fact, stored, relative)
         self._facts[fact.uid] = fact
         return True
 

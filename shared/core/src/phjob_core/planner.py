@@ -17,14 +17,21 @@ The checks run in this order:
 docs/design/admission.md has the hazards, and the mechanism against each.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from phjob_core.api import Phase, PodPhase, Reason
 from phjob_core.lifecycle import REASONS_WITHOUT_POD, Effect, Event, Transition, transition
 from phjob_core.messages import DELETED_BY_POD_GC, JobSeen, PodSeen
 
+_EDITABLE_FIELDS = {
+    "activeDeadlineSeconds": "active_deadline_seconds",
+    "ttlSecondsAfterFinished": "ttl_seconds_after_finished",
+}
+"""The fields of a job's spec that a command may be decided on, and those of `JobSeen`."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class PendingCommand:
     """A command of the janitor that is neither done nor stale.
 
@@ -37,8 +44,8 @@ class PendingCommand:
     fence: str
     """The fence that it was decided on. Without it, a late requeue could hit the next attempt."""
     message: str = ""
-    generation: int | None = None
-    """The generation of the job's spec that it was decided on; None: any. A later edit makes it stale."""
+    decided_on: Mapping[str, int | None] = field(default_factory=dict)
+    """The fields of the job's spec that it was decided on. A later edit of one of them makes it stale."""
     explained: bool = False
     """True if the message already contains why the pod has not started."""
 
@@ -125,11 +132,16 @@ class ApplyEvent:
     """A text for the message of the transition."""
     quotes_pod: bool = False
     """True if the pod's own message belongs after the detail. The executor reads it from the pod."""
+    decided_on: Mapping[str, int | None] = field(default_factory=dict)
+    """The fields of the job's spec that must be unchanged, by name. None: the field is absent."""
 
 
 @dataclass(frozen=True)
 class MarkReclaimed:
     """Write that only the job's record is left."""
+
+    note: str = ""
+    """A text to add to the job's message."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +157,17 @@ def is_stale(job: JobSeen, command: PendingCommand, *, node_lost: bool) -> bool:
 
     The job was requeued or edited, its node is back, or its phase ignores the event.
     """
-    if command.fence != job.fence or command.generation not in (None, job.generation):
+    if command.fence != job.fence or _was_edited(job, command.decided_on):
         return True
     if command.event is Event.NODE_LOST_TOO_LONG and not node_lost:
         return True
     return not isinstance(transition(job.phase, command.event), Transition)
+
+
+def _was_edited(job: JobSeen, decided_on: Mapping[str, int | None]) -> bool:
+    """Return whether a field of the spec has another value than the one that was decided on."""
+    fields = ((name, field) for name, field in _EDITABLE_FIELDS.items() if name in decided_on)
+    return any(getattr(job, field) != decided_on[name] for name, field in fields)
 
 
 def requires_no_pod(step: Step) -> bool:
@@ -184,14 +202,15 @@ def next_step(state: JobState) -> Step | None:
 def step_without_job(pod: PodSeen, *, has_record: bool, node_lost: bool) -> DeletePod | ReleasePod | None:
     """Return the next step for the pod of a job that was deleted, or of which only the record is left.
 
-    Kubernetes deletes the pod of a deleted job, but cannot do so on a lost node. The pod beside a record was
-    created too late, and nothing else would end it.
+    Kubernetes deletes the pod of a deleted job, but cannot do so on a lost node, and never deletes an orphan.
+    Without this, an orphan's command would run on without a deadline. The pod beside a record was created too
+    late, and nothing else would end it.
     """
     if pod.held:
         return ReleasePod(pod)
     if pod.deleting:
         return DeletePod(pod, force=True) if node_lost else None
-    return DeletePod(pod) if has_record else None
+    return DeletePod(pod) if has_record or pod.orphaned else None
 
 
 # --- One function for each phase. ---
@@ -216,7 +235,7 @@ def _preparing(state: JobState) -> Step | None:
     if _is_to_be_cancelled(job):
         return _cancel(job)
     if command := _command_with(state, Effect.DELETE_AFTER):
-        return ApplyEvent(command.event, command.message)
+        return _apply(command)
     if pod.never_started or pod.held or _command_with(state, Effect.DELETE_BEFORE):
         return _next_requeue_step(state, pod)
     if pod.gated and not pod.deleting:
@@ -234,12 +253,12 @@ def _preparing_without_pod(state: JobState) -> Step | None:
     if _is_to_be_cancelled(job):
         return _cancel(job)
     if command := _command_with(state, Effect.DELETE_AFTER):
-        return ApplyEvent(command.event, command.message)
+        return _apply(command)
     if not job.fence:
         return ApplyEvent(Event.POD_INVALID, "another program wrote its status")
     if not job.pod_uid:
         # A release before 0.1 admitted the job. It created the pod afterwards, so the pod may still appear.
-        return ApplyEvent(state.command.event, state.command.message) if state.command else None
+        return _apply(state.command) if state.command else None
     if state.never_started:
         return _finish_requeue(state)
     return ApplyEvent(Event.POD_VANISHED)
@@ -254,7 +273,7 @@ def _running(state: JobState) -> Step | None:
     if pod is None:
         return ApplyEvent(Event.POD_VANISHED)
     if command := _command_with(state, Effect.DELETE_AFTER):
-        return ApplyEvent(command.event, command.message)
+        return _apply(command)
     return _apply_node_state(state, pod)
 
 
@@ -262,7 +281,10 @@ def _final(state: JobState) -> Step | None:
     """Return the next step for a finished job: its pod and its record go when their times are over."""
     job, pod = state.job, state.pod
     if pod is None:
-        return DeleteRecord() if _command_with(state, Effect.DELETE_RECORD) else MarkReclaimed()
+        if _command_with(state, Effect.DELETE_RECORD):
+            return DeleteRecord()
+        reclaim = _command_with(state, Effect.DELETE_AFTER)
+        return MarkReclaimed(reclaim.message if reclaim else "")
     is_due = _command_with(state, Effect.DELETE_AFTER, Effect.DELETE_RECORD) is not None
     if is_due or job.reason in REASONS_WITHOUT_POD or not is_named(job, pod):
         return _delete(state, pod)
@@ -278,6 +300,11 @@ def _command_with(state: JobState, *effects: Effect) -> PendingCommand | None:
         return None
     outcome = transition(state.job.phase, command.event)
     return command if isinstance(outcome, Transition) and outcome.effect in effects else None
+
+
+def _apply(command: PendingCommand) -> ApplyEvent:
+    """Return the step that writes the transition of the janitor's command."""
+    return ApplyEvent(command.event, command.message, decided_on=command.decided_on)
 
 
 # --- Cancel. ---
@@ -333,7 +360,7 @@ def _next_requeue_step(state: JobState, pod: PodSeen) -> Step | None:
 def _finish_requeue(state: JobState) -> ApplyEvent:
     """Return the step that writes the requeue of a job whose pod never started, and never will."""
     if command := _command_with(state, Effect.DELETE_BEFORE):
-        return ApplyEvent(command.event, command.message)
+        return _apply(command)
     if state.pod and state.pod.held:  # The command was lost, but its finalizer shows that there was one.
         return ApplyEvent(Event.START_TIMEOUT, "its pod did not start in time")
     return ApplyEvent(Event.POD_GONE_UNSTARTED, "its pod was deleted before it started")

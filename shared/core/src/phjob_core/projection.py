@@ -1,7 +1,7 @@
 """Projections of PhJobs and pods to facts: the fields that the services need. Pure.
 
 The watcher projects the objects that it lists and watches, pod-manager the responses to its own writes. A
-fact has no command and no container's message, because secrets must not reach the broker (spec.md, I6).
+fact has no command and no container's message, because secrets must not reach the broker (spec.md, E7).
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,16 @@ from phjob_core.api import (
     REQUEUE_FINALIZER,
     Object,
     Phase,
+    PodPhase,
 )
-from phjob_core.labels import GROUP_LABEL, USER_LABEL
+from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL
 from phjob_core.messages import JobSeen, PodSeen
 
 MAIN_CONTAINER = "main"
 """The container of a job's pod that runs the command."""
 _MAX_MESSAGE_CHARS = 1024
+_MAX_LAST_WORDS_CHARS = 2048
+"""The length of a container's own message, of which the end counts. The kubelet quotes as much of a log."""
 _DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The kubelet's reason for a pod that it has ended at the pod's own `activeDeadlineSeconds`."""
 _MAX_ATTEMPT_DIGITS = 10
@@ -70,7 +73,6 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             # Another program's value must not make the job newer than the object is.
             "revision": min(status.get("revision") or revision or resource_version, resource_version),
             "revision_recorded": bool(status.get("revision")),
-            "generation": metadata.get("generation", 0),
             "deleting": "deletionTimestamp" in metadata,
             "message": _message(status) if status.get("phase", Phase.PENDING) == Phase.PENDING else "",
             "log_failed": LOG_FAILED in _message(status),
@@ -84,9 +86,9 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             },
             **_present(spec, _JOB_SPEC),
             **{
-                name: value
+                name: usable
                 for name, value in _present(status, _JOB_STATUS).items()
-                if _is_usable(name, value)
+                if (usable := _parse_time(value) if name in _JOB_TIMES else value) is not None
             },
         }
     )
@@ -105,16 +107,18 @@ def project_pod(item: Object) -> PodSeen:
     ran = state.get("terminated") or state.get("running") or {}
     annotations = metadata.get("annotations") or {}
     attempt = annotations.get(ATTEMPT_ANNOTATION, "")
+    of_job = job_uid(item)
     return PodSeen(
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=int(metadata["resourceVersion"]),
         group=labels.get(GROUP_LABEL, ""),
         user=labels.get(USER_LABEL, ""),
-        job_uid=owner(item).get("uid", ""),
+        job_uid=of_job,
+        orphaned=bool(of_job) and _controller(item) is None,
         fence=annotations.get(FENCE_ANNOTATION, ""),
         attempt=int(attempt) if attempt.isdecimal() and len(attempt) <= _MAX_ATTEMPT_DIGITS else 1,
-        phase=status.get("phase", "Pending"),
+        phase=PodPhase(status.get("phase", PodPhase.PENDING)),
         gated=gate_index(item) is not None,
         held=REQUEUE_FINALIZER in (metadata.get("finalizers") or ()),
         deleting="deletionTimestamp" in metadata,
@@ -131,8 +135,14 @@ def project_pod(item: Object) -> PodSeen:
 
 
 def pod_message(item: Object) -> str:
-    """Return the message of the pod's state, for its user. It may quote the end of the container's log."""
-    return str(_explanation(item).get("message", ""))[:_MAX_MESSAGE_CHARS]
+    """Return the message of the pod's state, for its user.
+
+    Of a container that has ended, it is what the container said last, usually the end of its log. The end of
+    that is kept, because an error is there.
+    """
+    source = _explanation(item)
+    message = str(source.get("message", ""))
+    return message[-_MAX_LAST_WORDS_CHARS:] if "exitCode" in source else message[:_MAX_MESSAGE_CHARS]
 
 
 def gate_index(pod: Object) -> int | None:
@@ -141,35 +151,38 @@ def gate_index(pod: Object) -> int | None:
     return gates.index(GATE) if GATE in gates else None
 
 
-def owner(pod: Object) -> Object:
-    """Return the owner reference to the PhJob that controls the pod; empty if none does.
+def job_uid(pod: Object) -> str:
+    """Return the uid of the PhJob whose pod this is; empty if it belongs to none.
 
-    A job's pod has the job's name. A pod with another name is not ours, although it may name a PhJob.
+    A job's pod has the job's name. A pod with another name is not ours, although it may name a PhJob. A pod
+    that has lost its owner, as by `kubectl delete --cascade=orphan`, is still its job's by its labels, which
+    only pod-manager may set (spec.md, I10). Without this, its command would run on after the job, without a
+    deadline. A copy of it, as of `kubectl debug --copy-to`, has another name.
     """
     metadata = pod["metadata"]
-    references = (o for o in metadata.get("ownerReferences") or () if o.get("controller"))
-    reference: Object = next(references, {})
-    group = reference.get("apiVersion", "").partition("/")[0]
-    ours = (group, reference.get("kind"), reference.get("name")) == (GROUP, "PhJob", metadata["name"])
-    return reference if ours else {}
+    if controller := _controller(pod):
+        kind = controller.get("apiVersion", "").partition("/")[0], controller.get("kind")
+        is_ours = (*kind, controller.get("name")) == (GROUP, "PhJob", metadata["name"])
+        return str(controller.get("uid", "")) if is_ours else ""
+    labels = metadata.get("labels") or {}
+    return str(labels.get(JOB_UID_LABEL, "")) if labels.get(JOB_NAME_LABEL) == metadata["name"] else ""
 
 
-def _is_usable(field: str, value: Any) -> bool:
-    """Return whether a status field's value can be used: a time must be one that Python can represent.
-
-    Kubernetes also accepts others. Without this, a job with such a time would be unreadable as a whole.
-    """
-    return field not in _JOB_TIMES or _parse_time(value) is not None
+def _controller(pod: Object) -> Object | None:
+    """Return the owner reference to the pod's controller; None if it has none."""
+    references = pod["metadata"].get("ownerReferences") or ()
+    return next((reference for reference in references if reference.get("controller")), None)
 
 
 def _parse_time(text: str | None) -> datetime | None:
-    """Return a time of a container or a status; None if there is none.
+    """Return a time of a container or a status; None if there is none, or if Python cannot represent it.
 
-    Container runtimes report "never" as the start of 1970.
+    Container runtimes report "never" as the start of 1970. Kubernetes accepts the year 0, Python does not.
+    Without this, a job with such a time would be unreadable as a whole.
     """
     try:
         time = datetime.fromisoformat(text) if text else None
-    except ValueError:  # Kubernetes accepts the year 0, Python does not.
+    except ValueError:
         return None
     return time if time and time.timestamp() > 0 else None
 

@@ -17,6 +17,7 @@ class Timers:
     def __init__(self) -> None:
         self._at: dict[str, datetime] = {}
         self._heap: list[tuple[datetime, str]] = []
+        """The timers by time. Entries of timers that were set again or removed are skipped lazily."""
 
     def set(self, key: str, at: datetime | None) -> None:
         """Set the key's only timer; None removes it."""

@@ -9,10 +9,12 @@ from typing import Any
 import aiohttp
 
 from phjob_core.errors import SettingsError
-from phjob_kube.http import MAX_LINE_BYTES, HttpKube, Observe, Server, observe_nothing
+from phjob_kube.http import HttpKube, Observe, Server, observe_nothing
 
 MAX_CONNECTIONS = 128
 """The number of connections to the API server that are open at the same time."""
+READ_BUFFER_BYTES = 2**16
+"""The size of a connection's buffer. aiohttp stops reading once twice as much waits."""
 TLS_CLOSE_SECONDS = 0.25
 """The time that connections over TLS need to close (aiohttp, Graceful Shutdown)."""
 
@@ -68,5 +70,5 @@ def _session(api: Any) -> aiohttp.ClientSession:
         connector=api.rest_client.pool_manager.connector,
         connector_owner=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=MAX_LINE_BYTES,
+        read_bufsize=READ_BUFFER_BYTES,
     )

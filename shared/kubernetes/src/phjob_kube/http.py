@@ -1,8 +1,10 @@
 """The Kubernetes API over HTTP, and which error each unsuccessful answer means.
 
-An error distinguishes three outcomes: rejected for good, unknown, and an expired revision.
+An error distinguishes three outcomes: rejected for good, unknown, and an expired revision. `bounded` bounds
+the size of what is read.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -11,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
-from pydantic_core import from_json
+import msgspec
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from phjob_core.api import Object
+from phjob_core.backoff import Backoff
 from phjob_core.errors import (
     ExpiredError,
     NotAuthorizedError,
@@ -23,6 +27,7 @@ from phjob_core.errors import (
     UnreachableError,
 )
 from phjob_core.resource import Resource
+from phjob_kube.bounded import MAX_ANSWER_BYTES, AnswerTooLargeError, Page, PageSize, read
 from phjob_kube.port import Listing
 
 T = TypeVar("T")
@@ -37,10 +42,12 @@ MAX_WATCH_SILENCE_SECONDS = 120
 """The time without a line, bookmarks included, after which a watch counts as broken."""
 MAX_LOG_SILENCE_SECONDS = 10
 """The time without a piece of a log after which the log counts as unreadable."""
-MAX_LINE_BYTES = 2**21
-"""The size of one event of a watch. An object in etcd has at most 1.5 MiB."""
 PAGE_OBJECTS = 500
-"""The number of objects in one page of a LIST."""
+"""The number of objects in one page of a LIST, unless they are large (`bounded.PageSize`)."""
+LIST_BACKOFF = Backoff(first=1.0, longest=30.0)
+"""The delay before a LIST starts again because its revision expired before its last page was read."""
+MAX_MESSAGE_CHARS = 4096
+"""The length of a message of the API server in an error. It may quote a value of a user."""
 _MAX_EXCERPT_BYTES = 200
 """The size of the excerpt that an error quotes from an answer that is not the API server's."""
 
@@ -72,33 +79,61 @@ class HttpKube:
         self.server = server
         self.namespace = namespace
         self._session = server.session
+        self._page_sizes: dict[str, PageSize] = {}
+        """By the plural of the listed kind, because the next list has the same objects."""
 
     async def list(self, resource: Resource, project: Callable[[Object], T]) -> Listing[T]:
         """Return every object, each as `project` makes it."""
+        expirations = 0
         while True:
             items: list[T] = []
             revision = 0
             try:
                 async for page in self._pages(resource):
-                    items += [project(item) for item in page.get("items") or ()]
-                    revision = int(page["metadata"]["resourceVersion"])
+                    items += [project(item) for item in page]
+                    revision = page.revision
             except ExpiredError:
-                continue  # etcd was compacted between two pages, so the list has to start again.
+                # etcd was compacted between two pages, so the list has to start again.
+                expirations += 1
+                await asyncio.sleep(LIST_BACKOFF.delay(expirations))
+                continue
             return Listing(items, revision)
 
     async def pages(self, resource: Resource) -> AsyncIterator[Sequence[Object]]:
         """Yield every object, a page at a time, to save memory."""
         async for page in self._pages(resource):
-            yield page.get("items") or ()
-
-    async def _pages(self, resource: Resource) -> AsyncIterator[dict[str, Any]]:
-        query = self._selectors(resource) | {"limit": str(self.page_objects)}
-        while True:
-            page = await self._call("GET", resource, query=query)
             yield page
-            if not page["metadata"].get("continue"):
+
+    async def _pages(self, resource: Resource) -> AsyncIterator[Page]:
+        query = self._selectors(resource)
+        while True:
+            page = await self._page(resource, query)
+            yield page
+            if not page.following:
                 return
-            query["continue"] = page["metadata"]["continue"]
+            query["continue"] = page.following
+
+    async def _page(self, resource: Resource, query: Mapping[str, str]) -> Page:
+        """Return the next page of a list, of as many objects as fit."""
+        size = self._page_sizes.setdefault(resource.plural, PageSize(self.page_objects))
+        while True:
+            limited = {**query, "limit": str(size.objects)}
+            try:
+                body = await self._request("GET", resource, query=limited, max_bytes=size.max_bytes)
+            except AnswerTooLargeError as error:
+                if size.objects == 1:
+                    raise UnreachableError(str(error)) from error
+                size.shrink()
+                continue
+            except UnreachableError:
+                size.shrink()  # The API server may take too long for a page of large objects.
+                raise
+            try:
+                page = Page(body)
+            except ValueError as error:
+                raise _foreign(200, body) from error
+            size.on_read(len(page), len(body))
+            return page
 
     async def logs(self, pod: str, container: str) -> AsyncIterator[bytes]:
         """Yield what the container has written up to now, in pieces."""
@@ -114,10 +149,10 @@ class HttpKube:
                 if response.status == 204:
                     raise RejectedError(204, "NoContent", "the pod is on no node, so it has no log")
                 if response.status != 200:
-                    raise self._failure(response.status, await response.read())
+                    raise self._failure(response.status, await read(response, MAX_ANSWER_BYTES))
                 async for piece in response.content.iter_any():
                     yield piece
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, AnswerTooLargeError) as error:
             raise _unreachable(error) from error
 
     async def watch(
@@ -136,14 +171,14 @@ class HttpKube:
                 self._url(resource), params=query, headers=await self._headers(), timeout=timeout
             ) as response:
                 if response.status != 200:
-                    raise self._failure(response.status, await response.read())
+                    raise self._failure(response.status, await read(response, MAX_ANSWER_BYTES))
                 opened()
-                async for line in response.content:
+                while line := await response.content.readline(max_line_length=MAX_ANSWER_BYTES):
                     kind, item = _parse_event(line)
                     if kind == "ERROR":
                         raise self._failure(item.get("code", 500), json.dumps(item).encode())
                     yield kind, item
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, LineTooLong, AnswerTooLargeError) as error:
             raise _unreachable(error) from error
 
     async def get(self, resource: Resource, name: str, *, cached: bool = False) -> Object | None:
@@ -217,6 +252,33 @@ class HttpKube:
         query: Mapping[str, str] | None = None,
         body: Any = None,
     ) -> dict[str, Any]:
+        """Return the object that the API server answers with."""
+        try:
+            content = await self._request(method, resource, name, subresource, query=query, body=body)
+        except AnswerTooLargeError as error:
+            raise _unreachable(error) from error
+        answer = _parse_object(content)
+        if answer is None:
+            raise _foreign(200, content)
+        return answer
+
+    async def _request(  # noqa: PLR0913 - everything that a request consists of
+        self,
+        method: str,
+        resource: Resource,
+        name: str = "",
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> bytearray:
+        """Return the body of a successful answer.
+
+        Raises:
+            AnswerTooLargeError: it is larger than `max_bytes`.
+
+        """
         content_type = "application/json-patch+json" if method == "PATCH" else "application/json"
         started = time.perf_counter()
         code = 0
@@ -229,20 +291,19 @@ class HttpKube:
                 headers=await self._headers(content_type),
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             ) as response:
-                content = await response.read()
                 code = response.status
+                is_success = 200 <= code < 300
+                content = await read(response, max_bytes if is_success else MAX_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            code = 0
             raise _unreachable(error) from error
         finally:
             self.server.observe(method, resource.plural, code, time.perf_counter() - started)
-        if not 200 <= code < 300:
+        if not is_success:
             raise self._failure(code, content, method)
-        answer = _parse_object(content)
-        if answer is None:
-            raise _foreign(code, content)
-        return answer
+        return content
 
-    def _failure(self, status: int, content: bytes, method: str = "GET") -> PhJobError:
+    def _failure(self, status: int, content: bytes | bytearray, method: str = "GET") -> PhJobError:
         """Return the error that an unsuccessful answer means."""
         return failure(status, content, method)
 
@@ -255,7 +316,7 @@ def _unreachable(error: BaseException) -> UnreachableError:
     return UnreachableError(f"the API server does not answer: {type(error).__name__}: {error}")
 
 
-def _foreign(status: int, content: bytes) -> UnreachableError:
+def _foreign(status: int, content: bytes | bytearray) -> UnreachableError:
     """Return the error for an answer that the API server did not write itself."""
     return UnreachableError(
         f"something other than the API server answered {status}: {_excerpt(content)}", status
@@ -270,9 +331,14 @@ ResourceQuota (kubernetes/kubernetes#67761).
 """
 _BY_RBAC = re.compile(r' is forbidden: User "|^User "[^"]*" cannot ')
 """The wording of RBAC. Admission policies, quotas and webhooks use another."""
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|message larger than max")
+"""The wording of etcd and of its client, for an object that is too large to be stored.
+
+The API server passes it on as 500, although it will never succeed.
+"""
 
 
-def failure(status: int, content: bytes, method: str = "GET") -> PhJobError:
+def failure(status: int, content: bytes | bytearray, method: str = "GET") -> PhJobError:
     """Return the error that an unsuccessful answer means.
 
     Only a `Status` object is the API server's own answer. A proxy or a load balancer may answer 403, 404
@@ -280,7 +346,7 @@ def failure(status: int, content: bytes, method: str = "GET") -> PhJobError:
     for a GET, LIST or WATCH.
     """
     answer = _parse_object(content) or {}
-    reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    reason, message = str(answer.get("reason", "")), _message_of(answer)
     text = f"the API server answered {status} {reason}: {message}"
     if answer.get("kind") != "Status":
         return _foreign(status, content)
@@ -288,27 +354,33 @@ def failure(status: int, content: bytes, method: str = "GET") -> PhJobError:
         return NotAuthorizedError(text, status)
     if status == 410 and method == "GET":
         return ExpiredError(message)
+    if status >= 500 and _TOO_LARGE.search(message):
+        return rejection(status, content)
     if status in (408, 410, 429) or status >= 500 or (method, reason) in _CONFLICTS:
         return UnreachableError(text, status)
     return rejection(status, content)
 
 
-def rejection(status: int, content: bytes) -> RejectedError:
+def rejection(status: int, content: bytes | bytearray) -> RejectedError:
     """Return the API server's own rejection, with its reason and message."""
     answer = _parse_object(content) or {}
-    return RejectedError(status, str(answer.get("reason", "")), str(answer.get("message", "")))
+    return RejectedError(status, str(answer.get("reason", "")), _message_of(answer))
 
 
-def _parse_object(content: bytes) -> dict[str, Any] | None:
+def _message_of(answer: Object) -> str:
+    return str(answer.get("message", ""))[:MAX_MESSAGE_CHARS]
+
+
+def _parse_object(content: bytes | bytearray) -> dict[str, Any] | None:
     """Return the JSON object in the bytes; None if they contain anything else."""
     try:
-        answer = from_json(content)
-    except ValueError:
+        answer = msgspec.json.decode(content)
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
 
 
-def _excerpt(content: bytes) -> str:
+def _excerpt(content: bytes | bytearray) -> str:
     return content[:_MAX_EXCERPT_BYTES].decode(errors="replace")
 
 

@@ -27,10 +27,19 @@ class KeyedWorkQueue:
     however often the key was added.
     """
 
-    def __init__(self, work: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[str], Awaitable[None]], max_running: int) -> None:
+        """`max_running`: the number of keys whose work runs at the same time. The others wait in order.
+
+        A key that waits takes 100 bytes, one whose work runs takes a task of several KiB.
+        """
         self._work = work
+        self._max_running = max_running
+        self._waiting: dict[str, None] = {}
+        """The keys whose work has not begun, because too many others run."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
+        """The keys that were added while their work runs."""
+        self._retries: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
     def add(self, key: str) -> None:
@@ -40,9 +49,12 @@ class KeyedWorkQueue:
         """
         if self._closed:
             return
-        self._dirty.add(key)
-        if key not in self._tasks:
-            self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key))
+        if key in self._tasks:
+            self._dirty.add(key)
+        elif len(self._tasks) < self._max_running:
+            self._start(key)
+        else:
+            self._waiting[key] = None
 
     async def drain(self) -> None:
         """Wait until no key has work that runs or waits.
@@ -59,12 +71,19 @@ class KeyedWorkQueue:
         Afterwards `add` does nothing, because messages may still arrive.
         """
         self._closed = True
+        self._waiting.clear()
+        for retry in self._retries.values():
+            retry.cancel()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _start(self, key: str) -> None:
+        self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key))
+
     async def _run(self, key: str) -> None:
+        self._dirty.add(key)
         try:
             while key in self._dirty:
                 self._dirty.discard(key)
@@ -72,10 +91,25 @@ class KeyedWorkQueue:
                     await self._work(key)
                 except Exception as error:
                     report_failure(error)
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, self.add, key)
+                    self._schedule_retry(key)
         finally:
             del self._tasks[key]
+            self._dirty.discard(key)
+            if self._waiting and not self._closed:
+                following = next(iter(self._waiting))
+                del self._waiting[following]
+                self._start(following)
+
+    def _schedule_retry(self, key: str) -> None:
+        """Add the key after `RETRY_SECONDS`. Does nothing if that is scheduled already."""
+
+        def retry() -> None:
+            del self._retries[key]
+            self.add(key)
+
+        if key not in self._retries:
+            self._retries[key] = asyncio.get_running_loop().call_later(RETRY_SECONDS, retry)
 
     def __len__(self) -> int:
         """Return the number of keys with work that runs or waits."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self._waiting)

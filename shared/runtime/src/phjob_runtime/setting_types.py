@@ -97,10 +97,14 @@ def _variable_name(name: str) -> str:
     if not _SHELL_VARIABLE.fullmatch(name):
         raise ValueError("not a name that a shell can use: write letters, digits and '_'")
     if name in OWN_VARIABLES:
-        raise ValueError("PhJob sets this variable itself: choose another name")
+        remedy = "use jobSubmission.timezone" if name == "TZ" else "choose another name"
+        msg = f"PhJob sets this variable itself: {remedy}"
+        raise ValueError(msg)
     return name
 
 
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+NamePattern = Annotated[str, Field(pattern=r"^[-a-z0-9.*?]+$")]
 BrokerUrl = Annotated[AmqpDsn, UrlConstraints(host_required=True), AfterValidator(_broker_url)]
 ArchiveUrl = Annotated[str, AfterValidator(_without_login)]
 Quantity = Annotated[str, AfterValidator(_quantity)]

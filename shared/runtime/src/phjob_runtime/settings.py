@@ -20,17 +20,22 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from phjob_core.api import RESERVED_NAMES
 from phjob_core.errors import SettingsError
 from phjob_core.quantities import EPHEMERAL_STORAGE, parse
 from phjob_runtime.setting_types import (
     Annotations,
     ArchiveUrl,
     BrokerUrl,
+    Count,
     Labels,
+    NamePattern,
     ObjectName,
     OptionalQuantity,
     Pattern,
@@ -40,6 +45,11 @@ from phjob_runtime.setting_types import (
     SecurityProfile,
     Variable,
 )
+
+PRIMEHUB_NAMES = {"jobTTLSeconds": "historyTTLSeconds", "jobLimit": "historyLimit"}
+"""The settings that have another name in PrimeHub, with the name that they have here."""
+PRIMEHUB_ONLY = frozenset({"enabled", "artifact", "monitoring", "smtp", "phfsEnabled", "phfsPVC"})
+"""The settings of PrimeHub's `jobSubmission` that concern other parts of it. They are ignored."""
 
 
 class JobSubmission(BaseModel):
@@ -52,16 +62,32 @@ class JobSubmission(BaseModel):
 
     default_active_deadline_seconds: Seconds = 86400
     """The time a job may run if neither the job nor its group sets one; 0: unlimited (spec.md, L8)."""
+    max_active_deadline_seconds: Seconds = 0
+    """The cap of every job's deadline; 0: no cap (spec.md, L8)."""
     default_ttl_seconds_after_finished: Seconds = Field(604800, alias="defaultTTLSecondsAfterFinished")
     """The time a finished job's pod is kept; 0: forever (spec.md, L10)."""
+    max_ttl_seconds_after_finished: Seconds = Field(0, alias="maxTTLSecondsAfterFinished")
+    """The cap of the time that any finished job's pod is kept; 0: no cap (spec.md, L10)."""
+    max_requeues: Count = 0
+    """The cap of every job's `requeueLimit`; 0: no cap (spec.md, Q5)."""
     preparing_timeout_seconds: Annotated[int, Field(ge=1)] = 180
     """The time a pod has to start before its job is requeued (spec.md, Q5)."""
     node_lost_grace_seconds: Seconds = 0
     """The time a node may be unresponsive before its jobs fail; 0: unlimited (spec.md, L12)."""
-    history_ttl_seconds: Seconds = Field(0, alias="historyTTLSeconds")
-    """The time a finished job is kept; 0: forever (spec.md, L11)."""
-    history_limit: Annotated[int, Field(ge=0)] = 0
-    """The number of finished jobs that are kept, the newest of all groups; 0: all (spec.md, L11)."""
+    history_ttl_seconds: Seconds = Field(2592000, alias="historyTTLSeconds")
+    """The time a finished job is kept; 0: forever. PrimeHub's name: `jobTTLSeconds` (spec.md, L11)."""
+    history_limit: Count = 4000
+    """The number of finished jobs that a group keeps; 0: all. PrimeHub's name: `jobLimit` (spec.md, L11)."""
+    never_ran_ttl_seconds: Seconds = Field(3600, alias="neverRanTTLSeconds")
+    """The time a job is kept that ended without an admission; 0: as any other (spec.md, L11)."""
+    max_pending: Count = 50000
+    """The number of jobs of a group that may be Pending; 0: any number (spec.md, Q11)."""
+    max_pending_per_user: Count = 10000
+    """The number of jobs of a user that may be Pending in a group; 0: any number (spec.md, Q11)."""
+    max_command_bytes: Annotated[int, Field(ge=1, le=262144)] = 65536
+    """The size of a command in UTF-8. The policy of the chart enforces it, not a service (spec.md, A15)."""
+    reserved_names: tuple[NamePattern, ...] = RESERVED_NAMES
+    """The patterns (`*`, `?`) of the names that no job may have (spec.md, Q4)."""
     working_dir_size: Quantity = "5Gi"
     """The size of `/home/jovyan` (spec.md, P6)."""
     ephemeral_storage: OptionalQuantity = Field("10Gi", validate_default=True)
@@ -110,6 +136,24 @@ class JobSubmission(BaseModel):
     """Annotations of every job's pod."""
     pod_labels: Labels = {}
     """Labels of every job's pod."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_primehubs_names(cls, given: Any) -> Any:
+        """Replace PrimeHub's names, and drop its settings for other parts of it."""
+        if not isinstance(given, dict):
+            return given
+        settings = {key: value for key, value in given.items() if key not in PRIMEHUB_ONLY}
+        for theirs, ours in PRIMEHUB_NAMES.items():
+            if theirs not in settings:
+                continue
+            value = settings.pop(theirs)
+            if settings.setdefault(ours, value) != value:
+                raise PydanticCustomError(
+                    "two_names", "{theirs} and {ours} are the same setting: give one of the two",
+                    {"theirs": theirs, "ours": ours},
+                )  # fmt: skip
+        return settings
 
     @field_validator("ephemeral_storage")
     @classmethod
@@ -298,7 +342,7 @@ def _explain(
     parts = []
     for detail in error.errors():
         key = format_key(".".join(str(_ALIASES.get(part, part)) for part in detail["loc"]))
-        shown = _is_public(model, detail["loc"])
+        shown = _is_public(model, detail["loc"]) and not isinstance(detail["input"], dict | list)
         value = f" (is {json.dumps(detail['input'], default=str)})" if shown else ""
         parts.append(f"{key}: {detail['msg']}{value}")
     return f"{source}: " + "; ".join(parts)

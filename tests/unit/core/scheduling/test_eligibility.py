@@ -32,7 +32,7 @@ def test_an_eligible_job_gets_the_limits_of_its_instance_type() -> None:
 
 def test_a_job_has_the_default_limits_that_its_instance_type_does_not_name() -> None:
     """They count like all others, so that the pod's limits and its charge are the same (spec.md, P4)."""
-    catalog = Catalog({"ephemeral-storage": 10, "cpu": 9})
+    catalog = Catalog(default_limits={"ephemeral-storage": 10, "cpu": 9})
     catalog.groups.upsert(a_group())
     catalog.images["base-notebook"] = an_image()
     catalog.instance_types["gpu-1"] = an_instance_type("gpu-1", limits={"cpu": 1})
@@ -54,6 +54,28 @@ def test_a_job_has_the_default_limits_that_its_instance_type_does_not_name() -> 
 def test_an_ineligible_job_gets_a_message_that_names_the_problem(job: dict[str, Any], message: str) -> None:
     """The user reads it in the job's status (spec.md, Q4)."""
     assert problem(a_catalog(users=("bob",), group_id="mine"), **job) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("jupyter-bob", "jupyter-*"), ("redis-1", "redis-?"), ("hub", "hub")],
+)
+def test_a_reserved_name_is_rejected_whatever_the_catalog_says(name: str, pattern: str) -> None:
+    """The pod of another workload would not find its name free (spec.md, Q4)."""
+    catalog = Catalog(("jupyter-*", "redis-?", "hub"))
+    verdict = catalog.check(a_job(name))
+    assert verdict == Ineligible(
+        Reason.INVALID_SPEC,
+        f"the name {name!r} is reserved for other workloads ({pattern}): choose another name",
+    )
+
+
+def test_by_default_only_the_names_of_notebooks_are_reserved() -> None:
+    """JupyterHub kills the pod that has the name of a notebook that it starts (spec.md, Q4)."""
+    catalog = a_catalog()
+    assert problem(catalog, name="jupyter-lin").startswith("the name 'jupyter-lin' is reserved")
+    for name in ("jupyter", "my-jupyter-lin", "redis-10"):
+        assert not isinstance(catalog.check(a_job(name)), Ineligible)
 
 
 def test_the_first_problem_is_reported() -> None:

@@ -8,14 +8,19 @@ from tests.fakes.held import collections
 from phjob_core.api import Phase, PodPhase, Reason
 from phjob_core.labels import label_value
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, Reject, SetPendingReason
-from phjob_core.scheduling.engine import RESERVATION_TIMEOUT, SchedulingEngine
+from phjob_core.scheduling.acceptance import NO_LIMITS, PendingLimits
+from phjob_core.scheduling.engine import SchedulingEngine
+from phjob_core.scheduling.outstanding_admissions import RESERVATION_TIMEOUT
+from phjob_core.scheduling.rejections import MAX_OUTSTANDING
 
 NEWER_THAN_ALL = 10**9
 
 
-def an_engine(*jobs: JobSeen, group: GroupSeen | None = None, started: bool = True) -> SchedulingEngine:
+def an_engine(
+    *jobs: JobSeen, group: GroupSeen | None = None, started: bool = True, limits: PendingLimits = NO_LIMITS
+) -> SchedulingEngine:
     """An engine that knows the whole catalog and these jobs. Its first commands are dropped."""
-    engine = SchedulingEngine("session")
+    engine = SchedulingEngine("session", limits)
     engine.on_catalog_synced(NEWER_THAN_ALL, START)
     for gpus in (1, 2, 4):
         name = f"gpu-{gpus}"
@@ -480,7 +485,7 @@ def test_an_admission_that_is_not_observed_is_overdue_after_a_minute() -> None:
     job = a_job()
     engine.on_job(job, START)
     assert engine.next_wakeup() == START + RESERVATION_TIMEOUT
-    assert engine.take_overdue_admissions(START + RESERVATION_TIMEOUT) == [job.uid]
+    assert engine.outstanding.take_overdue(START + RESERVATION_TIMEOUT) == [job.uid]
 
 
 def test_an_admission_that_was_observed_is_never_overdue() -> None:
@@ -488,7 +493,7 @@ def test_an_admission_that_was_observed_is_never_overdue() -> None:
     engine = an_engine()
     job = a_job()
     engine.on_job(admission_of(job, only_admit(engine.on_job(job, START))), START)
-    assert engine.take_overdue_admissions(START + RESERVATION_TIMEOUT) == []
+    assert engine.outstanding.take_overdue(START + RESERVATION_TIMEOUT) == []
 
 
 def test_an_admission_by_another_program_is_charged_and_counted() -> None:
@@ -556,3 +561,98 @@ def test_a_second_group_of_the_same_name_changes_no_quota() -> None:
     assert engine.queues[label_value("phusers")].group_quota == {"gpu": 4}
     engine.on_group(a_group("a-second", group="phusers", group_quota={"gpu": 100}, created=at(1)), START)
     assert names(engine.on_group_gone("phusers", START)) == ["next"]
+
+
+def rejected(engine: SchedulingEngine) -> list[str]:
+    """The names of the jobs that the engine rejects, in the order of the decisions."""
+    return [command.name for command in engine.acceptance.rejections]
+
+
+def a_full_engine(*jobs: JobSeen, limits: PendingLimits, started: bool = True) -> SchedulingEngine:
+    """An engine whose group has no room, because a notebook uses all of it."""
+    engine = an_engine(*jobs, limits=limits, started=False)
+    notebook = a_pod(a_job("notebook"), uid="notebook", job_uid="", limits={"nvidia.com/gpu": 4})
+    engine.on_pod(notebook, START)
+    if started:
+        engine.start(START)
+    return engine
+
+
+def test_a_job_over_the_limit_of_pending_jobs_fails_at_once_and_a_requeued_one_never() -> None:
+    """The newest is over the limit, not the one that returns to its place (spec.md, Q11)."""
+    engine = a_full_engine(limits=PendingLimits(per_user=2))
+    requeued = a_job("requeued", fence="s#1", requeued=1, created=at(-300))
+    jobs = [a_job("first"), a_job("second", created=at(1))]
+    for job in (*jobs, requeued):
+        assert engine.on_job(job, at(1)) == []
+    (command,) = engine.on_job(a_job("third", created=at(2)), at(2))
+    assert isinstance(command, Reject)
+    assert (command.name, command.reason) == ("third", Reason.TOO_MANY_PENDING)
+    assert "user 'bob' has 3 pending jobs" in command.message
+
+
+def test_an_admission_and_a_cancel_leave_room_for_the_next_job() -> None:
+    """Also before they are observed: an admission that was decided, a cancel that is not written."""
+    engine = an_engine(limits=PendingLimits(per_user=1))
+    assert names(engine.on_job(a_job("runs", instance_type="gpu-4"), START)) == ["runs"]
+    waiting = a_job("waits", created=at(1))
+    assert engine.on_job(waiting, at(1)) == []
+    engine.on_job(later(waiting, cancel=True), at(2))
+    assert engine.on_job(a_job("next", created=at(3)), at(3)) == []
+    assert rejected(engine) == []
+
+
+def test_a_new_session_rejects_the_newest_jobs_that_were_over_the_limit_before() -> None:
+    """By the order of the queue, in whatever order the snapshot lists them (spec.md, Q11)."""
+    jobs = [a_job(f"job-{n}", created=at(n)) for n in range(5)]
+    for order in (jobs, jobs[::-1]):
+        engine = a_full_engine(*order, limits=PendingLimits(per_user=3))
+        assert rejected(engine) == ["job-3", "job-4"]
+
+
+def test_a_new_session_fails_no_job_that_was_within_the_limit_before() -> None:
+    """Jobs that returned to the queue since do not push it over the limit (spec.md, Q11)."""
+    requeued = [a_job(f"requeued-{n}", fence="s#1", created=at(-9)) for n in range(3)]
+    waiting = [a_job(f"waits-{n}", created=at(n)) for n in range(2)]
+    engine = a_full_engine(*requeued, *waiting, limits=PendingLimits(per_user=2))
+    assert rejected(engine) == []
+    engine.on_job(a_job("new", created=at(3)), at(3))
+    assert rejected(engine) == ["new"]
+
+
+def test_a_job_that_has_waited_for_a_minute_is_never_over_the_limit() -> None:
+    """A lower limit and a new session fail no job that has waited (spec.md, Q11)."""
+    old = [a_job(f"old-{n}", created=at(-61 + n / 10)) for n in range(5)]
+    engine = a_full_engine(*old, limits=PendingLimits(per_user=1))
+    assert rejected(engine) == []
+    engine.on_group(a_group(max_pending_per_user=1, group_quota={"gpu": 4}), at(1))
+    assert rejected(engine) == []
+
+
+def test_the_rejections_of_thousands_of_jobs_are_sent_a_few_at_a_time() -> None:
+    """The admissions of the group would wait behind them. Each observed end lets the next one follow."""
+    engine = a_full_engine(a_job("first"), limits=PendingLimits(per_user=1))
+    sent: list[Command] = []
+    for number in range(MAX_OUTSTANDING + 2):
+        sent += engine.on_job(a_job(f"over-{number}", created=at(1)), at(1))
+    assert len(sent) == MAX_OUTSTANDING
+    (command,) = engine.on_job_gone("uid-over-0", at(3))
+    assert command.name == f"over-{MAX_OUTSTANDING}"
+    repeated = [command for command in engine.on_wakeup(at(40)) if isinstance(command, Reject)]
+    assert len(repeated) == MAX_OUTSTANDING
+
+
+def test_a_change_of_the_catalog_sends_no_rejection_again() -> None:
+    """It is outstanding. One that is not sent yet, of a job that became feasible, is dropped."""
+    engine = an_engine()
+    sent = [
+        command
+        for number in range(MAX_OUTSTANDING + 1)
+        for command in engine.on_job(a_job(f"job-{number}", image="new", created=at(number / 10)), at(1))
+    ]
+    assert len(sent) == MAX_OUTSTANDING
+    assert engine.on_catalog_changed(at(2)) == []
+    engine.catalog.images["new"] = an_image("new")
+    granted = a_group(images=("base-notebook", "new"), group_quota={"gpu": 1})
+    assert names(engine.on_group(granted, at(3))) == ["job-0"]
+    assert rejected(engine) == []

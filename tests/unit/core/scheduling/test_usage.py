@@ -53,7 +53,7 @@ def test_usage_is_split_by_kind_of_holder_and_waiting_jobs_by_reason() -> None:
     assert usage.used[JOB]["gpu"] == 1
     assert usage.phases == {Phase.PENDING: 4, Phase.RUNNING: 1}
     assert usage.pending[Reason.REQUEUED] == 1
-    assert sum(usage.pending.values()) + len(list(engine.unobserved_admissions())) == 4
+    assert sum(usage.pending.values()) + len(list(engine.outstanding)) == 4
     assert (usage.group_quota, usage.user_quota) == ({"gpu": 4}, {"gpu": 3})
 
 

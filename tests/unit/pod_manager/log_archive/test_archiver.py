@@ -161,7 +161,7 @@ async def test_a_container_that_has_not_started_has_a_log_of_one_line() -> None:
 
 
 async def test_the_line_of_a_container_that_has_not_started_quotes_its_pod() -> None:
-    """The facts about the pod do not have its message (spec.md, I6)."""
+    """The facts about the pod do not have its message (spec.md, E7)."""
     archiving = Archiving()
     archiving.logs.error = RejectedError(400, "BadRequest", "container is waiting to start")
     waiting = {"reason": "ImagePullBackOff", "message": "no such image"}

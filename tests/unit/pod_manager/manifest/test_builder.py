@@ -126,7 +126,7 @@ def test_what_can_not_be_built_is_named(inputs: PodInputs, text: str) -> None:
 
 @pytest.mark.parametrize(("setting", "policy"), [(True, "FallbackToLogsOnError"), (False, "File")])
 def test_the_setting_decides_whether_a_status_quotes_the_log(setting: bool, policy: str) -> None:  # noqa: FBT001
-    """Without it, no line of a log leaves the node (spec.md, P13)."""
+    """Without it, no line of a log leaves the node (spec.md, L4)."""
     job, inputs, settings = CASES["minimal"]
     settings = settings.model_copy(update={"termination_messages": setting})
     (container,) = build(job, inputs, settings)["spec"]["containers"]

@@ -1,4 +1,4 @@
-"""The author of a message: the service that it names, proven by RabbitMQ's user (spec.md, I5)."""
+"""The author of a message: the service that it names, proven by RabbitMQ's user (spec.md, E6)."""
 
 import pytest
 

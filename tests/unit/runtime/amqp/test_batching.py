@@ -10,7 +10,7 @@ from phjob_core import messages
 from phjob_core.messages import CatalogSynced, Heartbeat, Message
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp import batching
-from phjob_runtime.amqp.batching import BATCH, MAX_BATCH_MESSAGES, Outgoing, Part
+from phjob_runtime.amqp.batching import BATCH, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outgoing, Part
 
 
 @dataclass
@@ -35,9 +35,9 @@ def delivered(body: bytes, kind: str, message_id: str = "session 5", **options: 
 
 def outbox(count: int, publisher: str = "watcher", message: Message | None = None) -> deque[Outgoing]:
     """Return so many messages that wait."""
-    kind, body = messages.encode(message or Heartbeat())
     return deque(
-        Outgoing(number, Envelope(publisher, "session", number, None), kind, body) for number in range(count)
+        Outgoing(number, Envelope(publisher, "session", number, message or Heartbeat()))
+        for number in range(count)
     )
 
 
@@ -45,9 +45,18 @@ def test_the_watchers_messages_are_sent_together() -> None:
     """All that wait for the queue, up to the limit."""
     waiting = outbox(MAX_BATCH_MESSAGES + 3)
     assert batching.is_batched(waiting)
-    assert [one.position for one in batching.take_batch(waiting)] == list(range(MAX_BATCH_MESSAGES))
-    assert len(batching.take_batch(waiting)) == 3
+    first, second = batching.take_batch(waiting), batching.take_batch(waiting)
+    assert (first.position, first.messages) == (0, MAX_BATCH_MESSAGES)
+    assert (second.position, second.messages) == (MAX_BATCH_MESSAGES, 3)
     assert not waiting
+
+
+def test_large_messages_make_a_batch_of_few() -> None:
+    """Its receiver holds a whole batch in memory."""
+    large = Heartbeat(answering="x" * (MAX_BATCH_BYTES // 3))
+    waiting = outbox(10, message=large)
+    assert batching.take_batch(waiting).messages == 3
+    assert len(batching.take_batch(waiting).body) <= MAX_BATCH_BYTES + len(messages.encode(large)[1])
 
 
 @pytest.mark.parametrize("publisher", ["scheduler@host-1", "janitor@host-1", "pod-manager@host-1"])
@@ -55,22 +64,22 @@ def test_a_command_is_sent_alone(publisher: str) -> None:
     """It would wait for another one in a batch."""
     waiting = outbox(3, publisher)
     assert not batching.is_batched(waiting)
-    assert len(batching.take_batch(waiting)) == 1
+    assert batching.take_batch(waiting).messages == 1
     assert len(waiting) == 2
 
 
 def test_a_single_message_is_no_batch() -> None:
     """It has its own kind, so that every release understands it."""
-    assert batching.pack(list(outbox(1))) == ("Heartbeat", b"{}")
+    batch = batching.take_batch(outbox(1))
+    assert (batch.kind, batch.body) == ("Heartbeat", b"{}")
 
 
 def test_a_batch_is_unpacked_into_what_was_packed() -> None:
     """Kinds, bodies, and the sequence numbers, which count up from the first."""
     first, second = CatalogSynced(request=1, revision=7), Heartbeat(answering="me/1")
-    batch = [*outbox(1, message=first), *outbox(1, message=second)]
-    kind, body = batching.pack(batch)
-    assert kind == BATCH
-    parts = delivered(body, kind)
+    batch = batching.take_batch(outbox(1, message=first) + outbox(1, message=second))
+    assert batch.kind == BATCH
+    parts = delivered(batch.body, batch.kind)
     assert [messages.decode(part.kind, part.body) for part in parts] == [first, second]
     assert [(part.session, part.sequence) for part in parts] == [("session", 5), ("session", 6)]
     assert [part.message_id for part in parts] == ["session 5", "session 6"]

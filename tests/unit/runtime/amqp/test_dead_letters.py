@@ -100,15 +100,18 @@ def test_a_message_of_another_program_has_unknown_properties() -> None:
     """Anybody with the right may publish to the exchange."""
     letter = a_letter(type=None, app_id=None, message_id=None, user_id=None)
     assert (letter.queue, letter.reason, letter.time) == ("", "unknown", None)
-    assert letter.text().splitlines()[0] == f"{letter.id}  ?  ?  ? from ?"
+    assert letter.text(USERS).splitlines()[:2] == [
+        f"{letter.id}  ?  ?  ? from ?",
+        "    author: not proven, because its publisher '' is not a service",
+    ]
 
 
 def test_the_text_has_everything_on_three_lines() -> None:
     """One glance at a terminal."""
-    headers = {"queue": "janitor.0", "reason": "bad", "time": NOW, "user": "hub-scheduler"}
-    letter = a_letter(headers=headers, body=b'{"uid": "u"}')
-    assert letter.text() == (
-        f"{letter.id}  2026-01-01 12:30:00Z  janitor.0  Admit from scheduler, user hub-scheduler\n"
+    headers = {"queue": "pod-manager.0", "reason": "bad", "time": NOW, "user": "scheduler"}
+    letter = a_letter(headers=headers, body=b'{"uid": "u"}', user_id="pod-manager")
+    assert letter.text(USERS) == (
+        f"{letter.id}  2026-01-01 12:30:00Z  pod-manager.0  Admit from scheduler\n"
         "    reason: bad\n"
         '    body:   {"uid": "u"} (12 bytes)'
     )
@@ -116,14 +119,15 @@ def test_the_text_has_everything_on_three_lines() -> None:
 
 def test_the_text_cannot_control_a_terminal() -> None:
     """The body, the reason and the names are whatever somebody has sent."""
-    letter = a_letter(body=b"\x1b[2J\xff\n", headers={"reason": "\x07", "queue": "\x1b"}, type="\r")
-    assert all(char.isprintable() or char == "\n" for char in letter.text())
-    assert len(letter.text().splitlines()) == 3
+    headers = {"reason": "\x07", "queue": "\x1b", "user": "\n"}
+    letter = a_letter(body=b"\x1b[2J\xff\n", headers=headers, type="\r", user_id="\n")
+    assert all(char.isprintable() or char == "\n" for char in letter.text(USERS))
+    assert len(letter.text(USERS).splitlines()) == 4
 
 
 def test_a_long_body_is_shown_in_part() -> None:
     """With its size."""
-    text = a_letter(body=b"x" * 5000).text()
+    text = a_letter(body=b"x" * 5000).text(USERS)
     assert text.endswith(f"{'x' * dead_letters.MAX_SHOWN_CHARS}... (5000 bytes)")
 
 
@@ -143,7 +147,7 @@ def test_an_id_stays_the_same_and_differs_between_messages() -> None:
     ids=["by its receiver", "by RabbitMQ"],
 )
 def test_a_dead_letter_of_a_witness_has_a_proven_author(headers: dict[str, Any], writer: str) -> None:
-    """The receiver bears witness, or RabbitMQ itself (spec.md, I5)."""
+    """The receiver bears witness, or RabbitMQ itself (spec.md, E6)."""
     a_letter(headers=headers, user_id=writer).check_author(USERS)
 
 

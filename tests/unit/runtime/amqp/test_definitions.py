@@ -57,7 +57,7 @@ def test_the_operator_may_replay_dead_letters_and_nothing_else() -> None:
 
 
 def test_only_the_operator_may_publish_in_the_name_of_others() -> None:
-    """For a replay (spec.md, I5)."""
+    """For a replay (spec.md, E6)."""
     made = definitions({**URLS, "operator": "amqp://operator:x@broker/phjob"}, 1, admin=("admin", "x"))
     assert {user["name"]: user["tags"] for user in made["users"]} == {
         **{service: [] for service in topology.SERVICES},
@@ -87,7 +87,7 @@ def test_users_may_have_a_common_prefix() -> None:
     ],
 )
 def test_a_user_that_is_named_otherwise_is_rejected(service: str, user: str, problem: str) -> None:
-    """A receiver tells the publishers by their users (spec.md, I5)."""
+    """A receiver tells the publishers by their users (spec.md, E6)."""
     with pytest.raises(SettingsError, match=problem):
         definitions({**URLS, service: f"amqp://{user}:x@broker/phjob"}, 1)
 

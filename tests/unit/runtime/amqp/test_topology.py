@@ -44,7 +44,7 @@ def test_every_kind_of_message_has_a_sender() -> None:
 
 
 def test_only_the_watcher_publishes_facts_and_only_the_scheduler_admits() -> None:
-    """A receiver accepts nothing else, whoever has a service's login (spec.md, I5)."""
+    """A receiver accepts nothing else, whoever has a service's login (spec.md, E6)."""
     assert [service for service, kinds in topology.SENDS.items() if kinds & set(KIND_OF)] == ["watcher"]
     assert [service for service, kinds in topology.SENDS.items() if Admit in kinds] == ["scheduler"]
 

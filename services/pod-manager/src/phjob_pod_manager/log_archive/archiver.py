@@ -2,6 +2,9 @@
 
 A log is stored when its job has ended, and before its pod is deleted. A failing archive delays a deletion by
 at most `MAX_DELETION_DELAY`, and the log is tried again. It never changes a job's phase (spec.md, L14).
+
+The logs are stored in the background, `MAX_CONCURRENT_LOGS` at a time. A worker that waited for its turn
+would take memory, and there may be a log of every finished job to store.
 """
 
 import asyncio
@@ -32,17 +35,17 @@ MAX_SILENCE = MAX_DELETION_DELAY
 RETRY_BACKOFF = Backoff(first=2, longest=300)
 """The delay before the next attempt to store one log (spec.md, L14)."""
 MAX_CONCURRENT_LOGS = 4
-"""The number of logs stored at once, because each takes some memory."""
+"""The number of logs stored at once. Each takes up to 20 MiB, most of it for the parts of its upload."""
 
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _FailedLog:
     """A log that is not stored, because every attempt has failed."""
 
     since: datetime
-    """The beginning of the first attempt."""
+    """When it was first due."""
     attempts: int
     retry_at: datetime
 
@@ -58,11 +61,14 @@ class LogArchiver:
         self._max_bytes = max_bytes
         self._failed: dict[str, _FailedLog] = {}
         """The failed logs, by the uid of the pod."""
+        self._due_since: dict[str, datetime] = {}
+        """The logs that wait for their turn or are being stored, by the uid of the pod."""
+        self._progress: dict[str, datetime] = {}
+        """When each log that is being stored has last made progress, by the uid of the pod."""
         self._unreadable: set[str] = set()
         """The uids of the pods that have no log any longer."""
         self._timers = Timers()
         """When to try again, by the uid of the job."""
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_LOGS)
 
     def state(self, job: JobSeen, pod: PodSeen | None, *, node_lost: bool) -> LogState:
         """Return whether the pod's log is due, and whether it blocks the deletion."""
@@ -70,13 +76,36 @@ class LogArchiver:
             return LogState()
         if job.log_url == self._archive.url(job, pod):
             return LogState()
-        failed = self._failed.get(pod.uid)
-        if failed is None:
+        failed, due_since = self._failed.get(pod.uid), self._due_since.get(pod.uid)
+        since = failed.since if failed else due_since
+        if since is None:
             return LogState(should_store=True, blocks_deletion=True)
         now = self._clock.now()
+        since = max(since, self._progress.get(pod.uid, since))
         return LogState(
-            should_store=now >= failed.retry_at, blocks_deletion=now < failed.since + MAX_DELETION_DELAY
+            should_store=due_since is None and (failed is None or now >= failed.retry_at),
+            blocks_deletion=now < since + MAX_DELETION_DELAY,
         )
+
+    def begin(self, job: JobSeen, pod: PodSeen) -> None:
+        """Record that the pod's log waits for its turn to be stored."""
+        now = self._clock.now()
+        self._due_since.setdefault(pod.uid, now)
+        failed = self._failed.get(pod.uid)
+        unblocked_at = (failed.since if failed else now) + MAX_DELETION_DELAY
+        self._timers.set(job.uid, unblocked_at if now < unblocked_at else None)
+
+    def is_due(self, pod: PodSeen) -> bool:
+        """Return whether the pod's log still waits for its turn to be stored."""
+        return pod.uid in self._due_since
+
+    def reset(self) -> None:
+        """Forget every log, because a snapshot will say which pods there are."""
+        self._failed.clear()
+        self._due_since.clear()
+        self._unreadable.clear()
+        self._timers = Timers()
+        metrics.logs_waiting(0)
 
     async def store(self, job: JobSeen, pod: PodSeen) -> str | None:
         """Store the pod's log. Returns its URL; None if the pod has no log any longer.
@@ -87,30 +116,33 @@ class LogArchiver:
         """
         assert self._archive is not None  # noqa: S101 - without an archive, `state` never asks for it
         began = self._clock.now()
-        failed = self._failed.get(pod.uid)
-        left = failed.since + MAX_DELETION_DELAY - began if failed else MAX_DELETION_DELAY
-        limit = (left if left > timedelta() else MAX_SILENCE).total_seconds()
+        since = self._due_since.get(pod.uid, began)
+        limit = MAX_SILENCE.total_seconds()
         size = 0
 
         async def chunks(limit: asyncio.Timeout) -> AsyncIterator[bytes]:
             nonlocal size
             async for chunk in self._read(pod):
                 size += len(chunk)
+                self._progress[pod.uid] = self._clock.now()
                 limit.reschedule(asyncio.get_running_loop().time() + MAX_SILENCE.total_seconds())
                 yield chunk
 
         try:
             # Each chunk extends the timeout. Without this, a long log could never be stored.
-            async with asyncio.timeout(limit) as running, self._slots:
+            async with asyncio.timeout(limit) as running:
                 await self._archive.put(job, pod, chunks(running))
         except (ArchiveError, UnreachableError, TimeoutError) as error:
             message = str(error) or f"no progress for {limit:.0f} s"
-            self._schedule_retry(job, pod, began, message)
+            self._schedule_retry(job, pod, since, message)
             raise ArchiveError(message) from error
         except RejectedError as error:
             _log.warning("log_skipped", error=str(error))
             self._unreadable.add(pod.uid)
             return None
+        finally:
+            self._due_since.pop(pod.uid, None)
+            self._progress.pop(pod.uid, None)
         self.evict(pod.uid)
         metrics.log_stored(size, (self._clock.now() - began).total_seconds())
         url = self._archive.url(job, pod)
@@ -120,17 +152,21 @@ class LogArchiver:
     def evict(self, pod_uid: str) -> None:
         """Stop tracking the log of a pod, because the pod is gone or its log is stored."""
         self._failed.pop(pod_uid, None)
+        self._due_since.pop(pod_uid, None)
         self._unreadable.discard(pod_uid)
         metrics.logs_waiting(len(self._failed))
 
     def reset_retries(self, pod: PodSeen) -> None:
         """Make the pod's log due at once, because a command asks for the pod's deletion."""
         self._failed.pop(pod.uid, None)
+        if pod.uid in self._due_since:
+            self._due_since[pod.uid] = now = self._clock.now()
+            self._timers.set(pod.job_uid, now + MAX_DELETION_DELAY)
         metrics.logs_waiting(len(self._failed))
 
     def record_loss(self, pod: PodSeen) -> None:
         """Report a log that is lost, because its pod is deleted and it is not stored."""
-        if pod.uid in self._failed:
+        if pod.uid in self._failed or pod.uid in self._due_since:
             metrics.log_lost()
             _log.error("log_lost", attempt=pod.attempt)
 
@@ -142,12 +178,12 @@ class LogArchiver:
         """Remove the timers that are due, and yield the uids of their jobs."""
         return self._timers.take(self._clock.now())
 
-    def _schedule_retry(self, job: JobSeen, pod: PodSeen, began: datetime, error: str) -> None:
-        """Record a failed attempt that `began` at that time, and schedule the next one."""
+    def _schedule_retry(self, job: JobSeen, pod: PodSeen, due_since: datetime, error: str) -> None:
+        """Record a failed attempt to store a log that was due at that time, and schedule the next one."""
         now = self._clock.now()
         failed = self._failed.get(pod.uid)
         attempts = failed.attempts + 1 if failed else 1
-        since = failed.since if failed else began
+        since = failed.since if failed else due_since
         retry_at = now + timedelta(seconds=RETRY_BACKOFF.delay(attempts))
         self._failed[pod.uid] = _FailedLog(since, attempts, retry_at)
         unblocked_at = since + MAX_DELETION_DELAY

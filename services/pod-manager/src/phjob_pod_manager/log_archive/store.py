@@ -3,6 +3,7 @@
 `archiver` decides which log is stored when. This is the only module that imports obstore.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -63,21 +64,24 @@ class Archive:
             ArchiveError: it is not stored.
 
         """
-        start = bytearray()
+        start: deque[bytes] = deque()
+        size = 0
         async for chunk in chunks:
-            start += chunk
-            if len(start) >= PART_BYTES:
+            start.append(chunk)
+            size += len(chunk)
+            if size >= PART_BYTES:
                 break
 
         async def all_chunks() -> AsyncIterator[bytes]:
-            yield bytes(start)
+            while start:  # Without copies of the start, because four logs are stored at once.
+                yield start.popleft()
             async for chunk in chunks:
                 yield chunk
 
         key = _key(job, pod)
         try:
-            if len(start) < PART_BYTES:  # One request instead of three, because most logs are short.
-                await obstore.put_async(self._store, key, bytes(start), use_multipart=False)
+            if size < PART_BYTES:  # One request instead of three, because most logs are short.
+                await obstore.put_async(self._store, key, b"".join(start), use_multipart=False)
             else:
                 await obstore.put_async(
                     self._store,

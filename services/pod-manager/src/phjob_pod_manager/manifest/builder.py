@@ -12,7 +12,7 @@ from typing import Any
 
 from phjob_core.api import API_VERSION, ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GATE, Object
 from phjob_core.errors import PermanentError
-from phjob_core.labels import GROUP_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
+from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from phjob_core.messages import GroupSeen
 from phjob_core.projection import MAIN_CONTAINER
 from phjob_core.quantities import (
@@ -106,6 +106,7 @@ def _metadata(job: Object, settings: JobSubmission) -> Object:
             GROUP_LABEL: label_value(spec["groupName"]),
             USER_LABEL: label_value(spec["userName"]),
             JOB_UID_LABEL: metadata["uid"],
+            JOB_NAME_LABEL: metadata["name"],
         },
         "annotations": _annotations(job, settings),
         "ownerReferences": [

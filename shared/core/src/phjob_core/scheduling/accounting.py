@@ -51,6 +51,10 @@ class TrackedJob:
     reservation: Reservation | None = None
     was_feasible: bool = False
     """True if this session has found it feasible. It is never rejected then (spec.md, Q4)."""
+    was_accepted: bool = False
+    """True if this session has found it within the limits of pending jobs. That is final (spec.md, Q11)."""
+    is_counted: bool = False
+    """True while it counts as a pending job of its user and its group."""
     backoff_end: BackoffEnd | None = None
     pod: PodSeen | None = None
     """Its pod, unless it is over."""

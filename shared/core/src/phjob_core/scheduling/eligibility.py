@@ -5,8 +5,9 @@ The result is the job's limits, or why it cannot run. `engine` decides whether s
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from phjob_core.api import EVERYONE, Reason
+from phjob_core.api import EVERYONE, RESERVED_NAMES, Reason
 from phjob_core.groups import Groups
 from phjob_core.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
 from phjob_core.quantities import Amounts
@@ -23,8 +24,15 @@ class Ineligible:
 class Catalog:
     """The latest groups, instance types and images."""
 
-    def __init__(self, default_limits: Amounts | None = None) -> None:
-        """`default_limits` are a job's limits of the resources that its instance type does not name."""
+    def __init__(
+        self, reserved_names: Sequence[str] = RESERVED_NAMES, default_limits: Amounts | None = None
+    ) -> None:
+        """Create an empty catalog.
+
+        `reserved_names` are the patterns of the names that no job may have. `default_limits` are a job's
+        limits of the resources that its instance type does not name.
+        """
+        self._reserved_names = reserved_names
         self.default_limits: Amounts = default_limits or {}
         self.groups = Groups()
         self.instance_types: dict[str, InstanceTypeSeen] = {}
@@ -41,6 +49,9 @@ class Catalog:
 
     def _problems(self, job: JobSeen) -> Iterator[str]:
         """Yield the problems in the order of spec.md, Q4."""
+        pattern = next((one for one in self._reserved_names if fnmatchcase(job.name, one)), None)
+        if pattern:
+            yield f"the name {job.name!r} is reserved for other workloads ({pattern}): choose another name"
         if job.group == EVERYONE:
             yield f"no job can be submitted to group {EVERYONE!r}, which only grants; choose another group"
             return

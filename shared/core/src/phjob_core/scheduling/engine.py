@@ -6,41 +6,33 @@ given away twice. `now` is an argument. The engine decides nothing before `start
 snapshot may lack charges, and a decision on it could exceed a quota.
 """
 
-import heapq
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
-from phjob_core.api import EVERYONE, Phase, Reason
+from phjob_core.api import EVERYONE, RESERVED_NAMES, Phase, Reason
 from phjob_core.labels import label_value
 from phjob_core.lifecycle import requeue_backoff
-from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, Reject, SetPendingReason
+from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
 from phjob_core.quantities import Amounts, quota_charge
+from phjob_core.scheduling.acceptance import NO_LIMITS, Acceptance, PendingLimits
 from phjob_core.scheduling.accounting import Accounting, BackoffEnd, Reservation, TrackedJob
 from phjob_core.scheduling.eligibility import Catalog, Ineligible
+from phjob_core.scheduling.outstanding_admissions import OutstandingAdmissions
 from phjob_core.scheduling.pending_reasons import PendingReason, PendingReasons
 from phjob_core.scheduling.queue import GroupQueue, QueuedJob, QueueKey
+from phjob_core.sharing import share_amounts
+from phjob_core.timers import Timers
 
-RESERVATION_TIMEOUT = timedelta(seconds=60)
-"""The time in which an admission must be observed. Otherwise a command or a fact may be lost."""
 MAX_REJECTION_AGE = timedelta(seconds=60)
-"""The age up to which an infeasible job is rejected (spec.md, Q4).
+"""The age up to which a job is rejected (spec.md, Q4, Q11).
 
-An older job was feasible once. It waits until it is feasible again.
+An older job was feasible once, and within the limits. It waits until it is feasible again.
 """
 MAX_CREATION_DELAY = timedelta(seconds=5)
 """The longest backoff of a job whose pod cannot be created yet (spec.md, Q10)."""
 _BLOCKING_REASONS = (Reason.USER_QUOTA, Reason.GROUP_QUOTA, Reason.INVALID_SPEC, Reason.OVER_QUOTA)
 """The pending reasons that are written. A job in its queue that has one is watched until it is outdated."""
-
-
-class _AdmissionTimeout(NamedTuple):
-    """The time by which an admission must be observed."""
-
-    at: datetime
-    uid: str
-    token: str
 
 
 def queue_key(job: JobSeen) -> QueueKey:
@@ -51,10 +43,16 @@ def queue_key(job: JobSeen) -> QueueKey:
 class SchedulingEngine:
     """The state and the decisions of one session of the scheduler."""
 
-    def __init__(self, session: str, default_limits: Amounts | None = None) -> None:
-        """`default_limits` are a job's limits of the resources that its instance type does not name."""
+    def __init__(
+        self,
+        session: str,
+        limits: PendingLimits = NO_LIMITS,
+        reserved_names: Sequence[str] = RESERVED_NAMES,
+        default_limits: Amounts | None = None,
+    ) -> None:
+        """`limits` are those of `Acceptance`; `reserved_names` and `default_limits` those of `Catalog`."""
         self.session = session
-        self.catalog = Catalog(default_limits)
+        self.catalog = Catalog(reserved_names, default_limits)
         self.catalog_revision = 0
         """The resourceVersion up to which the catalog is complete."""
         self.phases: dict[str, Counter[Phase]] = {}
@@ -69,27 +67,33 @@ class SchedulingEngine:
         """The jobs that look infeasible, but may be newer than the known catalog (spec.md, Q8)."""
         self.infeasible: dict[str, Ineligible] = {}
         """The infeasible jobs that wait, each with the reason (spec.md, Q4)."""
+        self.acceptance = Acceptance(limits)
         self.foreign_admissions = 0
         """The number of admissions that were observed, and that this session did not decide."""
         self.accounting = Accounting(self._queue)
         self.wall_clock_offset = timedelta()
         """The time of day minus `now`, which never goes backwards. Other programs write the time of day."""
         self._pending_reasons = PendingReasons()
-        self._backoffs: list[tuple[datetime, str]] = []
-        """A heap of the jobs in backoff, each with its end by the time of day. Some may be outdated."""
-        self._timeouts: deque[_AdmissionTimeout] = deque()
-        """Of all admissions, in order. Those that were observed are skipped lazily."""
+        self._backoffs = Timers()
+        """The ends of the jobs' backoffs, by the time of day."""
+        self.outstanding = OutstandingAdmissions()
         self._admissions = 0
         self._started = False
 
     # --- Facts. ---
 
     def start(self, now: datetime) -> list[Command]:
-        """Decide for all groups, because the snapshot is complete."""
+        """Decide for all groups, because the snapshot is complete.
+
+        Jobs that were never admitted come first, in the order of their queues. At any earlier time, at least
+        as many of them were ahead of a job. So it is over a limit only if it was before this session.
+        """
         self._started = True
+        jobs = sorted(self.jobs.values(), key=lambda job: (bool(job.seen.fence), queue_key(job.seen)))
+        for job in jobs:
+            self._enqueue_or_reject(job.seen.uid, now)
         return [
-            *(command for job in list(self.jobs.values()) for command in self._record_revision(job)),
-            *(command for uid in list(self.jobs) for command in self._enqueue_or_reject(uid, now)),
+            *(command for job in jobs for command in self._record_revision(job)),
             *(command for label in list(self.queues) for command in self._decide(label, now)),
         ]
 
@@ -107,25 +111,25 @@ class SchedulingEngine:
         job.seen = seen
         if seen.phase.admitted:
             self._on_admission_observed(job, was_admitted=was_admitted)
+            self.outstanding.end(seen.uid, now)
         elif job.reservation and seen.fence != job.reservation.fence:
             # Another pod-manager settled the admission, or the job was admitted and requeued since.
             job.reservation = None
+            self.outstanding.end(seen.uid, now)
         self.accounting.update_job(job)
-        return [
-            *self._record_revision(job),
-            *self._enqueue_or_reject(seen.uid, now),
-            *self._decide(label, now),
-        ]
+        self._enqueue_or_reject(seen.uid, now)
+        return [*self._record_revision(job), *self._decide(label, now)]
 
     def on_job_gone(self, uid: str, now: datetime) -> list[Command]:
         """Remove a finished or deleted job. Only its pod remains charged."""
-        self.pending_catalog_check.pop(uid, None)
-        self.infeasible.pop(uid, None)
+        self._forget_verdict(uid)
         job = self.jobs.pop(uid, None)
         if job is None:
             return []
         label = label_value(job.seen.group)
         self._count_phase(label, job.seen.phase, None)
+        self.acceptance.on_gone(job)
+        self.outstanding.end(uid, now)
         self._queue(label).remove(uid)
         self.accounting.remove_job(job)
         return self._decide(label, now)
@@ -162,43 +166,25 @@ class SchedulingEngine:
     # --- Time. ---
 
     def next_wakeup(self) -> datetime | None:
-        """Return when `on_wakeup` or `take_overdue_admissions` is due next; None if never."""
+        """Return when `on_wakeup` or `outstanding.take_overdue` is due next; None if never."""
+        backoff_end = self._backoffs.due()
         times = [
             self._pending_reasons.next_wakeup(),
-            self._backoffs[0][0] - self.wall_clock_offset if self._backoffs else None,
-            self._timeouts[0].at if self._timeouts else None,
+            backoff_end - self.wall_clock_offset if backoff_end else None,
+            self.outstanding.next_timeout(),
+            self.acceptance.rejections.next_repeat(),
         ]
         return min((time for time in times if time), default=None)
 
     def on_wakeup(self, now: datetime) -> list[Command]:
         """Put jobs whose backoff is over back into their queues, and write pending reasons that are due."""
-        commands: list[Command] = []
-        while self._backoffs and self._backoffs[0][0] <= now + self.wall_clock_offset:
-            _, uid = heapq.heappop(self._backoffs)
-            if uid in self.jobs:
-                commands += self._enqueue_or_reject(uid, now)
-                commands += self._decide(label_value(self.jobs[uid].seen.group), now)
+        commands: list[Command] = [*self.acceptance.rejections.take_due(now)]
+        for uid in self._backoffs.take(now + self.wall_clock_offset):
+            self._enqueue_or_reject(uid, now)
+            commands += self._decide(label_value(self.jobs[uid].seen.group), now)
         for uid, (reason, message) in self._pending_reasons.due_changes(now, self._current_and_wanted_reason):
             commands.append(_set_pending_reason(self.jobs[uid].seen, reason, message))
         return commands
-
-    def take_overdue_admissions(self, now: datetime) -> list[str]:
-        """Return the uids of the jobs whose admission was not observed in time, each once."""
-        overdue: list[str] = []
-        while self._timeouts and self._timeouts[0].at <= now:
-            timeout = self._timeouts.popleft()
-            if self._is_unobserved(timeout):
-                overdue.append(timeout.uid)
-        return overdue
-
-    def unobserved_admissions(self) -> Iterator[tuple[datetime, str]]:
-        """Iterate over the jobs whose admission is not observed yet: the time of its timeout, and the uid."""
-        # A copy, because metrics are read in another thread.
-        return ((timeout.at, timeout.uid) for timeout in list(self._timeouts) if self._is_unobserved(timeout))
-
-    def _is_unobserved(self, timeout: _AdmissionTimeout) -> bool:
-        job = self.jobs.get(timeout.uid)
-        return bool(job and job.reservation and job.reservation.token == timeout.token)
 
     # --- State. ---
 
@@ -242,39 +228,51 @@ class SchedulingEngine:
         seen = job.seen
         if not self._started or seen.phase is not Phase.PENDING or job.reservation:
             return []
-        if seen.revision_recorded or seen.resource_version == seen.revision:
+        if not seen.lacks_revision:
             return []
         return [_set_pending_reason(seen, seen.reason, seen.message)]
 
     # --- Decisions. ---
 
-    def _enqueue_or_reject(self, uid: str, now: datetime) -> list[Command]:
-        """Put a Pending job where it belongs. Returns the command that rejects it, if it is rejected.
+    def _enqueue_or_reject(self, uid: str, now: datetime) -> None:
+        """Put a Pending job where it belongs.
 
-        The job waits in its queue, in its backoff, or outside both if it is infeasible for now.
+        The job waits in its queue, in its backoff, or outside both if it is infeasible for now. Otherwise it
+        is rejected.
         """
         job = self.jobs[uid]
         seen = job.seen
         queue = self._queue(label_value(seen.group))
         if not self._started or job.reservation:
-            return []
-        self.pending_catalog_check.pop(uid, None)
-        self.infeasible.pop(uid, None)
+            return
+        self._forget_verdict(uid)
         if seen.phase is not Phase.PENDING or seen.cancel or seen.deleting:
             queue.remove(uid)
-            return []
+            self.acceptance.on_gone(job)
+            return
+        group = self.catalog.groups.get(seen.group)
+        if not self.acceptance.accept(job, group, is_new=self._is_new(seen, now)):
+            return
         if (until := self._end_of_backoff(job, now)) and until > now + self.wall_clock_offset:
             queue.remove(uid)
-            heapq.heappush(self._backoffs, (until, uid))
-            return []
+            self._backoffs.set(uid, until)
+            return
         verdict = self._judge(seen, queue)
         if isinstance(verdict, Ineligible):
-            return self._set_aside_or_reject(job, verdict, queue, now)
+            self._set_aside_or_reject(job, verdict, queue, now)
+            return
+        self.acceptance.rejections.discard(uid)
         job.limits, job.was_feasible = verdict, True
-        queue.add(QueuedJob(uid, label_value(seen.user), quota_charge(verdict), queue_key(seen)))
+        charge = share_amounts(quota_charge(verdict))
+        queue.add(QueuedJob(uid, label_value(seen.user), charge, queue_key(seen)))
         if seen.reason in _BLOCKING_REASONS:
             self._pending_reasons.watch(uid, now)
-        return []
+
+    def _forget_verdict(self, uid: str) -> None:
+        """Forget why the job was not in its queue."""
+        self.pending_catalog_check.pop(uid, None)
+        self.infeasible.pop(uid, None)
+        self._backoffs.set(uid, None)
 
     def _judge(self, seen: JobSeen, queue: GroupQueue) -> Amounts | Ineligible:
         """Return the limits of the job's pod, or why the job is infeasible."""
@@ -288,27 +286,26 @@ class SchedulingEngine:
 
     def _set_aside_or_reject(
         self, job: TrackedJob, verdict: Ineligible, queue: GroupQueue, now: datetime
-    ) -> list[Command]:
-        """Let an infeasible job wait, or return the command that rejects it (spec.md, Q4, Q8)."""
+    ) -> None:
+        """Let an infeasible job wait, or reject it (spec.md, Q4, Q8)."""
         seen = job.seen
         if seen.revision > self.catalog_revision:
             # The catalog may lack an object that was created just before the job.
             self.pending_catalog_check[seen.uid] = None
             user = label_value(seen.user)
             queue.add(QueuedJob(seen.uid, user, {}, queue_key(seen), pending_catalog_check=True))
-            return []
+            return
         queue.remove(seen.uid)
-        is_old = now + self.wall_clock_offset - seen.created > MAX_REJECTION_AGE
-        if job.was_feasible or seen.fence or is_old:
+        if self._is_new(seen, now) and not job.was_feasible:
+            self.acceptance.reject(job, verdict)
+        else:
+            self.acceptance.rejections.discard(seen.uid)
             self.infeasible[seen.uid] = verdict
             self._pending_reasons.watch(seen.uid, now)
-            return []
-        return [
-            Reject(
-                uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
-                reason=verdict.reason, message=verdict.message,
-            )
-        ]  # fmt: skip
+
+    def _is_new(self, seen: JobSeen, now: datetime) -> bool:
+        """Return whether the job may be rejected: it is young, and was never to be admitted."""
+        return not seen.fence and now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
         """Return when the job's backoff is over, by the time of day; None if it has none.
@@ -330,12 +327,13 @@ class SchedulingEngine:
         return [command for label in sorted(labels) for command in self._decide(label, now)]
 
     def _decide(self, label: str, now: datetime) -> list[Command]:
-        """Let the group's queue decide. Returns the commands that admit its decisions."""
+        """Let the group's queue decide. Returns the commands, and the rejections that are due."""
         self.dirty_groups.add(label)
         if not self._started:
             return []
         queue = self._queue(label)
-        commands: list[Command] = [self._admit(self.jobs[admitted.uid], now) for admitted in queue.decide()]
+        commands: list[Command] = [*self.acceptance.rejections.take_due(now)]
+        commands += (self._admit(self.jobs[admitted.uid], now) for admitted in queue.decide())
         for uid in (*queue.newly_blocked_by_user_quota, queue.blocking_job):
             if uid:
                 self._pending_reasons.watch(uid, now)
@@ -356,7 +354,8 @@ class SchedulingEngine:
         seen = job.seen
         self._admissions += 1
         job.reservation = Reservation(f"{self.session}#{self._admissions}", seen.fence)
-        self._timeouts.append(_AdmissionTimeout(now + RESERVATION_TIMEOUT, seen.uid, job.reservation.token))
+        self.acceptance.on_admitted(job)
+        self.outstanding.add(seen.uid, label_value(seen.group), self._admissions, now)
         return Admit(
             uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
             token=job.reservation.token, resources=dict(job.limits), revision=seen.revision,
@@ -379,11 +378,9 @@ class SchedulingEngine:
         """Check these jobs again after the catalog changed, and let their groups decide."""
         if not self._started:
             return []
-        commands: list[Command] = []
         for uid in uids:
-            commands += self._enqueue_or_reject(uid, now)
-        labels = {label_value(self.jobs[uid].seen.group) for uid in uids}
-        return [*commands, *self._decide_all(labels, now)]
+            self._enqueue_or_reject(uid, now)
+        return self._decide_all({label_value(self.jobs[uid].seen.group) for uid in uids}, now)
 
     def _current_and_wanted_reason(self, uid: str) -> tuple[PendingReason, PendingReason] | None:
         """Return the pending reason in a job's status, and the one that it should have.

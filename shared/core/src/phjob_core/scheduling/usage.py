@@ -15,7 +15,7 @@ from phjob_core.api import Phase, Reason
 from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.labels import label_value
 from phjob_core.scheduling.accounting import TrackedJob
-from phjob_core.scheduling.engine import RESERVATION_TIMEOUT, SchedulingEngine
+from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.scheduling.queue import GroupQueue
 
 JOB, JUPYTER, RESERVED = "job", "jupyter", "reserved"
@@ -65,10 +65,9 @@ def usages(engine: SchedulingEngine) -> list[Usage]:
         _add_queue(engine, queue, usage_of(label))
     for job in list(engine.jobs.values()):
         _add_job(engine, job, usage_of(label_value(job.seen.group)))
-    for timeout, uid in engine.unobserved_admissions():
-        if admitted := engine.jobs.get(uid):
-            usage, since = usage_of(label_value(admitted.seen.group)), timeout - RESERVATION_TIMEOUT
-            usage.admissible_since = min(usage.admissible_since or since, since)
+    for admission in engine.outstanding:
+        usage = usage_of(admission.group)
+        usage.admissible_since = min(usage.admissible_since or admission.decided, admission.decided)
     return list(by_name.values())
 
 

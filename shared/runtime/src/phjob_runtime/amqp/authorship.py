@@ -20,7 +20,7 @@ class AuthorshipError(PermanentError):
 
 @dataclass(frozen=True)
 class BrokerUsers:
-    """The RabbitMQ users of an installation's services (spec.md, I5)."""
+    """The RabbitMQ users of an installation's services (spec.md, E6)."""
 
     own: str
     """The user of this process."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
+from phjob_core.messages import encode
 from phjob_core.stream import Envelope
 from phjob_runtime.amqp import topology
 
@@ -23,6 +24,8 @@ The `message_id` has the sequence number of the first message.
 """
 MAX_BATCH_MESSAGES = 200
 """The number of messages in a batch, which is about 100 kB."""
+MAX_BATCH_BYTES = 256 * 2**10
+"""The size at which a batch gets no further message. A fact with the longest names has about 10 KiB."""
 
 
 class Outgoing(NamedTuple):
@@ -31,11 +34,23 @@ class Outgoing(NamedTuple):
     position: int
     """Its number among all messages of this connection, from 1."""
     envelope: Envelope
+
+
+class Batch(NamedTuple):
+    """Messages that are published as one."""
+
+    position: int
+    """The position of the first message."""
+    envelope: Envelope
+    """The envelope of the first message."""
+    messages: int
+    """The number of messages."""
     kind: str
+    """The AMQP type."""
     body: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """A received message, alone or from a batch, before it is decoded."""
 
@@ -60,21 +75,25 @@ def is_batched(waiting: deque[Outgoing]) -> bool:
     return waiting[0].envelope.publisher == topology.WATCHER
 
 
-def take_batch(waiting: deque[Outgoing]) -> list[Outgoing]:
-    """Remove the messages that are published next as one from the queue's outbox.
+def take_batch(waiting: deque[Outgoing]) -> Batch:
+    """Remove the messages that are published next as one from the queue's outbox, and encode them."""
+    max_messages = MAX_BATCH_MESSAGES if is_batched(waiting) else 1
+    position, envelope = waiting[0]
+    encoded: list[tuple[str, bytes]] = []
+    size = 0
+    while waiting and len(encoded) < max_messages and size < MAX_BATCH_BYTES:
+        message = waiting.popleft().envelope.message
+        assert message is not None  # noqa: S101 - only a received message can be undecodable
+        encoded.append(encode(message))
+        size += len(encoded[-1][1])
+    return Batch(position, envelope, len(encoded), *_pack(encoded))
 
-    Returns them.
-    """
-    if not is_batched(waiting):
-        return [waiting.popleft()]
-    return [waiting.popleft() for _ in range(min(len(waiting), MAX_BATCH_MESSAGES))]
 
-
-def pack(batch: Sequence[Outgoing]) -> tuple[str, bytes]:
+def _pack(encoded: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
     """Return the AMQP type and the body of a batch. A single message is sent as it is."""
-    if len(batch) == 1:
-        return batch[0].kind, batch[0].body
-    return BATCH, b"\n".join(one.kind.encode() + b" " + one.body for one in batch)
+    if len(encoded) == 1:
+        return encoded[0]
+    return BATCH, b"\n".join(kind.encode() + b" " + body for kind, body in encoded)
 
 
 def unpack(message: DeliveredMessage) -> Iterator[Part]:

@@ -7,8 +7,7 @@ known here. `batching` packs the watcher's messages, `authorship` proves who sen
 """
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -34,7 +33,8 @@ from phjob_core.stream import Envelope
 from phjob_runtime import metrics
 from phjob_runtime.amqp import authorship, batching, dead_letters, topology
 from phjob_runtime.amqp.authorship import AuthorshipError, BrokerUsers
-from phjob_runtime.amqp.batching import Outgoing, Part
+from phjob_runtime.amqp.batching import Batch, Part
+from phjob_runtime.amqp.outbox import Outbox
 from phjob_runtime.amqp.port import Receive
 
 CONTENT_TYPE = "application/vnd.phjob.v1+json"
@@ -46,7 +46,10 @@ PREFETCH_COUNT = 1000
 MAX_UNCONFIRMED = 1000
 """The number of AMQP messages that may be published and not yet confirmed at the same time."""
 MAX_OUTBOX_MESSAGES = 200_000
-"""The number of messages that may wait for their confirmation (about 100 MB). The next breaks the bus."""
+"""The number of messages that may wait for their confirmation. The next breaks the bus.
+
+A snapshot of a shard is sent in one piece, so it has to be smaller.
+"""
 STALL_SECONDS = 10.0
 """The time without a confirmation, while messages wait for theirs, after which publishing has stalled."""
 MIN_FULL_WARNING_INTERVAL_SECONDS = 60.0
@@ -60,6 +63,8 @@ class _RabbitDelivery:
 
     A message that does not decode, or whose author is not proven, is dead-lettered at once.
     """
+
+    __slots__ = ("_bus", "_is_done", "_part", "_queue", "_tag", "envelope")
 
     def __init__(self, bus: "RabbitBus", queue: str, tag: int, part: Part, users: BrokerUsers) -> None:
         self._bus = bus
@@ -106,60 +111,42 @@ class RabbitBus:
         self._user = user
         self._sending = sending
         self._consuming = consuming
-        self._outbox: defaultdict[str, deque[Outgoing]] = defaultdict(deque)
-        self._encoded: tuple[messages.Message | None, str, bytes] = (None, "", b"")
-        """The last message, encoded. Often the same message is sent to several queues."""
-        self._queues_in_flight: set[str] = set()
-        """The queues with a batch in flight. The next batch to them waits."""
+        self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._publish_slots = asyncio.Semaphore(MAX_UNCONFIRMED)
-        self._sent_count = 0
-        self._unconfirmed: dict[int, None] = {}
-        """The positions of the messages that are not confirmed, in order."""
         self._last_confirm = 0.0
         """When RabbitMQ last confirmed, or when the first message that waits was sent."""
         self._last_full_warning: dict[str, float] = {}
         """When the last warning about each full queue was logged."""
-        self._confirm_callbacks: deque[tuple[int, Callable[[], None]]] = deque()
         self._unprocessed: dict[int, int] = {}
         """The number of messages that are not processed yet, by the tag of their delivery."""
         self._is_ack_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self.broken: asyncio.Future[None] = self._loop.create_future()
-        metrics.observe_outbox(lambda: len(self._unconfirmed))
+        metrics.observe_outbox(lambda: len(self._outbox))
 
     @property
     def stall_reason(self) -> str:
         """Why publishing has stalled, for people; empty if it has not."""
-        if not self._unconfirmed or self._loop.time() - self._last_confirm < STALL_SECONDS:
+        if not len(self._outbox) or self._loop.time() - self._last_confirm < STALL_SECONDS:
             return ""
-        return f"RabbitMQ to accept messages: {len(self._unconfirmed)} unconfirmed"
+        return f"RabbitMQ to accept messages: {len(self._outbox)} unconfirmed"
 
     def send(self, queue: str, envelope: Envelope) -> None:
         """Publish after everything published before. RabbitMQ confirms it later."""
-        if len(self._unconfirmed) >= MAX_OUTBOX_MESSAGES:
-            self.fail(UnreachableError(f"RabbitMQ accepts no messages: {MAX_OUTBOX_MESSAGES} unconfirmed"))
+        if len(self._outbox) >= MAX_OUTBOX_MESSAGES:
+            cause = "RabbitMQ accepts none, or a shard has more jobs and pods than that: use more shards"
+            self.fail(UnreachableError(f"{MAX_OUTBOX_MESSAGES} messages are unconfirmed: {cause}"))
             return
-        if not self._unconfirmed:
+        if not len(self._outbox):
             self._last_confirm = self._loop.time()
-        self._sent_count += 1
-        self._unconfirmed[self._sent_count] = None
-        self._outbox[queue].append(Outgoing(self._sent_count, envelope, *self._encode(envelope.message)))
+        self._outbox.add(queue, envelope)
         self._wake.set()
-
-    def _encode(self, message: messages.Message | None) -> tuple[str, bytes]:
-        assert message is not None  # noqa: S101 - only a received message can be undecodable
-        if self._encoded[0] is not message:
-            self._encoded = (message, *messages.encode(message))
-        return self._encoded[1:]
 
     def when_confirmed(self, done: Callable[[], None]) -> None:
         """Call `done` once RabbitMQ has confirmed everything published up to now."""
-        if self._unconfirmed:
-            self._confirm_callbacks.append((self._sent_count, done))
-        else:
-            done()
+        self._outbox.when_confirmed(done)
 
     async def consume(self, queue: str, receive: Receive) -> None:
         """Start to pass the queue's deliveries to `receive`, in order."""
@@ -180,15 +167,18 @@ class RabbitBus:
 
     async def write(self) -> None:
         """Publish the messages of the outbox, until cancelled."""
-        while True:
-            self._wake.clear()
-            for queue, waiting in list(self._outbox.items()):
-                while waiting and queue not in self._queues_in_flight:
-                    await self._publish_slots.acquire()
-                    if batching.is_batched(waiting):
-                        self._queues_in_flight.add(queue)
-                    self._spawn(self._publish(queue, batching.take_batch(waiting)))
-            await self._wake.wait()
+        try:
+            while True:
+                self._wake.clear()
+                for queue in self._outbox.queues():
+                    while self._outbox.has_next(queue):
+                        await self._publish_slots.acquire()
+                        self._spawn(self._publish(queue, self._outbox.take(queue)))
+                await self._wake.wait()
+        except Exception as error:
+            # Without this, a message that cannot be encoded would silently stop all publishing.
+            _log.exception("publishing_failed")
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Break the bus, so that its service starts again on a new connection."""
@@ -201,20 +191,19 @@ class RabbitBus:
         for task in self._tasks:
             task.cancel()
 
-    async def _publish(self, queue: str, batch: Sequence[Outgoing]) -> None:
-        first = batch[0].envelope
-        kind, body = batching.pack(batch)
+    async def _publish(self, queue: str, batch: Batch) -> None:
+        first = batch.envelope
         properties = Basic.Properties(
             app_id=first.publisher,
             content_type=CONTENT_TYPE,
             delivery_mode=2,
             message_id=f"{first.session} {first.sequence}",
-            message_type=kind,
+            message_type=batch.kind,
             user_id=self._user,
         )
         try:
             await self._sending.basic_publish(
-                body,
+                batch.body,
                 exchange=topology.exchange_of(queue),
                 routing_key=queue,
                 properties=properties,
@@ -223,15 +212,15 @@ class RabbitBus:
             )
         except (AMQPError, ChannelInvalidStateError, DeliveryError, ConnectionError) as error:
             if isinstance(error, DeliveryError) and isinstance(error.frame, Basic.Nack):
-                self._on_rejected(queue, len(batch))
-                self._on_confirmed(batch)
+                self._on_rejected(queue, batch.messages)
+                self._on_confirmed(queue, batch)
             else:
                 self.fail(UnreachableError(f"RabbitMQ did not accept a message for {queue}: {error}"))
         else:
-            self._on_confirmed(batch)
+            self._on_confirmed(queue, batch)
         finally:
             self._publish_slots.release()
-            self._queues_in_flight.discard(queue)
+            self._outbox.end(queue)
             self._wake.set()
 
     def _on_rejected(self, queue: str, count: int) -> None:
@@ -246,13 +235,9 @@ class RabbitBus:
             self._last_full_warning[queue] = now
             _log.warning("queue_full", queue=queue, limit=topology.MAX_QUEUE_MESSAGES)
 
-    def _on_confirmed(self, batch: Sequence[Outgoing]) -> None:
-        for outgoing in batch:
-            del self._unconfirmed[outgoing.position]
+    def _on_confirmed(self, queue: str, batch: Batch) -> None:
         self._last_confirm = self._loop.time()
-        lowest = next(iter(self._unconfirmed), self._sent_count + 1)
-        while self._confirm_callbacks and self._confirm_callbacks[0][0] < lowest:
-            self._confirm_callbacks.popleft()[1]()
+        self._outbox.confirm(queue, batch)
 
     def dead_letter(self, queue: str, tag: int, part: Part, reason: str) -> None:
         """Publish a message to `phjob.dead`, with the reason, then acknowledge it."""

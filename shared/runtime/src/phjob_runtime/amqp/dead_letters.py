@@ -114,7 +114,7 @@ class DeadLetter:
             message=message,
         )
 
-    def text(self) -> str:
+    def text(self, users: BrokerUsers) -> str:
         """Return the lines for a terminal, with control characters escaped."""
         body = self.body[: MAX_SHOWN_CHARS * 4].decode(errors="replace")
         shown = body[:MAX_SHOWN_CHARS] + ("..." if len(body) > MAX_SHOWN_CHARS else "")
@@ -122,9 +122,13 @@ class DeadLetter:
         queue, kind, publisher = (
             escape_controls(text) or "?" for text in (self.queue, self.kind, self.publisher)
         )
-        user = f", user {escape_controls(self.user)}" if self.user else ""
+        author = ""
+        try:
+            self.check_author(users)
+        except AuthorshipError as error:
+            author = f"    author: not proven, because {escape_controls(str(error))}\n"
         return (
-            f"{self.id}  {time}  {queue}  {kind} from {publisher}{user}\n"
+            f"{self.id}  {time}  {queue}  {kind} from {publisher}\n{author}"
             f"    reason: {escape_controls(self.reason)}\n"
             f"    body:   {escape_controls(shown)} ({len(self.body)} bytes)"
         )
@@ -244,7 +248,7 @@ async def run(url: str, command: str, queue: str | None, ids: Sequence[str]) -> 
         failed = len(missing)
         for letter in letters:
             if command == "show":
-                write_line(letter.text())
+                write_line(letter.text(users))
             else:
                 failed += not await _replayed(connection, letter, users)
         for id_ in sorted(missing):

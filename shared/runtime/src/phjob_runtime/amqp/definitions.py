@@ -90,7 +90,7 @@ def _check_users(users: Mapping[str, str]) -> None:
     """Check that each service has a user of its own, named in the same way.
 
     Raises:
-        SettingsError: a receiver could not tell the publishers of its messages by their users (spec.md, I5).
+        SettingsError: a receiver could not tell the publishers of its messages by their users (spec.md, E6).
 
     """
     first = users[topology.WATCHER]

@@ -55,7 +55,7 @@ SENDS: dict[str, frozenset[type[Message]]] = {
     ),
     POD_MANAGER: frozenset({messages.SnapshotRequest, messages.SessionRequest, messages.Heartbeat}),
 }  # fmt: skip
-"""The kinds of messages that each service sends. A receiver accepts no other from it (spec.md, I5)."""
+"""The kinds of messages that each service sends. A receiver accepts no other from it (spec.md, E6)."""
 
 REQUESTS_FOR: dict[str, tuple[str, ...]] = {
     SCHEDULER: (SCHEDULER,),
