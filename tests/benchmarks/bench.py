@@ -31,6 +31,8 @@ MILLICORES_PER_JOB = 500
 USERS_PER_GROUP = 5
 NODE = {"cpu": "1000000", "memory": "4Pi", "pods": "1000000"}
 """The capacity of the only node, which has room for all jobs."""
+SETTINGS = "jobSubmission: {historyTTLSeconds: 0, historyLimit: 0, neverRanTTLSeconds: 0}\n"
+"""Without these, the history would delete jobs while they are measured."""
 RUN_TIMEOUT_SECONDS = 900.0
 
 
@@ -109,7 +111,17 @@ class Bench:
                 self.api.create(manifest)
 
     def _stack(self, replicas: int = 1, env: Mapping[str, Mapping[str, str]] | None = None) -> Stack:
-        return Stack(self.state, node="kwok", parts=self._parts, capacity=NODE, replicas=replicas, env=env)
+        settings = self.state.with_name("settings.yaml")
+        settings.write_text(SETTINGS)
+        return Stack(
+            self.state,
+            node="kwok",
+            parts=self._parts,
+            settings=settings,
+            capacity=NODE,
+            replicas=replicas,
+            env=env,
+        )
 
     def pids(self, *services: str) -> dict[str, int]:
         """Return the processes of the stack, or of these services only, by name."""
