@@ -23,7 +23,7 @@ from phjob_core.api import Object
 from phjob_core.errors import NotAuthorizedError, PhJobError
 from phjob_core.resource import Resource
 from phjob_kube import config as kube_config
-from phjob_kube.http import HttpKube, Server, rejection
+from phjob_kube.http import HttpKube, Server, parse_answer, rejection
 
 DEFAULT_NAMESPACE = "hub"
 """PrimeHub's namespace. Applies if neither the command line nor the context names one."""
@@ -85,7 +85,7 @@ class UserKube(HttpKube):
             RejectedError: The API server would reject the object.
 
         """
-        return await self._call("POST", resource, query={"dryRun": "All"}, body=body)
+        return parse_answer(await self._request("POST", resource, query={"dryRun": "All"}, body=body))
 
     async def follow_log(self, pod: str, container: str) -> AsyncIterator[bytes]:
         """Yield the log of a container until the container ends."""

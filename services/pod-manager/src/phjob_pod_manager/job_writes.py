@@ -52,16 +52,11 @@ class JobWriter:
 
     async def refresh(self, job: JobSeen) -> bool:
         """Read the job from the API server. Returns whether it has changed."""
-        answer = await self._retrier.retry_until_definite(
-            lambda: self._kube.get(PHJOBS.resource, job.name), "get phjob"
-        )
-        return self._record(job, answer)
+        return self._record(job, await self._get(job.name))
 
     async def read_message(self, job: JobSeen) -> str:
         """Return the job's message, which facts do not contain; empty if the job is gone."""
-        answer = await self._retrier.retry_until_definite(
-            lambda: self._kube.get(PHJOBS.resource, job.name), "get phjob"
-        )
+        answer = await self._get(job.name)
         if answer is None or answer["metadata"]["uid"] != job.uid:
             return ""
         return project_job_with_message(answer).message
@@ -79,11 +74,15 @@ class JobWriter:
         if is_deleted:
             _log.info("record_deleted")
             return
-        found = await self._retrier.retry_until_definite(
-            lambda: self._kube.get(PHJOBS.resource, name), "get phjob"
-        )
+        found = await self._get(name)
         if found is not None and found["metadata"]["uid"] == uid:
             raise WriteRejectedError(f"job {name}: the API server has rejected the deletion")
+
+    async def _get(self, name: str) -> Object | None:
+        """Return the job of this name from the API server; None if there is none."""
+        return await self._retrier.retry_until_definite(
+            lambda: self._kube.get(PHJOBS.resource, name), "get phjob"
+        )
 
     def _record(self, job: JobSeen, answer: Object | None) -> bool:
         """Record the API server's answer. Returns whether the job has changed."""

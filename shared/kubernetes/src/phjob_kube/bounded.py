@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from phjob_core.api import Object
-from phjob_core.errors import PhJobError
+from phjob_core.errors import UnreachableError
 
 MAX_ANSWER_BYTES = 16 * 2**20
 """The size of an answer, or of one event of a watch.
@@ -23,7 +23,7 @@ MAX_PAGE_BYTES = 4 * 2**20
 """The size of a page of more than one object. Two pages may be in memory: the last one, and the next."""
 
 
-class AnswerTooLargeError(PhJobError):
+class AnswerTooLargeError(UnreachableError):
     """The answer is larger than its bound. The rest of it was not read."""
 
 

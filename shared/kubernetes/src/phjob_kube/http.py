@@ -120,9 +120,9 @@ class HttpKube:
             limited = {**query, "limit": str(size.objects)}
             try:
                 body = await self._request("GET", resource, query=limited, max_bytes=size.max_bytes)
-            except AnswerTooLargeError as error:
+            except AnswerTooLargeError:
                 if size.objects == 1:
-                    raise UnreachableError(str(error)) from error
+                    raise
                 size.shrink()
                 continue
             except UnreachableError:
@@ -152,7 +152,7 @@ class HttpKube:
                     raise self._failure(response.status, await read(response, MAX_ANSWER_BYTES))
                 async for piece in response.content.iter_any():
                     yield piece
-        except (aiohttp.ClientError, TimeoutError, OSError, AnswerTooLargeError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 
     async def watch(
@@ -178,14 +178,14 @@ class HttpKube:
                     if kind == "ERROR":
                         raise self._failure(item.get("code", 500), json.dumps(item).encode())
                     yield kind, item
-        except (aiohttp.ClientError, TimeoutError, OSError, LineTooLong, AnswerTooLargeError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, LineTooLong) as error:
             raise _unreachable(error) from error
 
     async def get(self, resource: Resource, name: str, *, cached: bool = False) -> Object | None:
         """Return the object; None if it does not exist."""
         query = {"resourceVersion": "0"} if cached else None
         try:
-            found: Object = await self._call("GET", resource, name, query=query)
+            found: Object = parse_answer(await self._request("GET", resource, name, query=query))
         except RejectedError as error:
             if error.status == 404:
                 return None
@@ -194,17 +194,17 @@ class HttpKube:
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create an object. Returns it as the server stored it."""
-        return await self._call("POST", resource, body=body)
+        return parse_answer(await self._request("POST", resource, body=body))
 
     async def patch(
         self, resource: Resource, name: str, operations: Sequence[Object], *, subresource: str = ""
     ) -> Object:
         """Apply a JSON Patch (RFC 6902). Returns the object as it is then."""
-        return await self._call("PATCH", resource, name, subresource, body=operations)
+        return parse_answer(await self._request("PATCH", resource, name, subresource, body=operations))
 
     async def replace(self, resource: Resource, name: str, body: Object) -> Object:
         """Replace an object at the resourceVersion that `body` has, or at any if it has none."""
-        return await self._call("PUT", resource, name, body=body)
+        return parse_answer(await self._request("PUT", resource, name, body=body))
 
     async def delete(
         self, resource: Resource, name: str, *, uid: str, revision: int | None = None, force: bool = False
@@ -217,7 +217,7 @@ class HttpKube:
         if force:
             options["gracePeriodSeconds"] = 0
         try:
-            await self._call("DELETE", resource, name, body=options)
+            parse_answer(await self._request("DELETE", resource, name, body=options))
         except RejectedError as error:
             # 409: the name belongs to another object now, or the object has changed since the revision.
             if error.status not in (404, 409):
@@ -241,26 +241,6 @@ class HttpKube:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         await self.server.sign(headers)
         return headers
-
-    async def _call(
-        self,
-        method: str,
-        resource: Resource,
-        name: str = "",
-        subresource: str = "",
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-    ) -> dict[str, Any]:
-        """Return the object that the API server answers with."""
-        try:
-            content = await self._request(method, resource, name, subresource, query=query, body=body)
-        except AnswerTooLargeError as error:
-            raise _unreachable(error) from error
-        answer = _parse_object(content)
-        if answer is None:
-            raise _foreign(200, content)
-        return answer
 
     async def _request(  # noqa: PLR0913 - everything that a request consists of
         self,
@@ -306,6 +286,14 @@ class HttpKube:
     def _failure(self, status: int, content: bytes | bytearray, method: str = "GET") -> PhJobError:
         """Return the error that an unsuccessful answer means."""
         return failure(status, content, method)
+
+
+def parse_answer(content: bytes | bytearray) -> dict[str, Any]:
+    """Return the object that the API server has answered with."""
+    answer = _parse_object(content)
+    if answer is None:
+        raise _foreign(200, content)
+    return answer
 
 
 def _stream_timeout(max_silence: float) -> aiohttp.ClientTimeout:

@@ -110,12 +110,10 @@ class SchedulingEngine:
         was_admitted = job.seen is not seen and job.seen.phase.admitted
         job.seen = seen
         if seen.phase.admitted:
-            self._on_admission_observed(job, was_admitted=was_admitted)
-            self.outstanding.end(seen.uid, now)
+            self._on_admission_observed(job, now, was_admitted=was_admitted)
         elif job.reservation and seen.fence != job.reservation.fence:
             # Another pod-manager settled the admission, or the job was admitted and requeued since.
-            job.reservation = None
-            self.outstanding.end(seen.uid, now)
+            self._end_reservation(job, now)
         self.accounting.update_job(job)
         self._enqueue_or_reject(seen.uid, now)
         return [*self._record_revision(job), *self._decide(label, now)]
@@ -211,13 +209,18 @@ class SchedulingEngine:
         job = self.jobs.get(uid)
         return job if job and job.seen.name == name else None
 
-    def _on_admission_observed(self, job: TrackedJob, *, was_admitted: bool) -> None:
+    def _on_admission_observed(self, job: TrackedJob, now: datetime, *, was_admitted: bool) -> None:
         """End the reservation of a job that is Preparing or Running."""
         is_ours = job.reservation and job.reservation.token == job.seen.fence
         if self._started and not is_ours and not was_admitted:
             self.foreign_admissions += 1
-        job.reservation = None
+        self._end_reservation(job, now)
         job.limits = job.seen.resources or job.limits
+
+    def _end_reservation(self, job: TrackedJob, now: datetime) -> None:
+        """Release the reservation of a job, if it has one, because the outcome of its admission is known."""
+        job.reservation = None
+        self.outstanding.end(job.seen.uid, now)
 
     def _record_revision(self, job: TrackedJob) -> list[Command]:
         """Return the command that writes the revision at creation of an edited job, if it is not written.

@@ -16,7 +16,8 @@ class OutstandingAdmission(NamedTuple):
     """An admission that is not observed yet."""
 
     uid: str
-    group: str
+    label: str
+    """The label value of its group."""
     number: int
     """Its position among all admissions of the session."""
     decided: datetime
@@ -29,17 +30,17 @@ class OutstandingAdmissions:
     def __init__(self) -> None:
         self._by_uid: dict[str, OutstandingAdmission] = {}
         self._progress: dict[str, tuple[int, datetime]] = {}
-        """The number of the latest admission of each group that ended, and when."""
+        """The number of the latest admission of each group that ended, and when, by the label."""
 
-    def add(self, uid: str, group: str, number: int, now: datetime) -> None:
+    def add(self, uid: str, label: str, number: int, now: datetime) -> None:
         """Add an admission, because it is decided."""
-        self._by_uid[uid] = OutstandingAdmission(uid, group, number, now, now + RESERVATION_TIMEOUT)
+        self._by_uid[uid] = OutstandingAdmission(uid, label, number, now, now + RESERVATION_TIMEOUT)
 
     def end(self, uid: str, now: datetime) -> None:
         """Remove an admission, because its outcome is observed, or its job is gone."""
         admission = self._by_uid.pop(uid, None)
         if admission:
-            self._progress[admission.group] = admission.number, now
+            self._progress[admission.label] = admission.number, now
 
     def next_timeout(self) -> datetime | None:
         """Return when an admission may be overdue next; None if there is none."""
@@ -54,7 +55,7 @@ class OutstandingAdmissions:
         overdue: list[str] = []
         while (timeout := self.next_timeout()) and timeout <= now:
             admission = self._by_uid.pop(next(iter(self._by_uid)))
-            number, progress = self._progress.get(admission.group, (0, admission.decided))
+            number, progress = self._progress.get(admission.label, (0, admission.decided))
             if number < admission.number and progress > timeout - RESERVATION_TIMEOUT:
                 # The timeouts stay in order, because none is later than this one.
                 again = admission._replace(timeout=now + RESERVATION_TIMEOUT)

@@ -66,7 +66,7 @@ def usages(engine: SchedulingEngine) -> list[Usage]:
     for job in list(engine.jobs.values()):
         _add_job(engine, job, usage_of(label_value(job.seen.group)))
     for admission in engine.outstanding:
-        usage = usage_of(admission.group)
+        usage = usage_of(admission.label)
         usage.admissible_since = min(usage.admissible_since or admission.decided, admission.decided)
     return list(by_name.values())
 
