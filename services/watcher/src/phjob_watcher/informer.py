@@ -49,17 +49,20 @@ class Informer(Generic[F]):
         kind: Kind,
         publish: Callable[[Fact, Fact | None], None],
         project: Callable[[Object, F | None], F | None] | None = None,
+        relative: Callable[[F], Fact | None] = lambda _: None,
     ) -> None:
         """Create an informer that has not listed yet.
 
         `publish` takes a fact, and the fact about the same object that was published before it. `project`
-        replaces the kind's own projection, and returns None for an object that no consumer needs.
+        replaces the kind's own projection, and returns None for an object that no consumer needs. `relative`
+        returns the fact about a job's pod, or about a pod's job, with which a fact shares memory.
         """
         self._kube = kube
         self._clock = clock
         self._kind = kind
         self._publish = publish
         self._project: Callable[[Object, Any], Fact | None] = project or kind.project
+        self._relative = relative
         self._facts: dict[str, F] = {}
         self.revision = 0
         self.unreachable_reason = ""
@@ -182,7 +185,7 @@ class Informer(Generic[F]):
         if fact == known:
             return known
         if fact is not None:
-            share(fact, known)
+            share(fact, known, self._relative(fact))
         return fact
 
     def _upsert(self, fact: F) -> None:

@@ -23,7 +23,6 @@ from phjob_core.messages import (
     SnapshotRequest,
 )
 from phjob_core.quantities import Amounts
-from phjob_core.sharing import share
 from phjob_core.stream import Envelope
 from phjob_kube.port import Kube
 from phjob_runtime.amqp import topology
@@ -55,12 +54,20 @@ class Watcher:
         self._publisher = Publisher(term, shards, bus.send)
         self._requests: asyncio.Queue[Delivery] = asyncio.Queue()
         self._history_requests: asyncio.Queue[Delivery] = asyncio.Queue()
-        project: Mapping[str, Callable[[Object, Any], Fact | None]] = {
-            PHJOBS.plural: self._project_job,
-            PODS.plural: self._project_pod,
+        project: Mapping[str, Callable[[Object, Any], Fact | None]] = {PODS.plural: self._project_pod}
+        relative: Mapping[str, Callable[[Any], Fact | None]] = {
+            PHJOBS.plural: lambda job: self._informers[PODS.plural].get(job.pod_uid),
+            PODS.plural: lambda pod: self._informers[PHJOBS.plural].get(pod.job_uid),
         }
         self._informers: dict[str, Informer[Any]] = {
-            kind.plural: Informer(kube, clock, kind, self._publisher.publish, project.get(kind.plural))
+            kind.plural: Informer(
+                kube,
+                clock,
+                kind,
+                self._publisher.publish,
+                project.get(kind.plural),
+                relative.get(kind.plural, lambda _: None),
+            )
             for kind in KINDS
         }
         self._queues = {queue.name for queue in topology.queues(shards)} - {topology.WATCHER}
@@ -124,12 +131,6 @@ class Watcher:
     def _facts(self, plural: str) -> Any:
         return self._informers[plural].facts()
 
-    def _project_job(self, item: Object, known: JobSeen | None) -> JobSeen:
-        """Return the fact about a job, which shares the memory of equal values with that about its pod."""
-        job: JobSeen = PHJOBS.project(item, known)  # type: ignore[assignment]
-        share(job, self._informers[PODS.plural].get(job.pod_uid))
-        return job
-
     def _project_pod(self, item: Object, known: PodSeen | None) -> PodSeen | None:
         """Return the fact about a pod of a pool; None for any other pod.
 
@@ -141,7 +142,6 @@ class Watcher:
             job: JobSeen | None = self._informers[PHJOBS.plural].get(pod.job_uid)
             if job and job.name != pod.name:
                 job = None  # It claims to be that job's pod, but a job's pod has the job's name.
-            share(pod, job)
             owner = (label_value(job.group), label_value(job.user)) if job else (pod.group, pod.user)
             if job is None and known:
                 owner = known.group, known.user
