@@ -5,6 +5,7 @@ violates a rule only if no state of the last minute allows it.
 """
 
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 
 from tests.simulation.loop import seconds
 from tests.simulation.replay import (
@@ -17,7 +18,7 @@ from tests.simulation.replay import (
     parse,
 )
 from tests.simulation.scenario import NOTEBOOKS, QUOTAS, RECREATE, SERVICE_CLOCKS, Scenario
-from tests.simulation.store import Change
+from tests.simulation.store import Change, Store
 
 MAX_SKEW_SECONDS = 1.5
 """The maximum difference of two times, because of clocks and of timestamps in whole seconds."""
@@ -30,13 +31,27 @@ POD_DISK = "10Gi"
 REJECTION_REASONS = ("InvalidSpec", "OverQuota", "TooManyPending")
 
 
-def violations(
-    replay: Replay, change: Change, scenario: Scenario, rejected_pods: Container[str]
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Rejected:
+    """What is rejected at any time of a run."""
+
+    pods: Container[str]
+    """The names of the pods whose creation failed."""
+    jobs: Container[str]
+    """The uids of the jobs that the scheduler rejected. `_rejection_violations` checks each."""
+
+    @classmethod
+    def of(cls, store: Store) -> "Rejected":
+        """Return all rejections in the history."""
+        jobs = (change.object for change in store.changes if change.plural == "phjobs")
+        uids = {job["metadata"]["uid"] for job in jobs if job["status"].get("reason") in REJECTION_REASONS}
+        return cls(store.rejected_pods, uids)
+
+
+def violations(replay: Replay, change: Change, scenario: Scenario, rejected: Rejected) -> Iterator[str]:
     """Return each rule that an admission, a rejection or a requeue violates.
 
-    `replay` is the cluster right before the change. `rejected_pods` are the names of the pods whose creation
-    failed.
+    `replay` is the cluster right before the change.
     """
     if change.plural != "phjobs" or change.gone or change.before is None:
         return
@@ -44,6 +59,7 @@ def violations(
     before, now = change.before["status"], change.object["status"]
     if (before["phase"], now["phase"]) == ("Pending", "Preparing"):
         yield from _admission_violations(replay, job, change, scenario)
+        yield from _order_violations(replay, job, change, scenario, rejected.jobs)
     if (
         before["phase"] not in FINAL_PHASES
         and now["phase"] == "Failed"
@@ -52,7 +68,7 @@ def violations(
         yield from _rejection_violations(replay, job, change)
     if now.get("requeued", 0) > before.get("requeued", 0):
         yield from _requeue_violations(replay, job, change, scenario)
-        if before["phase"] == "Pending" and _name(change) not in rejected_pods:
+        if before["phase"] == "Pending" and _name(change) not in rejected.pods:
             yield f"{_name(change)} was requeued, but the creation of its pod was not rejected"
     if now["phase"] == "Failed" and now["reason"] == "OverRequeueLimit":
         limit = job.spec.get("requeueLimit")
@@ -90,11 +106,14 @@ def _admission_violations(
     limit = job.spec.get("requeueLimit")
     if limit is not None and len(job.requeues) > limit:
         yield f"{name} was admitted after {len(job.requeues)} requeues, but its limit is {limit}"
-    yield from _order_violations(replay, job, change, scenario)
 
 
-def _order_violations(replay: Replay, job: JobHistory, change: Change, scenario: Scenario) -> Iterator[str]:
+def _order_violations(
+    replay: Replay, job: JobHistory, change: Change, scenario: Scenario, rejected_jobs: Container[str]
+) -> Iterator[str]:
     """Return the earlier jobs that were admissible and still wait (spec.md, Q2).
+
+    A job that is rejected waits for nothing, but for the write of its rejection.
 
     The facts about a group's jobs arrive in sequence. When this job was decided, the scheduler therefore knew
     of the earlier ones. It may have learned of quotas and pods a little later.
@@ -106,7 +125,7 @@ def _order_violations(replay: Replay, job: JobHistory, change: Change, scenario:
         candidate_since = max(candidate_since, seconds(after) - MAX_SKEW_SECONDS)
     for other in replay.jobs.values():
         since = _earlier_job_since(other, job, scenario)
-        if since is None or since > candidate_since:
+        if since is None or since > candidate_since or other.uid in rejected_jobs:
             continue
         if _may_have_lacked_user_quota(replay, other, job, candidate_since):
             continue
@@ -154,10 +173,12 @@ def _may_have_lacked_user_quota(replay: Replay, other: JobHistory, job: JobHisto
         if (older.spec["userName"], older.spec["groupName"]) == (user, group)
         for limits in older.limits
     ]
+    # Reservations are written a little after the quota that decided about them, which may have changed since.
     lacks = any(
         usage.used_by(user, name) + request.get(name, 0) > limit
         for usage in window
-        for name, limit in usage.user_quota.items()
+        for quota in window
+        for name, limit in quota.user_quota.items()
         for request in requests
     )
     return lacks or _may_have_reserved_in_vain(replay, other, since)

@@ -158,9 +158,13 @@ class Broker:
         return True
 
     def restart(self, *, wiped: bool) -> None:
-        """Break every connection. `wiped`: all messages are lost, too."""
+        """Break every connection. `wiped`: all messages are lost, too.
+
+        Then every process notices it at once (design/consistency.md, Known limits).
+        """
         for bus in list(self.connections):
-            self.drop(bus, notice=self.conditions.random.uniform(0, 2))
+            notice = self.conditions.random.uniform(0, 2)
+            self.drop(bus, notice=0.0 if wiped else notice)
         if wiped:
             for queue in self.queues.values():
                 queue.ready.clear()

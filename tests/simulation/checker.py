@@ -41,8 +41,9 @@ def violations(store: Store, scenario: Scenario, starts: Sequence[Start]) -> Ite
     yield from fence_violations(history)
     yield from outcomes.repeated_starts(starts)
     replay, outcome_checker = Replay(), outcomes.OutcomeChecker(scenario, starts)
+    rejected = admissions.Rejected.of(store)
     for change in changes:
-        yield from admissions.violations(replay, change, scenario, store.rejected_pods)
+        yield from admissions.violations(replay, change, scenario, rejected)
         yield from outcome_checker.violations(replay, change)
         replay.apply(change)
         yield from admissions.quota_violations(replay, change, scenario)

@@ -160,7 +160,7 @@ class SimulatedKube:
                 except TimeoutError:
                     pass
             now = self._store.revision
-            await asyncio.sleep(self._draw_watch_lag(resource.plural))
+            await self._lag(resource.plural)
             await self._process.wait_until_running()
             if conditions.generation != generation or conditions.draw(conditions.watch_break):
                 raise UnreachableError("the API server does not answer: the watch broke")
@@ -237,11 +237,23 @@ class SimulatedKube:
         finally:
             del self._conditions.unanswered[request]
 
+    async def _lag(self, plural: str) -> None:
+        """Wait as long as a watch of the kind is late now. The end of the fault ends the wait."""
+        if not self._fault_lag(plural):
+            await asyncio.sleep(self._draw_watch_lag(plural))
+            return
+        time = asyncio.get_running_loop().time
+        end = time() + self._draw_watch_lag(plural)
+        while self._fault_lag(plural) and (left := end - time()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+
+    def _fault_lag(self, plural: str) -> float:
+        lags = self._conditions.watch_lag_of
+        return max(lags.get(plural, 0.0), lags.get(self._process.identity, 0.0))
+
     def _draw_watch_lag(self, plural: str) -> float:
         """Return the seconds by which a watch of the kind is late now."""
-        conditions = self._conditions
-        lag = max(conditions.watch_lag_of.get(key, 0.0) for key in (plural, self._process.identity))
-        return lag or conditions.random.uniform(0, conditions.watch_lag)
+        return self._fault_lag(plural) or self._conditions.random.uniform(0, self._conditions.watch_lag)
 
     async def _pass_network(self, kind: Kind, name: str) -> None:
         """Pass the network and the intermediaries, or raise the error of one that answers.

@@ -218,8 +218,14 @@ def _reclaim_violations(job: JobHistory, change: Change, scenario: Scenario) -> 
 
 
 def _gate_violations(job: JobHistory | None, change: Change) -> Iterator[str]:
-    """Return a violation if the gate of a pod was removed that its job does not name, or does not want."""
+    """Return a violation if the gate of a pod was removed that its job does not name, or does not want.
+
+    A pod without a node never gets one once its deletion was requested, even without its gate: the scheduler
+    of Kubernetes skips it (pkg/scheduler/schedule_one.go, skipPodSchedule).
+    """
     if change.before is None or change.gone or not is_gated(change.before) or is_gated(change.object):
+        return
+    if "deletionTimestamp" in change.before["metadata"]:
         return
     name, uid = change.object["metadata"]["name"], change.object["metadata"]["uid"]
     if job and not job.gone and job.status.get("podUID") != uid:

@@ -7,6 +7,7 @@ and `outcomes` compare the services' steps with it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 
 from tests.simulation.store import Change, Object, job_of
@@ -260,17 +261,28 @@ class Replay:
         return request if fits else None
 
     def _apply_past_catalogs(self, job: JobHistory) -> None:
-        """Apply the earlier catalogs that a service may have when the job is created."""
+        """Apply the earlier catalogs that a service may have when the job is created.
+
+        Each kind has a watch of its own, so a service may have the kinds as they were at different times.
+        """
         now = self._catalog
-        for until, catalog in self._past_catalogs:
-            if until >= job.created.at - MAX_REACTION_SECONDS:
-                self._catalog = catalog
-                limits = self.limits_of(job.spec["instanceType"])
-                if limits is not None and limits not in job.limits:
-                    job.limits.append(limits)
-                is_feasible = self.request(job.latest) is not None
-                job.was_feasible |= is_feasible
-                job.was_infeasible |= not is_feasible
+        first = job.created.at - MAX_REACTION_SECONDS
+        recent = [catalog for until, catalog in self._past_catalogs if until >= first]
+        versions: list[list[dict[str, Object]]] = []
+        for kind in now:
+            of_kind = [now[kind]]
+            for catalog in recent:
+                if catalog[kind] not in of_kind:
+                    of_kind.append(catalog[kind])
+            versions.append(of_kind)
+        for mixture in product(*versions):
+            self._catalog = dict(zip(now, mixture, strict=True))
+            limits = self.limits_of(job.spec["instanceType"])
+            if limits is not None and limits not in job.limits:
+                job.limits.append(limits)
+            is_feasible = self.request(job.latest) is not None
+            job.was_feasible |= is_feasible
+            job.was_infeasible |= not is_feasible
         self._catalog = now
 
     def _update_feasibility(self, job: JobHistory, change: Change, *, since_catalog_change: bool) -> None:

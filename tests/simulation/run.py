@@ -33,7 +33,7 @@ from tests.simulation.scenario import (
     SERVICE_CLOCKS,
     draw,
 )
-from tests.simulation.store import Store
+from tests.simulation.store import Change, Store
 
 from phjob_runtime.settings import JobSubmission
 
@@ -222,11 +222,13 @@ class _Run:
         return checker.admissible_jobs(self._replay, self._now())
 
     def _trace(self) -> list[str]:
-        events = checker.events(self.store.changes)
-        lines = [(event.revision, event.observed_at.timestamp(), event.describe()) for event in events]
-        start = EPOCH.timestamp()
-        merged = [(revision, at - start, text) for revision, at, text in lines] + self._notes
-        return [f"{at:8.3f}  {text}" for _, at, text in sorted(merged, key=lambda line: (line[1], line[0]))]
+        events, start = checker.events(self.store.changes), EPOCH.timestamp()
+        lines = [
+            (event.revision, event.observed_at.timestamp() - start, event.describe()) for event in events
+        ]
+        lines += [(edit.revision, edit.at, _describe(edit)) for edit in self.store.changes if _is_edit(edit)]
+        merged = sorted(lines + self._notes, key=lambda line: (line[1], line[0]))
+        return [str(self.scenario), *(f"{at:8.3f}  {text}" for _, at, text in merged)]
 
     def _note(self, text: str) -> None:
         self._notes.append((self.store.revision, self._now(), f"--- {text}"))
@@ -242,6 +244,19 @@ class _Run:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _is_edit(change: Change) -> bool:
+    """Return whether somebody has created, edited or removed a job or an object of the catalog."""
+    if change.plural not in ("phjobs", "phgroups", "instancetypes", "images"):
+        return False
+    return change.before is None or change.gone or change.object.get("spec") != change.before.get("spec")
+
+
+def _describe(change: Change) -> str:
+    verb = "removed" if change.gone else "edited" if change.before else "created"
+    name, spec = change.object["metadata"]["name"], change.object["spec"]
+    return f"--- {change.author} {verb} {change.plural} {name}: {spec}"
 
 
 def _close(loop: SimulatedLoop) -> None:

@@ -133,6 +133,18 @@ def test_a_second_answer_to_the_same_request_is_dropped() -> None:
     assert reader.synced
 
 
+def test_a_later_snapshot_of_another_consumer_requires_a_new_one() -> None:
+    """A replaced scheduler has started a session after this one, so pod-manager ignores this one now."""
+    wire = Wire()
+    reader = StreamReader("me")
+    actions(reader, wire.snapshot("other/1"))
+    actions(reader, wire.snapshot(reader.new_request()))
+    assert reader.synced
+    again = actions(reader, wire.snapshot("other/2"))
+    assert again == [StreamAction.RESYNC, StreamAction.DROP, StreamAction.DROP]
+    assert not reader.synced
+
+
 def test_an_undecodable_message_keeps_its_position_in_the_stream() -> None:
     """It went to the dead-letter queue, and must not look like a loss."""
     wire = Wire()

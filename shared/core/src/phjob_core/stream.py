@@ -70,7 +70,8 @@ class StreamAction(Enum):
     END = auto()
     """Start to act: the snapshot is complete."""
     RESYNC = auto()
-    """Discard the state and request a snapshot: a message was lost, or may have been."""
+    """Discard the state and request a snapshot: a message was lost, or may have been, or another consumer of
+    the queue has requested a snapshot since."""
 
 
 class StreamReader:
@@ -133,6 +134,12 @@ class StreamReader:
             case SnapshotEnd(request=request) if self.in_snapshot and request == self.request:
                 self.in_snapshot = False
                 return StreamAction.END
+            case SnapshotBegin(request=request) if (
+                self.synced and parse_request_id(request)[0] != self._identity
+            ):
+                # A replaced scheduler has taken pod-manager from this one.
+                self._reading = False
+                return StreamAction.RESYNC
             case SnapshotBegin() | SnapshotEnd():
                 return StreamAction.DROP
             case _ if self._reading:

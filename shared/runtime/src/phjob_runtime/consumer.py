@@ -115,7 +115,9 @@ class Consumer:
         self._reader = StreamReader(identity)
         self._is_active = False
         self._is_probing = False
-        """True until the probe to the consumer's own queue comes back, which shows that it is active."""
+        """True from a probe to the consumer's own queue until any message comes."""
+        self._due_resync = ""
+        """The reason for a resync once the probe shows that this consumer is active; empty for none."""
         self._repeat_request_at: float | None = None
         self._unanswered = 0
         """The number of snapshot requests in a row without an answer."""
@@ -158,7 +160,7 @@ class Consumer:
                 self._on_request_unanswered()
             if self._resync_at is not None and now >= self._resync_at:
                 self._last_resync, self._resync_at = now, None
-                self._resync("handler failed")
+                self._resync_if_active("handler failed")
             due = self._handler_due()
             if due is not None and now >= due:
                 self.handler.on_wakeup()
@@ -179,20 +181,26 @@ class Consumer:
         self._bus.send(self._queue, Envelope(self._service, self._identity, 0, Heartbeat()))
 
     def _on_request_unanswered(self) -> None:
-        """Repeat the snapshot request, or enter standby if the probe is unanswered, too.
-
-        RabbitMQ may have made another replica the active consumer without breaking this connection, after a
-        partition between its nodes. Without this, the replaced scheduler would start sessions forever, and
-        each would take pod-manager from its successor.
-        """
+        """Enter standby if the probe is unanswered, too. Otherwise repeat the snapshot request."""
         if self._is_probing:
             _log.info("standby_entered", queue=self._queue)
             self._is_active, self._repeat_request_at, self._unanswered = False, None, 0
+            self._due_resync = ""
             self._reader.new_request()
             return
-        self._probe()
         self._unanswered += 1
-        self._resync("no answer")
+        self._resync_if_active(self._due_resync or "no answer")
+
+    def _resync_if_active(self, reason: str) -> None:
+        """Resync as soon as a probe comes back. Without it, enter standby.
+
+        RabbitMQ may have made another replica the active consumer without breaking this connection, after a
+        partition between its nodes. Without the probe, the replaced scheduler would start a session, which
+        takes pod-manager from its successor.
+        """
+        self._due_resync = reason
+        self._probe()
+        self._extend_deadline()
 
     async def _wait(self, until: float | None, now: float) -> None:
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(self._wake.wait())]
@@ -237,6 +245,8 @@ class Consumer:
         elif (envelope.publisher, envelope.session) == (self._service, self._identity):  # The probe.
             if not self._is_active:
                 self._resync("active")
+            elif self._due_resync:
+                self._resync(self._due_resync)
         elif envelope.message is not None and not isinstance(envelope.message, Heartbeat):
             self.handler.on_command(envelope, acknowledge)
             return
@@ -258,8 +268,7 @@ class Consumer:
 
     def _replan(self) -> None:
         """Wake `run` if something is due before the time until which it sleeps."""
-        due = self._handler_due() if self._reader.synced else self._repeat_request_at
-        due = _earliest(due, self._resync_at, self._stale_at)
+        due = _earliest(self._handler_due(), self._repeat_request_at, self._resync_at, self._stale_at)
         if due is not None and (self._next_check is None or due < self._next_check):
             self._wake.set()
 
@@ -289,6 +298,7 @@ class Consumer:
                 self._reader.new_request()  # So that the rest of this snapshot is ignored.
                 self._wake.set()
                 return
+            self._due_resync = ""
             self._extend_deadline()
             self.handler.on_snapshot_begin(message)
         elif action is StreamAction.END:
@@ -302,11 +312,11 @@ class Consumer:
 
     def resync(self, reason: str) -> None:
         """Start over with a new snapshot, because the handler needs one."""
-        self._resync(reason)
+        self._resync_if_active(reason)
         self._replan()
 
     def _resync(self, reason: str) -> None:
-        self._is_active = True
+        self._is_active, self._due_resync = True, ""
         request = self._reader.new_request()
         self._extend_deadline()
         metrics.snapshot_requested(reason)
