@@ -244,7 +244,7 @@ class SimulatedKube:
             return
         time = asyncio.get_running_loop().time
         end = time() + self._draw_watch_lag(plural)
-        while self._fault_lag(plural) and (left := end - time()) > 0:
+        while self._fault_lag(plural) and (left := end - time()) > 0:  # noqa: ASYNC110 - time is simulated
             await asyncio.sleep(min(left, 1.0))
 
     def _fault_lag(self, plural: str) -> float:
