@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.fakes.broker import FakeBus, FakeDelivery
 from tests.fakes.facts import START
 
@@ -203,6 +204,7 @@ async def test_a_consumer_that_was_replaced_without_losing_its_connection_goes_o
         for _ in range(5):
             await fixture.advance(16 * SNAPSHOT_TIMEOUT)
         assert len(fixture.requests) == requests
+        assert REGISTRY.get_sample_value("phjob_active", {"queue": "queue"}) == 0
 
 
 async def test_a_replaced_consumer_does_not_start_over_when_its_handler_asks_for_it() -> None:

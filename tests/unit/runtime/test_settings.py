@@ -257,6 +257,13 @@ def test_a_bad_value_is_repeated_only_if_it_is_certainly_no_secret(
     assert ("SOON" in "".join(traceback.format_exception(error.value))) is shown
 
 
+@pytest.mark.parametrize("url", ["file://", "file:///", "s3://", "anywhere"])
+def test_an_archive_has_a_folder_or_a_bucket(tmp_path: Path, url: str) -> None:
+    """Without one, the root of the file system would be the archive."""
+    with pytest.raises(SettingsError, match=r"logArchive\.url: .*it names no folder or bucket"):
+        read(tmp_path, f"logArchive: {{url: '{url}'}}")
+
+
 def test_only_a_service_that_uses_the_api_has_a_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scheduler and janitor have no access to Kubernetes (spec.md, I4, S7)."""
     monkeypatch.setenv("KUBECONFIG", "/etc/kubeconfig")

@@ -187,6 +187,7 @@ class Consumer:
             self._is_active, self._repeat_request_at, self._unanswered = False, None, 0
             self._due_resync = ""
             self._reader.new_request()
+            metrics.set_standby(self._queue)
             return
         self._unanswered += 1
         self._resync_if_active(self._due_resync or "no answer")

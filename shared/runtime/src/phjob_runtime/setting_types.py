@@ -52,10 +52,15 @@ def _broker_url(url: AmqpDsn) -> AmqpDsn:
     return url
 
 
-def _without_login(url: str) -> str:
-    """Reject a URL with a login, because every user reads it in `status.logURL`."""
+def _archive_url(url: str) -> str:
+    """Reject a URL without a folder or bucket, and one with a login.
+
+    Every user reads it in `status.logURL`.
+    """
     if "@" in url or "?" in url:
         raise ValueError("it must not contain a login: pod-manager reads that from its environment")
+    if url and not url.partition("://")[2].strip("/"):
+        raise ValueError("it names no folder or bucket: write file:///folder, s3://bucket, gs:// or az://")
     return url
 
 
@@ -106,7 +111,7 @@ def _variable_name(name: str) -> str:
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NamePattern = Annotated[str, Field(pattern=r"^[-a-z0-9.*?]+$")]
 BrokerUrl = Annotated[AmqpDsn, UrlConstraints(host_required=True), AfterValidator(_broker_url)]
-ArchiveUrl = Annotated[str, AfterValidator(_without_login)]
+ArchiveUrl = Annotated[str, AfterValidator(_archive_url)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
 OptionalQuantity = Annotated[str, AfterValidator(_optional_quantity)]
 Seconds = Annotated[int, Field(ge=0, le=2**31 - 1)]
