@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from tests.fakes.broker import FakeBus, FakeDelivery
 from tests.fakes.facts import START
 
-from phjob_core.messages import Heartbeat, Message, SnapshotBegin, SnapshotEnd
+from phjob_core.messages import Heartbeat, Message, SessionRequest, SnapshotBegin, SnapshotEnd
 from phjob_core.stream import Envelope
 from phjob_runtime.consumer import (
     MIN_RESYNC_INTERVAL,
@@ -71,8 +71,9 @@ class Fixture:
     def on_snapshot_end(self) -> None:
         pass
 
-    def on_command(self, envelope: Envelope, acknowledge: Acknowledge) -> None:
-        pass
+    def on_command(self, envelope: Envelope, acknowledge: Acknowledge) -> None:  # noqa: ARG002 - the port's
+        self.consumer.resync("session requested")
+        acknowledge()
 
     def next_wakeup(self) -> datetime | None:
         return None
@@ -225,6 +226,39 @@ async def test_an_active_consumer_starts_over_when_its_handler_asks_for_it() -> 
         assert fixture.requests == ["me/1", "me/2"]
         fixture.publish_snapshot()
         await fixture.advance(16 * SNAPSHOT_TIMEOUT)
+        assert fixture.requests == ["me/1", "me/2"]
+
+
+async def test_a_snapshot_does_not_replace_what_the_handler_asks_for() -> None:
+    """pod-manager may request a session while a snapshot arrives, and ignores all commands until then."""
+    async with a_synced_consumer() as fixture:
+        fixture.publish(None)
+        await fixture.advance(timedelta(0))
+        requests = len(fixture.requests)
+        fixture.consumer.resync("admission unobserved")
+        fixture.publish_snapshot()
+        await fixture.advance(timedelta(0))
+        assert len(fixture.requests) == requests + 1
+
+
+async def test_a_late_answer_makes_its_repetition_unnecessary() -> None:
+    """The snapshot is complete. Another one would only cost time."""
+    async with a_synced_consumer() as fixture:
+        fixture.publish(None)
+        await fixture.advance(timedelta(0))
+        requests = len(fixture.requests)
+        fixture.is_active = False
+        await fixture.advance(SNAPSHOT_TIMEOUT)
+        fixture.publish_snapshot()
+        fixture.is_active = True
+        await fixture.advance(timedelta(0))
+        assert len(fixture.requests) == requests
+
+
+async def test_a_message_that_asks_for_a_new_start_shows_that_the_consumer_is_active() -> None:
+    async with a_synced_consumer() as fixture:
+        fixture.is_active = False
+        fixture.deliver(Envelope("pod-manager", "1", 0, SessionRequest()))
         assert fixture.requests == ["me/1", "me/2"]
 
 

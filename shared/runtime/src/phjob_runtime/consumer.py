@@ -37,6 +37,8 @@ compares less than the current one. Without this limit, the consumer would ignor
 MAX_SLEEP = timedelta(seconds=30)
 """The maximum time between two checks of the clock, because a machine may be suspended meanwhile."""
 
+_NO_ANSWER = "no answer"
+
 _log = structlog.get_logger()
 
 
@@ -116,6 +118,8 @@ class Consumer:
         self._is_active = False
         self._is_probing = False
         """True from a probe to the consumer's own queue until any message comes."""
+        self._is_receiving = False
+        """True while a message is processed."""
         self._due_resync = ""
         """The reason for a resync once the probe shows that this consumer is active; empty for none."""
         self._repeat_request_at: float | None = None
@@ -190,7 +194,7 @@ class Consumer:
             metrics.set_standby(self._queue)
             return
         self._unanswered += 1
-        self._resync_if_active(self._due_resync or "no answer")
+        self._resync_if_active(self._due_resync or _NO_ANSWER)
 
     def _resync_if_active(self, reason: str) -> None:
         """Resync as soon as a probe comes back. Without it, enter standby.
@@ -216,7 +220,7 @@ class Consumer:
 
     def _receive(self, delivery: Delivery) -> None:
         envelope = delivery.envelope
-        self._is_probing = False  # Only the active consumer receives anything.
+        self._is_probing, self._is_receiving = False, True  # Only the active consumer receives anything.
         metrics.message_received(envelope)
         try:
             with metrics.time_handler(envelope):
@@ -227,6 +231,8 @@ class Consumer:
             self._dead_letter(delivery, f"{type(error).__name__}: {error}")
             if envelope.publisher == topology.WATCHER:
                 self._schedule_resync()
+        finally:
+            self._is_receiving = False
         (metrics.set_active if self._reader.synced else metrics.set_standby)(self._queue)
         self._replan()
 
@@ -294,14 +300,7 @@ class Consumer:
             self._unanswered = 0
             self._resync("gap")
         elif action is StreamAction.BEGIN and isinstance(message, SnapshotBegin):
-            if message.shards not in (0, self._shards):
-                self._watcher_shards = message.shards
-                self._reader.new_request()  # So that the rest of this snapshot is ignored.
-                self._wake.set()
-                return
-            self._due_resync = ""
-            self._extend_deadline()
-            self.handler.on_snapshot_begin(message)
+            self._begin_snapshot(message)
         elif action is StreamAction.END:
             self._repeat_request_at, self._unanswered = None, 0
             self.handler.on_snapshot_end()
@@ -311,9 +310,23 @@ class Consumer:
                 self._extend_deadline()
             self.handler.on_fact(message, from_snapshot=self._reader.in_snapshot)
 
+    def _begin_snapshot(self, begin: SnapshotBegin) -> None:
+        if begin.shards not in (0, self._shards):
+            self._watcher_shards = begin.shards
+            self._reader.new_request()  # So that the rest of this snapshot is ignored.
+            self._wake.set()
+            return
+        if self._due_resync == _NO_ANSWER:
+            self._due_resync = ""
+        self._extend_deadline()
+        self.handler.on_snapshot_begin(begin)
+
     def resync(self, reason: str) -> None:
         """Start over with a new snapshot, because the handler needs one."""
-        self._resync_if_active(reason)
+        if self._is_receiving:
+            self._resync(reason)
+        else:
+            self._resync_if_active(reason)
         self._replan()
 
     def _resync(self, reason: str) -> None:
