@@ -17,6 +17,7 @@ from phjob_core.catalog_projection import (
     project_or_raise,
     project_record,
 )
+from phjob_core.gpus import GpuResources
 from phjob_core.messages import encode
 from phjob_core.projection import project_job
 
@@ -182,10 +183,12 @@ def test_the_usage_of_a_group_is_the_sum_of_its_pods_that_have_not_ended() -> No
         a_pod(job, uid="two", job_uid="", phase=PodPhase.RUNNING),
         a_pod(job, uid="three", phase=PodPhase.FAILED),
     ]
-    assert pod_usage(pods, name_of) == {"phusers": {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}}
+    assert pod_usage(pods, name_of, GpuResources()) == {
+        "phusers": {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}
+    }
 
 
 def test_a_group_whose_pods_have_all_ended_uses_nothing() -> None:
     """It is still listed, so that its metric becomes 0."""
     pod = a_pod(a_job(), phase=PodPhase.SUCCEEDED)
-    assert pod_usage([pod], name_of) == {"phusers": {}}
+    assert pod_usage([pod], name_of, GpuResources()) == {"phusers": {}}
