@@ -10,6 +10,7 @@ from phjob_core.catalog_projection import (
     pod_usage,
     project_dataset,
     project_default_limits,
+    project_gpu_resource_names,
     project_group,
     project_image,
     project_instance_type,
@@ -99,7 +100,19 @@ def test_an_instance_types_gpus_count_under_their_resource_name() -> None:
         "memory": 1024**3,
         "amd.com/gpu": 2,
     }
-    assert project_instance_type(an_object(spec={"limits.gpu": 1})).limits == {"nvidia.com/gpu": 1}
+    for name in ({}, {"gpuResourceName": ""}):
+        seen = project_instance_type(an_object(spec={"limits.gpu": 1, **name}))
+        assert (seen.limits, seen.gpu_resource) == ({"nvidia.com/gpu": 1}, "nvidia.com/gpu")
+    literal = {"limits.gpu": 1, "gpuResourceName": "example.com/x", "limits.example.com/x": 3}
+    assert project_instance_type(an_object(spec=literal)).limits == {"example.com/x": 1}
+    assert project_instance_type(an_object(spec={"limits.nvidia.com/gpu": 1})).gpu_resource == ""
+
+
+def test_a_groups_names_of_gpus_are_those_that_the_scheduler_has_reported() -> None:
+    """The command line counts with them, too."""
+    status = {"gpuResourceNames": ["example.com/*"]}
+    assert project_gpu_resource_names(an_object(status=status)) == ("example.com/*",)
+    assert project_gpu_resource_names(an_object()) == ()
 
 
 def test_a_malformed_quantity_makes_the_instance_type_unusable_by_name() -> None:

@@ -7,7 +7,6 @@ URL, nor the value of an unknown key. Nothing is read at import.
 
 import json
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -184,7 +183,7 @@ class JobSubmission(BaseModel):
             return "sudo"
         return profile
 
-    @cached_property
+    @property
     def gpus(self) -> GpuResources:
         """Return the resources that count as `gpu`."""
         return GpuResources(self.gpu_resource_names)
