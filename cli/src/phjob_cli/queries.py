@@ -70,6 +70,20 @@ async def list_all(kube: UserKube, resource: Resource, project: Callable[[Object
     return [item for item in (await kube.list(resource, project_or_none)).items if item is not None]
 
 
+async def group_ids(kube: UserKube) -> dict[str, str]:
+    """Return the ids of the groups that have one, by name; none if the user may not read groups."""
+    try:
+        listed = await list_all(kube, PHGROUPS, catalog_projection.project_group)
+    except RejectedError as error:
+        if error.status != 403:
+            raise
+        return {}
+    groups = Groups()
+    for group in listed:
+        groups.upsert(group)
+    return {group.group: group.group_id for group in groups.counting() if group.group_id}
+
+
 async def get_job(kube: UserKube, name: str) -> Object:
     """Return the PhJob.
 
