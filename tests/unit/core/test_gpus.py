@@ -139,6 +139,12 @@ def test_an_administrator_adds_and_excludes_names() -> None:
     assert counted == {"example.com/a1", "nvidia.com/mig-7g.80gb", "nvidia.com/gpu"}
 
 
+def test_an_administrator_can_replace_the_whole_list() -> None:
+    """As PrimeHub counts, for example: one name only."""
+    gpus = GpuResources(["!*/*", "nvidia.com/gpu"])
+    assert gpus.charge({"nvidia.com/gpu": 1, "amd.com/gpu": 1, "nvidia.com/mig-1g.5gb": 1})["gpu"] == 1
+
+
 def test_patterns_heed_case_and_mean_extended_resources_only() -> None:
     """Names of resources are case-sensitive. A pattern for everything must not make CPUs GPUs."""
     assert GpuResources().counts("nvidia.com/GA102GL_A10")
