@@ -82,9 +82,9 @@ def _of_containers(
     }
 
     def effective(container: Mapping[str, Any]) -> dict[str, int]:
-        wanted = _limits(container.get("resources"))
-        actual = reported.get(container.get("name"))
-        if actual is None:
+        resources = container.get("resources")
+        wanted, actual = _limits(resources), reported.get(container.get("name"))
+        if actual is None or actual == resources:  # The usual case, in which there is nothing to compare.
             return wanted
         return _limits(actual) if is_infeasible else larger(wanted, _limits(actual))
 

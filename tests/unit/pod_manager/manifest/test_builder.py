@@ -44,8 +44,8 @@ def test_a_users_annotations_do_not_reach_the_pod() -> None:
 
 def test_an_operator_may_permit_more_annotations_and_sets_his_own() -> None:
     """The operator's own win. The copy of `kubectl apply` is never copied."""
-    applied = "kubectl.kubernetes.io/last-applied-configuration"
-    job = a_phjob(annotations={**ASKED_FOR, applied: "{}"})
+    never = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "primehub.io/gpu-resource": "cpu"}
+    job = a_phjob(annotations={**ASKED_FOR, **never})
     settings = JobSubmission(copyAnnotations=("*",), podAnnotations={"prometheus.io/port": "9090"})
     found = build(job, INPUTS, settings)["metadata"]["annotations"]
     assert found.keys() == ASKED_FOR.keys()

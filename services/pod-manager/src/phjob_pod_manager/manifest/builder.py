@@ -48,7 +48,8 @@ job, and it includes the time until the container starts.
 """
 _MAX_POD_DEADLINE_SECONDS = 2**31 - 1
 USAGE_ANNOTATION = "primehub.io/usage"
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NEVER_COPIED = ("kubectl.kubernetes.io/last-applied-configuration", GPU_ANNOTATION)
+"""The annotations of a job that no pattern copies. With the second, a user could make CPUs count as GPUs."""
 
 
 class UnbuildableError(PermanentError):
@@ -205,7 +206,8 @@ def _annotations(job: Object, settings: JobSubmission) -> dict[str, str]:
     copied = {
         key: value
         for key, value in (metadata.get("annotations") or {}).items()
-        if key != _LAST_APPLIED and any(fnmatchcase(key, pattern) for pattern in settings.copy_annotations)
+        if key not in _NEVER_COPIED
+        and any(fnmatchcase(key, pattern) for pattern in settings.copy_annotations)
     }
     usage = {
         "component": "job",
