@@ -727,10 +727,20 @@ def test_waiting_jobs_are_judged_again_when_the_cluster_adds_something_to_pods()
         "instance type 'gpu-1' needs cpu 1250m, but the group quota is 1; "
         "the cluster adds cpu 250m to the pod (overhead of its RuntimeClass, or an injected container)"
     )
-    assert names(engine.on_wakeup(at(6))) == []
-    assert engine.infeasible["uid-first"].reason is Reason.OVER_QUOTA
-    (rejected,) = engine.on_job(a_job("third"), at(7))
-    assert isinstance(rejected, Reject)
+    (rejected,) = (command for command in engine.on_wakeup(at(6)) if isinstance(command, Reject))
+    assert (rejected.name, rejected.reason, rejected.fence) == ("first", Reason.OVER_QUOTA, command.token)
+    (command_for_third,) = engine.on_job(a_job("third"), at(7))
+    assert isinstance(command_for_third, Reject)
+
+
+def test_a_job_that_was_admitted_with_its_overhead_is_never_rejected() -> None:
+    """A quota that is lowered, or an overhead that grows, lets it wait (spec.md, Q4, Q12)."""
+    seen = a_job(fence="f", overhead={"cpu": 250}, requeued=1, preparing_time=START)
+    engine = an_engine(group=a_group(group_quota={"cpu": 1000}))
+    assert engine.on_job(seen, at(1)) == []
+    assert engine.infeasible[seen.uid].reason is Reason.OVER_QUOTA
+    old = a_job("old", fence="f", overhead={"cpu": 250}, created=at(-61))
+    assert engine.on_job(old, at(1)) == []
 
 
 def test_a_job_of_the_snapshot_reserves_what_its_admission_did() -> None:

@@ -114,8 +114,10 @@ class SchedulingEngine:
         known = self.jobs.get(seen.uid)
         job = self.jobs.setdefault(seen.uid, TrackedJob(seen))
         self._count_phase(label, known.seen.phase if known else None, seen.phase)
-        was_admitted = job.seen is not seen and job.seen.phase.admitted
-        job.seen = seen
+        previous, job.seen = job.seen, seen
+        was_admitted = previous is not seen and previous.phase.admitted
+        if previous.overhead != seen.overhead:
+            job.was_feasible = False  # It was judged without what the cluster adds to its pod.
         if seen.phase.admitted:
             self._on_admission_observed(job, now, was_admitted=was_admitted)
         elif job.reservation and seen.fence != job.reservation.fence:
@@ -313,7 +315,7 @@ class SchedulingEngine:
             queue.add(QueuedJob(seen.uid, user, {}, queue_key(seen), pending_catalog_check=True))
             return
         queue.remove(seen.uid)
-        if self._is_new(seen, now) and not job.was_feasible:
+        if self._may_reject(job, now):
             self.acceptance.reject(job, verdict)
         else:
             self.acceptance.rejections.discard(seen.uid)
@@ -321,8 +323,21 @@ class SchedulingEngine:
             self._pending_reasons.watch(seen.uid, now)
 
     def _is_new(self, seen: JobSeen, now: datetime) -> bool:
-        """Return whether the job may be rejected: it is young, and was never to be admitted."""
-        return not seen.fence and now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
+        """Return whether the job is young, and was never to be admitted."""
+        return not seen.fence and self._is_young(seen, now)
+
+    def _is_young(self, seen: JobSeen, now: datetime) -> bool:
+        return now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
+
+    def _may_reject(self, job: TrackedJob, now: datetime) -> bool:
+        """Return whether an infeasible job may be rejected: it is young, and was never feasible.
+
+        Its admission may have been refused because its pod was larger than expected. It was never feasible
+        then, either (spec.md, Q12).
+        """
+        seen = job.seen
+        was_too_large = bool(seen.overhead) and seen.preparing_time is None
+        return not job.was_feasible and (not seen.fence or was_too_large) and self._is_young(seen, now)
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
         """Return when the job's backoff is over, by the time of day; None if it has none.
