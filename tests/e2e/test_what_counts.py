@@ -8,6 +8,8 @@ from tests.support.builders import a_notebook, an_image, an_instance_type
 from tests.support.cli import Cli
 from tests.support.cluster import Cluster
 from tests.support.group_fixture import FOREVER, GroupFixture
+from tests.support.metrics import samples
+from tests.support.stacks import LocalStack
 from tests.support.waiting import eventually
 
 SHARED = "nvidia.com/gpu.shared"
@@ -23,8 +25,10 @@ def used(cluster: Cluster, group: GroupFixture) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("resource", [SHARED, OTHER])
-def test_gpus_of_any_name_count_as_gpu_everywhere(cluster: Cluster, resource: str) -> None:
-    """The second job waits, the image is that for GPUs, and status and command line agree (spec.md, S3)."""
+def test_gpus_of_any_name_count_as_gpu_everywhere(
+    cluster: Cluster, local_stack: LocalStack, resource: str
+) -> None:
+    """The second job waits, the image is that for GPUs, and status, metric and command line agree."""
     image, kind = cluster.unique_name("both"), cluster.unique_name("gpus")
     cluster.create(
         an_image(image, urlForGpu="primehub.dev/base-notebook:gpu"),
@@ -44,6 +48,12 @@ def test_gpus_of_any_name_count_as_gpu_everywhere(cluster: Cluster, resource: st
     assert pod
     assert pod.object["spec"]["containers"][0]["image"] == "primehub.dev/base-notebook:gpu"
     eventually(lambda: used(cluster, group).get("gpu") == "3", "the status has all GPUs")
+    (counted,) = (
+        value
+        for labels, value in samples(local_stack.state, "watcher", "phjob_pod_usage").items()
+        if {group.name, "gpu"} == set(labels)
+    )
+    assert counted == 3
     cli = Cli(cluster.stack.kubeconfig, PHJOB_USER="bob")
     assert "gpu 3 of 3 used, needs 2" in cli("why", second).stdout
     queue = json.loads(cli("queue", group.name, "-o", "json").stdout)
