@@ -8,6 +8,7 @@ from tests.model.admission_rules import Rule as AdmissionRule
 from tests.model.fence import Rule as FenceRule
 
 from dev import docs
+from phjob_core.gpus import DEFAULT_PATTERNS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -100,3 +101,10 @@ def test_each_planted_bug_that_the_table_of_hazards_names_exists() -> None:
     rules = {f"the model's rule `{rule.name}`" for rule in (*FenceRule, *AdmissionRule)}
     unknown = {bug for bug in bugs - rules if f'"{bug}"' not in planted}
     assert not unknown, f"tests/simulation has no such bugs: {unknown}"
+
+
+def test_the_specification_lists_every_pattern_of_gpus() -> None:
+    """An operator has to know what counts before adding a pattern (spec.md, S3)."""
+    rule = (ROOT / "docs" / "spec.md").read_text().partition('<a id="s3">')[2].partition('<a id="s4">')[0]
+    documented = set(re.findall(r"`(!?[^`/]*/[^`]*)`", rule))
+    assert set(DEFAULT_PATTERNS) <= documented, set(DEFAULT_PATTERNS) - documented

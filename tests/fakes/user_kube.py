@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from phjob_cli.console import Console
 from phjob_cli.context import Context
-from phjob_cli.kube_client import ConnectionOptions, UserKube
+from phjob_cli.kube_client import Caller, ConnectionOptions, UserKube
 from phjob_core.api import Object
 from phjob_core.errors import PhJobError
 from phjob_core.resource import Resource
@@ -44,8 +44,8 @@ class FakeUserKube(UserKube):
         self.events: list[AsyncIterator[tuple[str, Object]]] = []
         """The events of each watch, in order of the watches."""
         self.log: AsyncIterator[bytes] | None = None
-        self.username = "bob"
-        """The name by which the API server knows the user."""
+        self.caller = Caller("bob")
+        """The user as the API server knows it."""
         self.created: list[Object] = []
         """The manifests of all objects that were created, in order."""
         self.patched: list[tuple[str, Sequence[Object]]] = []
@@ -91,9 +91,9 @@ class FakeUserKube(UserKube):
         self.patched.append((name, operations))
         return found
 
-    async def whoami(self) -> str:
-        """Return the user's name."""
-        return self.username
+    async def whoami(self) -> Caller:
+        """Return the user."""
+        return self.caller
 
     async def watch(
         self,

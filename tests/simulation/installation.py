@@ -101,7 +101,9 @@ class Installation:
             shard = topology.Shard(slot.shard, self._shards)
             match slot.service:
                 case topology.WATCHER:
-                    await phjob_watcher.__main__.serve(service, bus, api, clock, self._shards)
+                    await phjob_watcher.__main__.serve(
+                        service, bus, api, clock, self._shards, self._settings.gpus
+                    )
                 case topology.SCHEDULER:
                     await phjob_scheduler.__main__.serve(service, bus, clock, shard, self._settings)
                 case topology.JANITOR:

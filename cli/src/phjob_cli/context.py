@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from phjob_cli.console import Console
 from phjob_cli.errors import Exit
-from phjob_cli.kube_client import ConnectionOptions, UserKube
+from phjob_cli.kube_client import Caller, ConnectionOptions, UserKube
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,14 @@ class Context:
 
     async def user(self) -> str:
         """Return the name in `--user`, otherwise the caller's name at the API server."""
-        return self.options.user or await self.kube.whoami()
+        return (await self.caller()).name
+
+    async def caller(self) -> Caller:
+        """Return the user in `--user`, otherwise the caller as the API server knows it.
+
+        The id of a user in `--user` is unknown: it may be another user.
+        """
+        return Caller(self.options.user) if self.options.user else await self.kube.whoami()
 
 
 Command = Callable[..., Awaitable[Exit | None]]

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from phjob_cli.forecast import Estimate
-from phjob_core.quantities import GPU, Amounts, is_gpu, render
+from phjob_core.gpus import GpuResources
+from phjob_core.quantities import GPU, Amounts, render
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -57,18 +58,20 @@ def short_start(estimate: Estimate, now: datetime) -> str:
     return ", ".join(short_duration(moment - now) if moment else "?" for moment in (p50, p90))
 
 
-def amounts(all_amounts: Amounts, only: Collection[str] = ()) -> str:
+def amounts(all_amounts: Amounts, only: Collection[str], gpus: GpuResources) -> str:
     """Return `gpu 2, cpu 500m`, GPUs first.
 
-    Without `only`, GPUs appear once, as `gpu`. With it, exactly those resources appear.
+    With `only`, exactly those resources appear. If it is empty, all do, but `gpus` once, as `gpu`.
     """
-    shown = {
-        name: amount
-        for name, amount in all_amounts.items()
-        if amount and (name in only if only else not (is_gpu(name) and GPU in all_amounts))
-    }
+    chosen = only or without_gpu_names(all_amounts, gpus)
+    shown = {name: amount for name, amount in all_amounts.items() if amount and name in chosen}
     order = sorted(shown, key=lambda name: (name != GPU, name))
     return ", ".join(f"{name} {render(name, shown[name])}" for name in order) or "nothing"
+
+
+def without_gpu_names(resources: Collection[str], gpus: GpuResources) -> list[str]:
+    """Return the resources without those that also count as `gpu`, if `gpu` is one of them."""
+    return [name for name in resources if GPU not in resources or not gpus.counts(name)]
 
 
 def names(all_names: Collection[str], limit: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import yaml
@@ -59,6 +59,14 @@ class ConnectionOptions:
     user: str | None = None
 
 
+class Caller(NamedTuple):
+    """The user of the command line."""
+
+    name: str
+    uid: str = ""
+    """Its id; empty if that is unknown."""
+
+
 class UserKube(HttpKube):
     """The client of the API server for a user at a terminal."""
 
@@ -72,11 +80,11 @@ class UserKube(HttpKube):
         error = super()._failure(status, content, method)
         return rejection(status, content) if isinstance(error, NotAuthorizedError) else error
 
-    async def whoami(self) -> str:
-        """Return the user's name at the API server."""
+    async def whoami(self) -> Caller:
+        """Return the user as the API server knows it."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        answer = await self.create(_REVIEWS, review)
-        return str(answer["status"]["userInfo"].get("username", ""))
+        info = (await self.create(_REVIEWS, review))["status"]["userInfo"]
+        return Caller(str(info.get("username", "")), str(info.get("uid", "")))
 
     async def create_dry_run(self, resource: Resource, body: Object) -> Object:
         """Validate an object without creating it. Returns it as it would be created.

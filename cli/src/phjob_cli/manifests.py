@@ -4,19 +4,31 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from phjob_cli.errors import CliError, Exit
+from phjob_cli.kube_client import Caller
 from phjob_core.api import API_VERSION, Object
 
 DEFAULT_PREFIX = "job"
 """Prefix of the names that the API server completes."""
 _MAX_PREFIX_CHARS = 63 - len("-xxxxx")
 """Longest prefix. The API server adds five characters, and a pod's host name has at most 63."""
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NOT_COPIED = (
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "app.kubernetes.io/instance", "app.kubernetes.io/managed-by",  # Argo CD and Helm
+    "argocd.argoproj.io/*", "*.toolkit.fluxcd.io/*", "meta.helm.sh/*", "helm.sh/*",
+    "applyset.kubernetes.io/*", "kapp.k14s.io/*", "config.k8s.io/*", "configsync.gke.io/*",
+    "configmanagement.gke.io/*", "objectset.rio.cattle.io/*", "fleet.cattle.io/*",
+)  # fmt: skip
+"""Patterns of the labels and annotations that say which tool has created an object.
+
+With them, the tool would take the copy for its own, and delete it because it is in no repository.
+"""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
@@ -69,11 +81,28 @@ def copy_for_retry(job: Object) -> dict[str, Any]:
     """Return a copy of a job, to run again under a new name."""
     metadata = job["metadata"]
     copy = _manifest(metadata["name"], {k: v for k, v in job["spec"].items() if k != "cancel"})
-    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != _LAST_APPLIED}
-    for key, value in (("labels", metadata.get("labels")), ("annotations", annotations)):
-        if value:
-            copy["metadata"][key] = value
+    for field in ("labels", "annotations"):
+        kept = {
+            key: value
+            for key, value in (metadata.get(field) or {}).items()
+            if not any(fnmatchcase(key, pattern) for pattern in _NOT_COPIED)
+        }
+        if kept:
+            copy["metadata"][field] = kept
     return copy
+
+
+def with_group_id(job: dict[str, Any], group_ids: Mapping[str, str]) -> dict[str, Any]:
+    """Return the job with the id of its group, unless it has one or the group has none.
+
+    PrimeHub's console and SDK show only jobs with it.
+    """
+    return _with_default(job, "groupId", group_ids.get(str(job["spec"].get("groupName")), ""))
+
+
+def with_user_id(job: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """Return the job with the id of its user, if that is the caller, and the API server knows the id."""
+    return _with_default(job, "userId", caller.uid if job["spec"].get("userName") == caller.name else "")
 
 
 def _items(document: Any) -> Iterator[Any]:
@@ -102,6 +131,11 @@ def _complete(item: Any, path: str, user: str | None) -> dict[str, Any]:
     if user:
         spec.setdefault("userName", user)
     return {**item, "metadata": metadata, "spec": spec}
+
+
+def _with_default(job: dict[str, Any], field: str, value: str) -> dict[str, Any]:
+    """Return the job with the field, unless the value is empty or the job has the field."""
+    return {**job, "spec": {field: value, **job["spec"]}} if value else job
 
 
 def _manifest(prefix: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from phjob_cli.errors import CliError, Exit
 from phjob_cli.kube_client import UserKube
@@ -18,6 +18,7 @@ from phjob_core.api import Object
 from phjob_core.catalog_projection import ProjectionError, project_or_raise
 from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle
 from phjob_core.errors import RejectedError
+from phjob_core.gpus import GpuResources
 from phjob_core.groups import Groups
 from phjob_core.labels import GROUP_LABEL, label_value
 from phjob_core.messages import GroupSeen, JobSeen, PodSeen
@@ -69,6 +70,20 @@ async def list_all(kube: UserKube, resource: Resource, project: Callable[[Object
     return [item for item in (await kube.list(resource, project_or_none)).items if item is not None]
 
 
+async def group_ids(kube: UserKube) -> dict[str, str]:
+    """Return the ids of the groups that have one, by name; none if the user may not read groups."""
+    try:
+        listed = await list_all(kube, PHGROUPS, catalog_projection.project_group)
+    except RejectedError as error:
+        if error.status != 403:
+            raise
+        return {}
+    groups = Groups()
+    for group in listed:
+        groups.upsert(group)
+    return {group.group: group.group_id for group in groups.counting() if group.group_id}
+
+
 async def get_job(kube: UserKube, name: str) -> Object:
     """Return the PhJob.
 
@@ -117,7 +132,7 @@ async def take_snapshot(
         types = tasks.create_task(list_all(kube, INSTANCE_TYPES, catalog_projection.project_instance_type))
         images = tasks.create_task(list_all(kube, IMAGES, catalog_projection.project_image))
         members = tasks.create_task(_list_members(kube, name))
-    default_limits = {group.uid: limits for group, limits in listed_groups.result()}
+    settings = {group.uid: reported for group, reported in listed_groups.result()}
     groups = [group for group, _ in listed_groups.result()]
     group = _find_group(groups, name)
     if group is None and must_exist:
@@ -133,14 +148,25 @@ async def take_snapshot(
         instance_types=types.result(),
         images=images.result(),
         can_list_pods=pods is not None,
-        default_limits=default_limits[group.uid] if group else {},
+        default_limits=settings[group.uid].default_limits if group else {},
+        gpus=GpuResources(settings[group.uid].gpu_resource_names if group else ()),
     )
     return GroupSnapshot(facts, utc_now())
 
 
-def _project_group(item: Object) -> tuple[GroupSeen, Amounts]:
-    """Return the group, and the default limits of its jobs, which the scheduler reports in its status."""
-    return catalog_projection.project_group(item), catalog_projection.project_default_limits(item)
+class _Settings(NamedTuple):
+    """The settings that the scheduler reports in a group's status. There are none before the first report."""
+
+    default_limits: Amounts
+    gpu_resource_names: Sequence[str]
+
+
+def _project_group(item: Object) -> tuple[GroupSeen, _Settings]:
+    """Return the group, and the settings in its status."""
+    settings = _Settings(
+        catalog_projection.project_default_limits(item), catalog_projection.project_gpu_resource_names(item)
+    )
+    return catalog_projection.project_group(item), settings
 
 
 async def _list_members(kube: UserKube, group: str) -> tuple[list[JobSeen], list[PodSeen] | None]:

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from phjob_cli import formatting
 from phjob_cli.forecast import Estimate, Holder, PendingJob, QueueState, RunTimes, forecast
 from phjob_core.api import Phase
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import Admit, GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen, PodSeen, Reject
-from phjob_core.quantities import Amounts, quota_charge
-from phjob_core.scheduling.eligibility import Ineligible
+from phjob_core.quantities import Amounts
+from phjob_core.scheduling.eligibility import Ineligible, PodResources
 from phjob_core.scheduling.engine import SchedulingEngine, queue_key
 from phjob_core.scheduling.queue import GroupQueue, QueuedJob
 
@@ -42,6 +43,8 @@ class Facts:
     """False if the user may not list pods. Notebooks are unknown then."""
     default_limits: Amounts = field(default_factory=dict)
     """Limits of a job for resources that its instance type does not name."""
+    gpus: GpuResources = field(default_factory=GpuResources)
+    """Resources that count as `gpu`, as the scheduler reports them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class GroupSnapshot:
     """Jobs that can never run, by uid: the scheduler is about to reject them."""
 
     def __post_init__(self) -> None:
-        self.engine = engine = SchedulingEngine("snapshot", default_limits=self.facts.default_limits)
+        self.engine = engine = SchedulingEngine(
+            "snapshot", default_limits=self.facts.default_limits, gpus=self.facts.gpus
+        )
         engine.on_catalog_synced(_LATEST_REVISION, self.now)
         for instance_type in self.facts.instance_types:
             engine.catalog.instance_types[instance_type.name] = instance_type
@@ -89,6 +94,9 @@ class GroupSnapshot:
                 self.admissible.add(command.uid)
         self.rejected = {command.uid: command for command in engine.acceptance.rejections}
         self.queue = engine.queues.get(label_value(self.facts.name)) or GroupQueue()
+        named = {instance_type.gpu_resource for instance_type in self.facts.instance_types}
+        named |= {job.gpu_resource for job in self.facts.jobs}
+        self._displayed_gpus = GpuResources((*self.facts.gpus.own_patterns, *(named - {""})))
         self._user_names = {label_value(job.user): job.user for job in self.facts.jobs}
         members = self.facts.group.users if self.facts.group else ()
         self._user_names |= {label_value(name): name for name in members or ()}
@@ -125,14 +133,18 @@ class GroupSnapshot:
     def request(self, job: JobSeen) -> Amounts:
         """Return the job's present or future charge; nothing if it cannot run."""
         if job.resources and job.phase.admitted:
-            return quota_charge(job.resources)
-        limits = self.engine.catalog.check(job)
-        return {} if isinstance(limits, Ineligible) else quota_charge(limits)
+            return self.engine.accounting.charge_of(PodResources.admitted(job))
+        resources = self.engine.catalog.check(job)
+        return {} if isinstance(resources, Ineligible) else self.engine.accounting.charge_of(resources)
 
     def needs(self, job: JobSeen) -> str:
         """Return the limited part of the job's request, as text; all if no quota limits it."""
         request = self.request(job)
-        return formatting.amounts(request, self._limited_resources() & {*request})
+        return self.format_amounts(request, self._limited_resources() & {*request})
+
+    def format_amounts(self, amounts: Amounts, only: Collection[str] = ()) -> str:
+        """Return amounts as text, as `formatting.amounts`."""
+        return formatting.amounts(amounts, only, self._displayed_gpus)
 
     def waits_for(self, job: JobSeen) -> str:
         """Return what a pending job waits for, in a few words."""

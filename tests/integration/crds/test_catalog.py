@@ -55,7 +55,8 @@ def test_a_null_from_primehubs_console_counts_as_absent(kubectl: Kubectl, namesp
         ("limits.gpu", [1], [0.5]),
         ("requests.cpu", [0, 0.1, "100m"], [-1, "some", False, {}]),
         ("requests.memory", ["0G", "1G", 0], ["-1G", "some", 1.5]),
-        ("gpuResourceName", ["amd.com/gpu"], ["gpu", "amd.com/"]),
+        ("gpuResourceName", ["amd.com/gpu", ""], ["gpu", "amd.com/"]),
+        ("runtimeClassName", ["nvidia", "gvisor.example", ""], ["Nvidia", "-a", "a/b", 1]),
     ],
 )
 def test_an_instance_type_accepts_only_quantities(

@@ -4,6 +4,7 @@ import pytest
 
 from phjob_cli import formatting
 from phjob_cli.forecast import Estimate
+from phjob_core.gpus import GpuResources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,9 +32,17 @@ def test_a_duration_has_its_two_largest_units(seconds: float, long: str, short: 
 def test_amounts_begin_with_gpus_and_count_each_once() -> None:
     """A quota counts GPUs as gpu, whatever their resource is called."""
     held = {"cpu": 500, "memory": 2**30, "nvidia.com/gpu": 2, "gpu": 2}
-    assert formatting.amounts(held) == "gpu 2, cpu 500m, memory 1Gi"
-    assert formatting.amounts(held, {"nvidia.com/gpu"}) == "nvidia.com/gpu 2"
-    assert formatting.amounts({}) == "nothing"
+    gpus = GpuResources(["example.com/*"])
+    assert formatting.amounts(held, (), gpus) == "gpu 2, cpu 500m, memory 1Gi"
+    assert formatting.amounts(held, {"nvidia.com/gpu"}, gpus) == "nvidia.com/gpu 2"
+    assert formatting.amounts({"example.com/accelerator": 2, "gpu": 2}, (), gpus) == "gpu 2"
+    assert formatting.amounts({}, (), gpus) == "nothing"
+
+
+def test_a_quota_of_one_kind_of_gpu_is_shown_if_there_is_none_of_all() -> None:
+    """It is the only one that counts."""
+    shown = formatting.without_gpu_names({"nvidia.com/mig-1g.5gb": "2", "cpu": "4"}, GpuResources())
+    assert shown == ["nvidia.com/mig-1g.5gb", "cpu"]
 
 
 def test_many_names_are_shortened_to_the_first_and_a_count() -> None:

@@ -78,3 +78,22 @@ def test_a_copy_for_retry_has_no_state_of_the_first_run() -> None:
         "annotations": {"mine": "1"},
     }
     assert "status" not in copy
+
+
+def test_a_copy_for_retry_belongs_to_no_gitops_tool() -> None:
+    """A tool that finds its mark on an object that is in no repository deletes the object."""
+    marks = {
+        "app.kubernetes.io/instance": "train",
+        "app.kubernetes.io/managed-by": "Helm",
+        "argocd.argoproj.io/tracking-id": "train:primehub.io/PhJob:hub/train",
+        "kustomize.toolkit.fluxcd.io/name": "jobs",
+        "helm.toolkit.fluxcd.io/name": "jobs",
+        "meta.helm.sh/release-name": "jobs",
+        "helm.sh/chart": "jobs-1.0.0",
+        "applyset.kubernetes.io/part-of": "applyset-x",
+    }
+    own = {"app.kubernetes.io/name": "train", "team": "vision"}
+    metadata = {"name": "train", "labels": marks | own, "annotations": {**marks, "note": "1"}}
+    copy = manifests.copy_for_retry({"metadata": metadata, "spec": {"command": "true"}})
+    assert copy["metadata"]["labels"] == own
+    assert copy["metadata"]["annotations"] == {"note": "1"}

@@ -76,6 +76,17 @@ async def test_a_job_counts_with_the_default_limits_that_the_scheduler_reports()
     assert infeasible.message == text
 
 
+async def test_a_notebook_counts_with_the_names_of_gpus_that_the_scheduler_reports() -> None:
+    """They come from the settings file, too."""
+    group = stored(builders.a_group("vision", groupQuota={"gpu": 2}), gpuResourceNames=["example.com/*"])
+    notebook = builders.a_notebook("jupyter-lin", group="vision", user="lin", **{"example.com/acc": "2"})
+    kube = a_cluster(phgroups=[group], pods=[stored(notebook, phase="Running")])
+    snapshot = await queries.take_snapshot(kube, "vision")
+    (held,) = snapshot.allocations()
+    assert held.amounts["gpu"] == 2
+    assert snapshot.format_amounts({"example.com/acc": 2, "gpu": 2}) == "gpu 2"
+
+
 async def test_a_group_may_be_given_by_the_name_of_its_object() -> None:
     """The members are then listed again, by the group's own name."""
     kube = a_cluster()

@@ -10,6 +10,7 @@ from phjob_core.catalog_projection import (
     pod_usage,
     project_dataset,
     project_default_limits,
+    project_gpu_resource_names,
     project_group,
     project_image,
     project_instance_type,
@@ -17,6 +18,7 @@ from phjob_core.catalog_projection import (
     project_or_raise,
     project_record,
 )
+from phjob_core.gpus import GpuResources
 from phjob_core.messages import encode
 from phjob_core.projection import project_job
 
@@ -98,7 +100,19 @@ def test_an_instance_types_gpus_count_under_their_resource_name() -> None:
         "memory": 1024**3,
         "amd.com/gpu": 2,
     }
-    assert project_instance_type(an_object(spec={"limits.gpu": 1})).limits == {"nvidia.com/gpu": 1}
+    for name in ({}, {"gpuResourceName": ""}):
+        seen = project_instance_type(an_object(spec={"limits.gpu": 1, **name}))
+        assert (seen.limits, seen.gpu_resource) == ({"nvidia.com/gpu": 1}, "nvidia.com/gpu")
+    literal = {"limits.gpu": 1, "gpuResourceName": "example.com/x", "limits.example.com/x": 3}
+    assert project_instance_type(an_object(spec=literal)).limits == {"example.com/x": 1}
+    assert project_instance_type(an_object(spec={"limits.nvidia.com/gpu": 1})).gpu_resource == ""
+
+
+def test_a_groups_names_of_gpus_are_those_that_the_scheduler_has_reported() -> None:
+    """The command line counts with them, too."""
+    status = {"gpuResourceNames": ["example.com/*"]}
+    assert project_gpu_resource_names(an_object(status=status)) == ("example.com/*",)
+    assert project_gpu_resource_names(an_object()) == ()
 
 
 def test_a_malformed_quantity_makes_the_instance_type_unusable_by_name() -> None:
@@ -182,10 +196,12 @@ def test_the_usage_of_a_group_is_the_sum_of_its_pods_that_have_not_ended() -> No
         a_pod(job, uid="two", job_uid="", phase=PodPhase.RUNNING),
         a_pod(job, uid="three", phase=PodPhase.FAILED),
     ]
-    assert pod_usage(pods, name_of) == {"phusers": {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}}
+    assert pod_usage(pods, name_of, GpuResources()) == {
+        "phusers": {"cpu": 2000, "nvidia.com/gpu": 2, "gpu": 2}
+    }
 
 
 def test_a_group_whose_pods_have_all_ended_uses_nothing() -> None:
     """It is still listed, so that its metric becomes 0."""
     pod = a_pod(a_job(), phase=PodPhase.SUCCEEDED)
-    assert pod_usage([pod], name_of) == {"phusers": {}}
+    assert pod_usage([pod], name_of, GpuResources()) == {"phusers": {}}

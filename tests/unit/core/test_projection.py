@@ -259,3 +259,14 @@ def test_a_pod_without_them_has_neither() -> None:
     seen = project_pod(a_pod_object())
     assert (seen.gated, seen.held) == (False, False)
     assert gate_index(an_object(spec={})) is None
+
+
+def test_a_job_and_its_pod_name_the_resource_that_is_a_gpu() -> None:
+    """Only a job's pod may: a notebook's user could set the annotation (spec.md, S3)."""
+    annotations = {"primehub.io/gpu-resource": "example.com/x"}
+    owner = {"apiVersion": "primehub.io/v1alpha1", "kind": "PhJob", "name": "job-1", "uid": "j"}
+    pod = a_pod_object(annotations=annotations, ownerReferences=[{**owner, "controller": True}])
+    assert project_pod(pod).gpu_resource == "example.com/x"
+    assert project_pod(a_pod_object(annotations=annotations)).gpu_resource == ""
+    job = project_job(a_phjob_object(gpuResource="example.com/x", overhead={"cpu": "250m"}))
+    assert (job.gpu_resource, job.overhead) == ("example.com/x", {"cpu": 250})

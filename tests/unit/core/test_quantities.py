@@ -9,8 +9,6 @@ from phjob_core.quantities import (
     base_units,
     parse,
     parse_primehub,
-    pod_limits,
-    quota_charge,
     render,
     render_all,
 )
@@ -99,43 +97,3 @@ def test_no_quantity_counts_as_less_than_it_is(number: Decimal, suffix: str) -> 
     scale = Decimal({"": "1", "m": "0.001", "k": "1000", "Ki": "1024", "Gi": str(1024**3)}[suffix])
     amount = parse("memory", f"{number}{suffix}")
     assert 0 <= amount - number * scale < 1
-
-
-def test_every_kind_of_gpu_counts_as_gpu() -> None:
-    """They count as themselves and as `gpu` (spec.md, S3)."""
-    assert quota_charge({"cpu": 1, "nvidia.com/gpu": 1, "amd.com/gpu": 2, "nvidia.com/mig-1g.5gb": 1}) == {
-        "cpu": 1,
-        "nvidia.com/gpu": 1,
-        "amd.com/gpu": 2,
-        "nvidia.com/mig-1g.5gb": 1,
-        "gpu": 4,
-    }
-
-
-def test_a_pod_without_gpus_is_charged_no_gpu() -> None:
-    """A quota of 0 GPUs must not block it. A limit of 0 is no charge either."""
-    assert quota_charge({"cpu": 500, "nvidia.com/gpu": 0}) == {"cpu": 500}
-
-
-def a_container(cpu: str, **fields: object) -> dict[str, object]:
-    return {"resources": {"limits": {"cpu": cpu}}, **fields}
-
-
-def test_a_pods_limits_are_the_sum_of_its_containers() -> None:
-    """A notebook may have a helper beside it (spec.md, S4)."""
-    assert pod_limits({"containers": [a_container("1"), a_container("500m"), {}]}) == {"cpu": 1500}
-
-
-def test_an_init_container_counts_only_if_it_needs_more_than_the_containers() -> None:
-    """It runs before them (Kubernetes, Sidecar containers, Resource sharing within containers)."""
-    pod = {"containers": [a_container("1")], "initContainers": [a_container("3"), a_container("2")]}
-    assert pod_limits(pod) == {"cpu": 3000}
-
-
-def test_a_sidecar_counts_beside_the_containers_and_beside_later_init_containers() -> None:
-    """It runs beside both (Kubernetes, the same page)."""
-    sidecar = a_container("1", restartPolicy="Always")
-    pod = {"containers": [a_container("1")], "initContainers": [a_container("2"), sidecar]}
-    assert pod_limits(pod) == {"cpu": 2000}
-    pod["initContainers"] = [sidecar, a_container("2")]
-    assert pod_limits(pod) == {"cpu": 3000}

@@ -3,6 +3,7 @@ import asyncio
 from structlog.testing import capture_logs
 from tests.fakes.simulated_pod_manager import FENCE, SimulatedPodManager, an_admit, run_scenario
 
+from phjob_core.api import Object
 from phjob_core.messages import SetPendingReason
 from phjob_pod_manager.command_writes import ADMISSION_RETRY_SECONDS, MAX_ADMISSION_ATTEMPTS
 
@@ -101,3 +102,32 @@ def test_a_pod_that_cannot_be_created_is_an_event_with_its_reason_and_not_a_line
     with capture_logs() as lines:
         assert run_scenario(scenario) == [message]
     assert message not in repr(lines)
+
+
+def test_a_job_records_what_the_cluster_adds_to_its_pod_and_then_gets_room_for_it() -> None:
+    """It is no requeue: the job waits five seconds (spec.md, Q12)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        create = pod_manager.store.create
+
+        def add(plural: str, body: Object) -> Object:
+            spec = {**body["spec"], "overhead": {"cpu": "250m"}} if plural == "pods" else body["spec"]
+            return create(plural, {**body, "spec": spec})
+
+        pod_manager.store.create = add  # type: ignore[method-assign]
+        pod_manager.receive(FENCE, an_admit())
+        await asyncio.sleep(1)
+        status = pod_manager.job()["status"]
+        assert (status["phase"], status["reason"], status["overhead"]) == (
+            "Pending",
+            "Queued",
+            {"cpu": "250m"},
+        )
+        assert status["requeued"] == 0
+        assert pod_manager.pod() is None
+        pod_manager.receive(an_admit(number=2, fence=status["fence"], overhead={"cpu": 250}))
+        await asyncio.sleep(1)
+        status = pod_manager.job()["status"]
+        assert (status["phase"], status["overhead"]) == ("Preparing", {"cpu": "250m"})
+
+    run_scenario(scenario)

@@ -25,7 +25,7 @@ from phjob_core.planner import PendingCommand
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_pod_manager.handler import PodManagerHandler
 
-JOB = {"uid": "u", "name": "job-1", "group": "g", "fence": "s#1"}
+JOB: dict[str, Any] = {"uid": "u", "name": "job-1", "group": "g", "fence": "s#1"}
 
 
 @dataclass

@@ -162,3 +162,26 @@ def test_an_invalid_pod_fails_its_job_and_a_policy_does_not() -> None:
         assert failure_of_creation(policy) is Event.POD_CREATION_REJECTED
     quota = RejectedError(403, "Forbidden", "exceeded quota: compute")
     assert failure_of_creation(quota) is Event.POD_CREATION_REJECTED
+
+
+def test_a_pod_that_the_cluster_makes_larger_than_its_reservation_is_deleted() -> None:
+    """RuntimeClass overhead and injected containers use the group's quota, too (spec.md, Q12)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> None:
+        create = pod_manager.store.create
+
+        def add(plural: str, body: Object) -> Object:
+            spec = {**body["spec"], "overhead": {"cpu": "250m", "memory": "120Mi"}}
+            return create(plural, {**body, "spec": spec} if plural == "pods" else body)
+
+        pod_manager.store.create = add  # type: ignore[method-assign]
+        with pytest.raises(PodCreationError) as failure:
+            await pod_manager.pods.create(an_admit())
+        overhead = {"cpu": 250, "memory": 120 * 2**20}
+        assert (failure.value.event, failure.value.overhead) == (Event.POD_NOT_CREATABLE_YET, overhead)
+        assert "the cluster adds cpu 250m, memory 120Mi to the pod" in str(failure.value)
+        assert pod_manager.pod() is None
+        _, pod = await pod_manager.pods.create(an_admit(number=2, overhead=overhead))
+        assert pod.limits == {"cpu": 750, "memory": (256 + 120) * 2**20}
+
+    run_scenario(scenario)

@@ -278,3 +278,23 @@ def test_no_text_in_a_status_can_control_a_terminal() -> None:
     report = ReportGroupStatus(uid="u", name="n", group="g", place="1", message=hostile)
     (status,) = written(status_patches.set_group_status(report, "")).values()
     assert status["message"] == shown
+
+
+def test_an_admission_records_what_few_jobs_have_only_if_they_have_it() -> None:
+    """The resource of `limits.gpu`, and what the cluster adds to the pod."""
+    command = Admit(
+        uid="u", name="j", group="g", fence="", token="t", revision=7, resources={"example.com/x": 2},
+        gpu_resource="example.com/x", overhead={"memory": 2**20},
+    )  # fmt: skip
+    fields = written(status_patches.admit(command, "pod-1", START))
+    assert (fields["gpuResource"], fields["overhead"]) == ("example.com/x", {"memory": "1Mi"})
+    assert written(status_patches.set_overhead({"cpu": 1})) == {"overhead": {"cpu": "1m"}}
+    assert status_patches.set_overhead({}) == []
+
+
+def test_the_status_of_a_group_names_the_patterns_of_gpus_if_there_are_any() -> None:
+    """The command line counts with them, too."""
+    report = ReportGroupStatus(uid="u", name="g", group="g", place="1", gpu_resource_names=("example.com/*",))
+    assert status_patches.set_group_status(report, "0")[-1]["value"]["gpuResourceNames"] == ["example.com/*"]
+    report = report.model_copy(update={"gpu_resource_names": ()})
+    assert "gpuResourceNames" not in status_patches.set_group_status(report, "0")[-1]["value"]

@@ -56,6 +56,12 @@ def test_grant_sudo_is_primehubs_name_for_a_security_profile(tmp_path: Path) -> 
         read(tmp_path, "jobSubmission: {grantSudo: true, securityProfile: restricted}")
 
 
+def test_an_administrator_names_more_resources_that_count_as_gpu(tmp_path: Path) -> None:
+    """They are patterns, and they extend the built-in ones (spec.md, S3)."""
+    gpus = read(tmp_path, 'jobSubmission: {gpuResourceNames: [example.com/acc-*, "!amd.com/*"]}').gpus
+    assert gpus.charge({"example.com/acc-1": 1, "nvidia.com/gpu": 1, "amd.com/gpu": 1})["gpu"] == 2
+
+
 def test_the_disk_of_a_job_holds_its_working_directory(tmp_path: Path) -> None:
     """Otherwise the kubelet would evict a job that uses what it was promised (spec.md, P4, P6)."""
     assert JobSubmission().default_limits == {"ephemeral-storage": 10 * 2**30}
@@ -122,6 +128,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
         ("jobSubmission: {workingDirSize: plenty}", "jobSubmission.workingDirSize"),
         ("jobSubmission: {maxCommandBytes: 262145}", "jobSubmission.maxCommandBytes"),
         ("jobSubmission: {reservedNames: [Hub_*]}", "jobSubmission.reservedNames.0"),
+        ("jobSubmission: {gpuResourceNames: [gpu]}", "jobSubmission.gpuResourceNames.0"),
         ("jobSubmission: [", "not YAML"),
         ("- 1", "settings.yaml"),
     ],

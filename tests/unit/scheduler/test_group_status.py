@@ -1,6 +1,7 @@
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 
 from phjob_core.api import Phase, PodPhase
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import ReportGroupStatus
 from phjob_core.scheduling.engine import SchedulingEngine
@@ -32,11 +33,14 @@ def test_a_group_without_jobs_reads_zero() -> None:
     assert (report.used, report.limit, report.head, report.message) == ({}, {"gpu": 2}, "", "")
 
 
-def test_it_has_the_default_limits_of_the_settings() -> None:
+def test_it_has_the_default_limits_and_the_names_of_gpus_of_the_settings() -> None:
     """The command line cannot read the settings file, and counts with them, too."""
-    engine = SchedulingEngine("session", default_limits={"ephemeral-storage": 10})
+    gpus = GpuResources(["example.com/*"])
+    engine = SchedulingEngine("session", default_limits={"ephemeral-storage": 10}, gpus=gpus)
     engine.on_group(a_group(), START)
-    assert report_of(engine).default_limits == {"ephemeral-storage": 10}
+    report = report_of(engine)
+    assert report.default_limits == {"ephemeral-storage": 10}
+    assert report.gpu_resource_names == ("example.com/*",)
 
 
 def test_it_counts_the_jobs_by_phase_as_they_move() -> None:

@@ -13,6 +13,7 @@ from tests.fakes.many_facts import MAX_FINISHED_BYTES, measured_memory
 
 from phjob_core.api import Object
 from phjob_core.errors import UnreachableError
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import (
     CatalogRequest,
@@ -240,7 +241,7 @@ async def test_pod_usage_is_by_the_name_of_the_group(world: World) -> None:
     pods: list[Object] = [a_pod("nb", "Vision"), a_pod("nb2", "gone"), a_pod("nb3", "invented")]
     world.objects = {"phgroups": [group], "pods": pods}
     async with running(world) as watcher:
-        assert watcher.pod_usage() == {"Vision": {"cpu": 2000}, "unknown": {"cpu": 4000}}
+        assert watcher.pod_usage(GpuResources()) == {"Vision": {"cpu": 2000}, "unknown": {"cpu": 4000}}
 
 
 async def test_a_request_is_acknowledged_after_its_answer(world: World) -> None:

@@ -84,7 +84,7 @@ def _allocation_row(snapshot: GroupSnapshot, allocation: Allocation) -> list[str
         allocation.name,
         allocation.user,
         "notebook" if allocation.is_notebook else "job",
-        formatting.amounts(allocation.amounts),
+        snapshot.format_amounts(allocation.amounts),
         formatting.short_duration(snapshot.now - allocation.since),
         formatting.short_duration(allocation.latest_end - snapshot.now) if allocation.latest_end else "-",
     ]

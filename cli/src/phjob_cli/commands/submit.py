@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from phjob_cli.commands import arguments
 from phjob_cli.completion import group_names
 from phjob_cli.context import Context
 from phjob_cli.errors import CliError, Exit
-from phjob_core.api import Object, Phase
+from phjob_core.api import Phase
 from phjob_core.messages import JobSeen
 from phjob_core.projection import project_job_with_message
 
@@ -59,9 +59,9 @@ async def submit(  # noqa: PLR0913 - Typer makes an option of each argument
 
     With flags: kubectl phjob submit -g GROUP -i IMAGE -t INSTANCE_TYPE -- python train.py
     """
-    user = await context.user()
+    caller = await context.caller()
     if file:
-        jobs = manifests.from_file(file, user)
+        jobs = manifests.from_file(file, caller.name)
     else:
         text = script.read_text() if script else shlex.join(command_words or ())
         required = {"--group": group, "--image": image, "--instance-type": instance_type, "-- COMMAND": text}
@@ -70,13 +70,14 @@ async def submit(  # noqa: PLR0913 - Typer makes an option of each argument
             raise CliError(msg, Exit.USAGE)
         jobs = [
             manifests.from_flags(
-                name, command=text, userName=user, groupName=group, image=image, instanceType=instance_type,
-                displayName=title, requeueLimit=requeue_limit,
+                name, command=text, userName=caller.name, groupName=group, image=image,
+                instanceType=instance_type, displayName=title, requeueLimit=requeue_limit,
                 activeDeadlineSeconds=manifests.parse_seconds(deadline) if deadline else None,
                 ttlSecondsAfterFinished=manifests.parse_seconds(ttl) if ttl else None,
             )
         ]  # fmt: skip
-    return await _submit(context, jobs, wait=wait, follow=follow, output=output)
+    own = [manifests.with_user_id(job, caller) for job in jobs]
+    return await _submit(context, own, wait=wait, follow=follow, output=output)
 
 
 async def retry(
@@ -92,16 +93,19 @@ async def retry(
     if not project_job_with_message(found).phase.final:
         msg = f"job {name!r} is {found['status']['phase']}: only a finished job can be retried"
         raise CliError(msg)
-    return await _submit(context, [manifests.copy_for_retry(found)], wait=wait, follow=follow, output=output)
+    copy = manifests.with_user_id(manifests.copy_for_retry(found), await context.caller())
+    return await _submit(context, [copy], wait=wait, follow=follow, output=output)
 
 
 async def _submit(
-    context: Context, phjobs: Sequence[Object], *, wait: bool, follow: bool, output: arguments.Output
+    context: Context, phjobs: Sequence[dict[str, Any]], *, wait: bool, follow: bool, output: arguments.Output
 ) -> Exit:
     """Create the jobs, and wait for their end if requested.
 
     Returns FAILED if one of them did not succeed.
     """
+    group_ids = await queries.group_ids(context.kube)
+    phjobs = [manifests.with_group_id(phjob, group_ids) for phjob in phjobs]
     is_structured = bool(output and output.is_structured)
     jobs = []
     for phjob in phjobs:

@@ -8,13 +8,13 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from phjob_cli import queries, serialize
+from phjob_cli import formatting, queries, serialize
 from phjob_cli.commands import arguments
 from phjob_cli.console import bar
 from phjob_cli.context import Context
 from phjob_core import quantities
 from phjob_core.api import Object
-from phjob_core.quantities import GPU, is_gpu
+from phjob_core.gpus import GpuResources
 
 
 async def top(
@@ -48,7 +48,7 @@ def _table(groups: Sequence[Object]) -> tuple[list[str], list[list[str]]]:
     reported = [serialize.group(group) for group in groups]
     for group in sorted(reported, key=lambda group: (-group.get("pending", 0), group["group"])):
         used, limits = group.get("used", {}), group.get("limit", {})
-        shown = sorted(name for name in limits if name == GPU or not is_gpu(name))
+        shown = sorted(formatting.without_gpu_names(limits, GpuResources(group.get("gpuResourceNames", ()))))
         quotas = "  ".join(_quota(name, used.get(name, "0"), limits[name]) for name in shown)
         counts = [str(group.get(key, "-")) for key in ("pending", "preparing", "running")]
         head = ": ".join(filter(None, (group.get("head"), group.get("message"))))

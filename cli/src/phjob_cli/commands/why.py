@@ -139,7 +139,7 @@ def _format_allocation(
     snapshot: GroupSnapshot, allocation: Allocation, short_resources: Sequence[str]
 ) -> str:
     kind = ", notebook" if allocation.is_notebook else ""
-    amounts = formatting.amounts(allocation.amounts, short_resources)
+    amounts = snapshot.format_amounts(allocation.amounts, short_resources)
     since = f"for {formatting.duration(snapshot.now - allocation.since)}"
     latest_end = allocation.latest_end
     end = f", at most {formatting.duration(latest_end - snapshot.now)} more" if latest_end else ""

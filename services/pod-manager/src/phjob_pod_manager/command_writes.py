@@ -144,7 +144,10 @@ class CommandWriter:
         seen = project_job(found)
         written = await self._compare_and_swap(
             command,
-            lambda now: status_patches.fail_admission(command, seen, step, change, now, self._max_requeues),
+            lambda now: [
+                *status_patches.fail_admission(command, seen, step, change, now, self._max_requeues),
+                *status_patches.set_overhead(failure.overhead),
+            ],
             "fail admission",
         )
         if written is None:

@@ -19,8 +19,9 @@ from phjob_core.errors import PermanentError, RejectedError, UnreachableError
 from phjob_core.kinds import DATASETS, IMAGES, INSTANCE_TYPES, PHJOBS, PODS, Kind
 from phjob_core.lifecycle import Event
 from phjob_core.messages import Admit, PodSeen
+from phjob_core.pod_limits import describe_overhead, excess, total
 from phjob_core.projection import gate_index, job_uid, project_pod
-from phjob_core.quantities import render_all
+from phjob_core.quantities import Amounts, render_all
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
@@ -49,11 +50,16 @@ _log = structlog.get_logger()
 
 
 class PodCreationError(PermanentError):
-    """The pod cannot be created. `event` is the event that this is for the job."""
+    """The pod cannot be created.
 
-    def __init__(self, event: Event, reason: str) -> None:
+    `event` is the event that this is for the job. `overhead` is what the cluster has added to the pod, if
+    that is more than the admission reserved.
+    """
+
+    def __init__(self, event: Event, reason: str, overhead: Amounts | None = None) -> None:
         super().__init__(reason)
         self.event = event
+        self.overhead = overhead or {}
 
 
 class AdmissionOverError(PermanentError):
@@ -95,8 +101,10 @@ class PodCreator:
         """
         with bound_contextvars(job=command.name, uid=command.uid):
             async with self._slots:
-                job, pod = await self._create(command)
-            return CreatedPod(datetime.fromisoformat(job["metadata"]["creationTimestamp"]), project_pod(pod))
+                job, created = await self._create(command)
+                pod = project_pod(created)
+                await self._check_size(pod, command)
+            return CreatedPod(datetime.fromisoformat(job["metadata"]["creationTimestamp"]), pod)
 
     async def find_job(self, command: Admit, *, cached: bool = False) -> Object | None:
         """Return the command's job from the API server; None if it is gone.
@@ -107,6 +115,26 @@ class PodCreator:
             lambda: self._kube.get(PHJOBS.resource, command.name, cached=cached), "get phjob"
         )
         return job if job and job["metadata"]["uid"] == command.uid else None
+
+    async def _check_size(self, pod: PodSeen, command: Admit) -> None:
+        """Delete the pod if it is larger than what the admission has reserved (spec.md, Q12).
+
+        The API server adds the overhead of a RuntimeClass, and a webhook may add containers. Without this, a
+        group could exceed its quota.
+
+        Raises:
+            PodCreationError: the pod is larger.
+
+        """
+        reserved = total((command.resources, command.overhead))
+        if not excess(pod.limits, reserved):
+            return
+        await self._retrier.retry_until_definite(
+            lambda: self._kube.delete(PODS.resource, pod.name, uid=pod.uid), "delete pod"
+        )
+        overhead = excess(pod.limits, command.resources)
+        reason = f"{describe_overhead(overhead)}; it is admitted again with room for that"
+        raise PodCreationError(Event.POD_NOT_CREATABLE_YET, reason, overhead)
 
     async def _create(self, command: Admit) -> tuple[Object, Object]:
         """Return the job to be admitted, and the pod."""
@@ -179,7 +207,11 @@ class PodCreator:
             SecretRejectedError: a Secret that the pod refers to cannot be written.
 
         """
-        admitted = {"fence": command.token, "resources": render_all(command.resources)}
+        admitted = {
+            "fence": command.token,
+            "resources": render_all(command.resources),
+            "gpuResource": command.gpu_resource,
+        }
         spec = job["spec"]
         image = await self._catalog_object(IMAGES, spec["image"])
         instance_type = await self._catalog_object(INSTANCE_TYPES, spec["instanceType"])

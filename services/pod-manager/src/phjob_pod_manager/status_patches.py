@@ -11,7 +11,7 @@ from phjob_core.api import LOG_FAILED, Phase, Reason
 from phjob_core.lifecycle import Event, Transition, requeue
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
-from phjob_core.quantities import render_all
+from phjob_core.quantities import Amounts, render_all
 from phjob_core.text import escape_controls
 
 Patch = list[dict[str, Any]]
@@ -40,6 +40,7 @@ def admit(command: Admit, pod_uid: str, now: datetime) -> Patch:
             podName=command.name,
             podUID=pod_uid,
             preparingTime=rfc3339(now),
+            **_reserved(command.gpu_resource, command.overhead),
         ),
     ]
 
@@ -60,6 +61,11 @@ def fail_admission(
         fields |= {"finishTime": rfc3339(now), "reclaimed": True}
     spent = {"fence": command.token, "revision": command.revision}
     return [*_tests(command.uid, Phase.PENDING, command.fence), *_sets(**fields, **spent)]
+
+
+def set_overhead(overhead: Amounts) -> Patch:
+    """Return the operations that record what the cluster adds to the job's pod; none if that is nothing."""
+    return _sets(**_reserved("", overhead))
 
 
 def settle(command: Admit, token: str) -> Patch:
@@ -104,6 +110,7 @@ def set_group_status(report: ReportGroupStatus, last: str) -> Patch:
         "used": render_all(report.used),
         "limit": render_all(report.limit),
         "defaultLimits": render_all(report.default_limits),
+        "gpuResourceNames": list(report.gpu_resource_names) or "",
         "head": report.head,
         "message": readable(report.message, _MAX_CHARS["message"]),
         "fence": report.place,
@@ -208,6 +215,12 @@ def readable(text: str, max_chars: int) -> str:
 def rfc3339(time: datetime) -> str:
     """Return the time in Kubernetes' format, in whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _reserved(gpu_resource: str, overhead: Amounts) -> dict[str, Any]:
+    """Return the fields of an admission that most jobs do not have."""
+    fields = {"gpuResource": gpu_resource, "overhead": render_all(overhead)}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _requeue_fields(job: JobSeen, message: str, now: datetime, max_requeues: int) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def _report_on_queue(engine: SchedulingEngine, label: str, group: GroupSeen) -> 
         used=used,
         limit=dict(group.group_quota),
         default_limits=dict(engine.catalog.default_limits),
+        gpu_resource_names=engine.gpus.own_patterns,
         head=engine.jobs[head].seen.name if head else "",
         message=f"unusable: {group.invalid}" if group.invalid else why_head_waits,
     )

@@ -84,6 +84,7 @@ class SchedulerHandler:
         self._limits = PendingLimits(settings.max_pending, settings.max_pending_per_user)
         self._reserved_names = settings.reserved_names
         self._default_limits = settings.default_limits
+        self._gpus = settings.gpus
         self._catalog_request = 0
         """The number of the latest `CatalogRequest`."""
         self._reset("")
@@ -91,7 +92,9 @@ class SchedulerHandler:
 
     def _reset(self, session: str) -> None:
         """Discard all state, and start a session with an empty engine."""
-        self._engine = SchedulingEngine(session, self._limits, self._reserved_names, self._default_limits)
+        self._engine = SchedulingEngine(
+            session, self._limits, self._reserved_names, self._default_limits, self._gpus
+        )
         self._stream = StreamWriter(self._publisher, session, self._send)
         # A stream of its own. Without it, a report that an older pod-manager cannot decode would be a gap in
         # the commands.
@@ -269,6 +272,7 @@ def _set_instance_type(engine: SchedulingEngine, fact: InstanceTypeSeen, now: da
 
 def _remove_instance_type(engine: SchedulingEngine, fact: Fact, now: datetime) -> Iterable[Command]:
     engine.catalog.instance_types.pop(fact.name, None)
+    engine.catalog.overheads.pop(fact.name, None)
     return engine.on_catalog_changed(now)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from phjob_core.gpus import GpuResources
 from phjob_kube import config
 from phjob_kube.port import Kube
 from phjob_runtime import service
@@ -15,7 +16,9 @@ from phjob_watcher.lease import Lease
 from phjob_watcher.service import Watcher
 
 
-async def serve(service: service.Service, bus: Bus, api: Kube, clock: Clock, shards: int) -> None:
+async def serve(
+    service: service.Service, bus: Bus, api: Kube, clock: Clock, shards: int, gpus: GpuResources
+) -> None:
     """Wait for the Lease, then publish facts until the Lease is lost."""
     lease = Lease(api, clock, service.name)
     service.readiness.set_waiting("the API server")
@@ -25,7 +28,7 @@ async def serve(service: service.Service, bus: Bus, api: Kube, clock: Clock, sha
     service.readiness.set_check(watcher.not_ready_reason)
     set_active(topology.WATCHER)
     try:
-        with metrics.exporting_pod_usage(watcher.pod_usage):
+        with metrics.exporting_pod_usage(lambda: watcher.pod_usage(gpus)):
             async with lease.release_on_exit(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(lease.renew_forever())
                 tasks.create_task(watcher.run())
@@ -36,11 +39,12 @@ async def serve(service: service.Service, bus: Bus, api: Kube, clock: Clock, sha
 def main() -> None:
     """Run the watcher until it receives SIGTERM or SIGINT."""
     settings = service.load_settings(ClusterSettings)
+    gpus = settings.file().job_submission.gpus
     clock = SystemClock()
 
     async def role(service: service.Service, bus: Bus) -> None:
         async with config.connect(settings.kubeconfig, settings.namespace, observe=api_request) as api:
-            await serve(service, bus, api, clock, settings.shards)
+            await serve(service, bus, api, clock, settings.shards, gpus)
 
     service.main(topology.WATCHER, settings, role)
 

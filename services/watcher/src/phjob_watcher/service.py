@@ -10,6 +10,7 @@ import structlog
 from phjob_core import catalog_projection, projection
 from phjob_core.api import Object
 from phjob_core.errors import ExpiredError, UnreachableError
+from phjob_core.gpus import GpuResources
 from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.kinds import KINDS, PHGROUPS, PHJOBS, PODS, SCHEDULING_CATALOG
 from phjob_core.labels import label_value
@@ -75,15 +76,15 @@ class Watcher:
         self._answering: Mapping[str, str] = {}
         """The snapshot request that is or will be answered, by queue."""
 
-    def pod_usage(self) -> Mapping[str, Amounts]:
-        """Return the usage of the unfinished pods of each group, counted now.
+    def pod_usage(self, gpus: GpuResources) -> Mapping[str, Amounts]:
+        """Return the usage of the unfinished pods of each group, counted now. `gpus` count as `gpu`.
 
         The keys are the names of the groups; `UNKNOWN_GROUP` for all groups without a PhGroup together.
         Another thread may call this, so it iterates over copies.
         """
         names = {label_value(group.group): group.group for group in list(self._facts(PHGROUPS.plural))}
         return catalog_projection.pod_usage(
-            list(self._facts(PODS.plural)), lambda label: names.get(label, UNKNOWN_GROUP)
+            list(self._facts(PODS.plural)), lambda label: names.get(label, UNKNOWN_GROUP), gpus
         )
 
     def not_ready_reason(self) -> str:

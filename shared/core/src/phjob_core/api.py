@@ -29,6 +29,8 @@ FENCE_ANNOTATION = "primehub.io/fence"
 """On a pod: the token of the admission that it was created for (`status.fence` of its job)."""
 ATTEMPT_ANNOTATION = "primehub.io/attempt"
 """On a pod: the number of its job's attempt, from 1."""
+GPU_ANNOTATION = "primehub.io/gpu-resource"
+"""On a job's pod: the resource that `limits.gpu` of its instance type means, if it has `limits.gpu`."""
 OWN_VARIABLES = frozenset(
     {
         *("PRIMEHUB_USER", "PRIMEHUB_GROUP", "GROUP_ID", "GROUP_NAME", "JUPYTERHUB_USER"),

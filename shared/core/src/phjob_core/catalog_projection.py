@@ -12,6 +12,7 @@ from typing import Any
 from phjob_core import quantities
 from phjob_core.api import ANY_USER, EVERYONE, Object
 from phjob_core.errors import PermanentError
+from phjob_core.gpus import GpuResources
 from phjob_core.history import Record
 from phjob_core.messages import (
     DatasetGrant,
@@ -86,8 +87,12 @@ def _users(names: list[str] | None, group: str, problems: list[str]) -> tuple[st
 
 def project_default_limits(item: Object) -> dict[str, int]:
     """Return the default limits that a PhGroup's status reports; none before the first report."""
-    limits = (item.get("status") or {}).get("defaultLimits") or {}
-    return {name: quantities.parse(name, quantity) for name, quantity in limits.items()}
+    return quantities.parse_all((item.get("status") or {}).get("defaultLimits"))
+
+
+def project_gpu_resource_names(item: Object) -> tuple[str, ...]:
+    """Return the patterns of `jobSubmission.gpuResourceNames` that a PhGroup's status reports."""
+    return tuple((item.get("status") or {}).get("gpuResourceNames") or ())
 
 
 def project_instance_type(item: Object) -> InstanceTypeSeen:
@@ -99,14 +104,16 @@ def project_instance_type(item: Object) -> InstanceTypeSeen:
     problems: list[str] = []
     prefix = "limits."
     limits = _starting_with(prefix, spec)
-    if _GPU_LIMIT in limits:
-        gpu = limits.pop(_GPU_LIMIT)
-        limits[spec.get("gpuResourceName") or quantities.NVIDIA_GPU] = gpu
+    gpu_resource = ""
+    if (gpu := limits.pop(_GPU_LIMIT, None)) is not None:
+        gpu_resource = spec.get("gpuResourceName") or quantities.NVIDIA_GPU
+        limits[gpu_resource] = gpu
     return InstanceTypeSeen(
         uid=metadata["uid"],
         name=metadata["name"],
         resource_version=int(metadata["resourceVersion"]),
         limits=_amounts(limits, prefix, problems),
+        gpu_resource=gpu_resource,
         invalid="; ".join([*problems, *_bad_requests(spec)]),
     )
 
@@ -158,7 +165,9 @@ def project_node(item: Object) -> NodeSeen:
     )
 
 
-def pod_usage(pods: Iterable[PodSeen], name_of: Callable[[str], str]) -> dict[str, dict[str, int]]:
+def pod_usage(
+    pods: Iterable[PodSeen], name_of: Callable[[str], str], gpus: GpuResources
+) -> dict[str, dict[str, int]]:
     """Return the charges of all pods that have not ended, summed by group.
 
     `name_of` returns the name of a group, by its label value.
@@ -167,7 +176,7 @@ def pod_usage(pods: Iterable[PodSeen], name_of: Callable[[str], str]) -> dict[st
     for pod in pods:
         total = totals.setdefault(name_of(pod.group), {})
         if not pod.phase.finished:
-            for resource, amount in quantities.quota_charge(pod.limits).items():
+            for resource, amount in gpus.charge(pod.limits, pod.gpu_resource).items():
                 total[resource] = total.get(resource, 0) + amount
     return totals
 

@@ -95,6 +95,10 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     finish_time: datetime | None = None
     resources: dict[str, int] = {}
     """The admitted resources, as `phjob_core.quantities.Amounts`."""
+    gpu_resource: str = ""
+    """The resource among them that `limits.gpu` of its instance type meant; empty if none."""
+    overhead: dict[str, int] = {}
+    """What the cluster adds to its pod beside `resources`, as far as that is known (spec.md, Q12)."""
     node: str = ""
     log_url: str = ""
     log_failed: bool = False
@@ -150,6 +154,8 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     exceeded_deadline: int = 0
     """The pod's own deadline in seconds, if the kubelet ended the pod for it; otherwise 0."""
     limits: dict[str, int] = {}
+    gpu_resource: str = ""
+    """Of a job's pod: the resource that `limits.gpu` of its instance type meant; empty if none."""
     node: str = ""
     start_time: datetime | None = None
     finish_time: datetime | None = None
@@ -245,6 +251,8 @@ class InstanceTypeSeen(Fact, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "InstanceTypeSeen"
     limits: dict[str, int] = {}
+    gpu_resource: str = ""
+    """The resource that its `limits.gpu` means, which counts as `gpu`; empty if it has no `limits.gpu`."""
     invalid: str = ""
 
 
@@ -313,6 +321,10 @@ class Admit(Command, frozen=True, kw_only=True):
     """The admission token: the new `status.fence`."""
     resources: dict[str, int]
     revision: int
+    gpu_resource: str = ""
+    """As in `JobSeen`."""
+    overhead: dict[str, int] = {}
+    """What is reserved beside `resources`, for what the cluster adds to the pod (spec.md, Q12)."""
 
 
 class Reject(Command, frozen=True, kw_only=True):
@@ -350,6 +362,8 @@ class ReportGroupStatus(Message, frozen=True, kw_only=True):
     """The group quota."""
     default_limits: dict[str, int] = {}
     """The limits of a job for resources that its instance type does not name."""
+    gpu_resource_names: tuple[str, ...] = ()
+    """The patterns of `jobSubmission.gpuResourceNames`."""
     head: str = ""
     """The head of the group's queue; empty if no job waits."""
     message: str = ""

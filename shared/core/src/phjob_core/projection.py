@@ -13,6 +13,7 @@ from phjob_core.api import (
     ATTEMPT_ANNOTATION,
     FENCE_ANNOTATION,
     GATE,
+    GPU_ANNOTATION,
     GROUP,
     LOG_FAILED,
     REQUEUE_FINALIZER,
@@ -22,6 +23,7 @@ from phjob_core.api import (
 )
 from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL
 from phjob_core.messages import JobSeen, PodSeen
+from phjob_core.pod_limits import pod_limits
 
 MAIN_CONTAINER = "main"
 """The container of a job's pod that runs the command."""
@@ -43,6 +45,7 @@ _JOB_STATUS = {
     "phase": "phase",
     "reason": "reason",
     "fence": "fence",
+    "gpuResource": "gpu_resource",
     "requeued": "requeued",
     "requeueAfter": "requeue_after",
     "preparingTime": "preparing_time",
@@ -80,10 +83,8 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             "user": spec["userName"],
             "image": spec["image"],
             "instance_type": spec["instanceType"],
-            "resources": {
-                name: quantities.parse(name, amount)
-                for name, amount in (status.get("resources") or {}).items()
-            },
+            "resources": quantities.parse_all(status.get("resources")),
+            "overhead": quantities.parse_all(status.get("overhead")),
             **_present(spec, _JOB_SPEC),
             **{
                 name: usable
@@ -125,7 +126,8 @@ def project_pod(item: Object) -> PodSeen:
         deleted_at=_deleted_at(metadata),
         disruption=_disruption(status),
         exceeded_deadline=_exceeded_deadline(spec, status),
-        limits=quantities.pod_limits(spec),
+        limits=pod_limits(spec, status),
+        gpu_resource=annotations.get(GPU_ANNOTATION, "") if of_job else "",
         node=spec.get("nodeName", ""),
         start_time=_parse_time(ran.get("startedAt")),
         finish_time=_parse_time(ran.get("finishedAt")),

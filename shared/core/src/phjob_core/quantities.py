@@ -1,10 +1,10 @@
 """Kubernetes quantities as exact whole numbers, and the arithmetic of quotas on them.
 
-Rules: spec.md, S1 to S4.
+Rules: spec.md, S1 and S2.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -71,6 +71,16 @@ def parse(resource: str, quantity: Any) -> int:
     return int(value.to_integral_value(ROUND_CEILING))
 
 
+def parse_all(quantities: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return all quantities by resource as whole numbers; none for None.
+
+    Raises:
+        QuantityError: as `parse`.
+
+    """
+    return {resource: parse(resource, quantity) for resource, quantity in (quantities or {}).items()}
+
+
 def parse_primehub(resource: str, quantity: Any) -> int:
     """Return a quantity of an InstanceType or a quota as a whole number: memory `4G` means `4Gi`.
 
@@ -106,60 +116,3 @@ def render_all(amounts: Amounts) -> dict[str, str]:
 def base_units(resource: str, amount: int) -> float:
     """Return an amount in the base units of Prometheus: cores, bytes, devices."""
     return amount / 1000 if resource == CPU else float(amount)
-
-
-def is_gpu(resource: str) -> bool:
-    """Return whether a pod's resource counts as `gpu` in a quota (spec.md, S3).
-
-    These do: `nvidia.com/gpu`, other vendors' `.../gpu`, Intel's `gpu.intel.com/...` and MIG slices.
-    """
-    return resource.endswith("/gpu") or resource.startswith(("nvidia.com/mig-", "gpu."))
-
-
-def quota_charge(limits: Amounts) -> dict[str, int]:
-    """Return what a pod with these limits counts against a quota: each limit, and every GPU also as `gpu`."""
-    charge = {resource: amount for resource, amount in limits.items() if amount}
-    gpus = sum(amount for resource, amount in charge.items() if is_gpu(resource))
-    if gpus:
-        charge[GPU] = charge.get(GPU, 0) + gpus
-    return charge
-
-
-def pod_limits(spec: Mapping[str, Any]) -> dict[str, int]:
-    """Return the limits of a whole pod, as kube-scheduler computes them (spec.md, S4).
-
-    For each resource, they are the larger of two sums: containers and sidecars together, and the largest init
-    container with the sidecars started before it. Source: Kubernetes, Sidecar containers, "Resource sharing".
-
-    Raises:
-        QuantityError: a limit is not a quantity. A real API server never stores such a limit.
-
-    """
-    together = _total(_container_limits(c) for c in spec.get("containers") or ())
-    sidecars: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.get("initContainers") or ():
-        limits = _container_limits(container)
-        if container.get("restartPolicy") == "Always":
-            sidecars = _total((sidecars, limits))
-            peak = _largest(peak, sidecars)
-        else:
-            peak = _largest(peak, _total((sidecars, limits)))
-    return _largest(_total((together, sidecars)), peak)
-
-
-def _container_limits(container: Mapping[str, Any]) -> dict[str, int]:
-    limits = (container.get("resources") or {}).get("limits") or {}
-    return {resource: parse(resource, quantity) for resource, quantity in limits.items()}
-
-
-def _total(parts: Iterable[Amounts]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for resource, amount in part.items():
-            total[resource] = total.get(resource, 0) + amount
-    return total
-
-
-def _largest(one: Amounts, other: Amounts) -> dict[str, int]:
-    return {key: max(one.get(key, 0), other.get(key, 0)) for key in (*one, *other)}

@@ -22,7 +22,17 @@ Without a bound, a user who invents names would fill it.
 MAX_COMMON_CHARS = 128
 """The length of a text in the table, so that the table takes a few MiB at most."""
 
-_COMMON_FIELDS = ("group", "group_id", "user", "image", "instance_type", "node", "reason", "message")
+_COMMON_FIELDS = (
+    "group",
+    "group_id",
+    "user",
+    "image",
+    "instance_type",
+    "node",
+    "reason",
+    "message",
+    "gpu_resource",
+)
 """The fields whose values many facts have in common."""
 _common: dict[Any, Any] = {}
 

@@ -121,6 +121,8 @@ Annotations = Annotated[dict[str, str], AfterValidator(_annotations)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Pattern = Annotated[str, Field(min_length=1)]
 """A pattern for `fnmatch`."""
+ResourcePattern = Annotated[str, Field(pattern=r"^!?[-A-Za-z0-9._*?\[\]]+/[-A-Za-z0-9._*?\[\]]+$")]
+"""A pattern for `fnmatch` of the names of extended resources; with `!`, of those that it does not mean."""
 SecurityProfile = Literal["baseline", "restricted", "sudo"]
 
 

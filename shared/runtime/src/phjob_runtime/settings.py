@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from phjob_core.api import RESERVED_NAMES
 from phjob_core.errors import SettingsError
+from phjob_core.gpus import GpuResources
 from phjob_core.quantities import EPHEMERAL_STORAGE, parse
 from phjob_runtime.setting_types import (
     Annotations,
@@ -40,6 +41,7 @@ from phjob_runtime.setting_types import (
     OptionalQuantity,
     Pattern,
     Quantity,
+    ResourcePattern,
     Seconds,
     SecretName,
     SecurityProfile,
@@ -88,6 +90,11 @@ class JobSubmission(BaseModel):
     """The size of a command in UTF-8. The policy of the chart enforces it, not a service (spec.md, A15)."""
     reserved_names: tuple[NamePattern, ...] = RESERVED_NAMES
     """The patterns (`*`, `?`) of the names that no job may have (spec.md, Q4)."""
+    gpu_resource_names: tuple[ResourcePattern, ...] = ()
+    """Patterns (`*`, `?`, `[A-Z]`) of more resources that count as `gpu`; `!` excludes names (spec.md, S3).
+
+    They follow the built-in patterns, and the last match counts. Example: `[example.com/*, "!amd.com/nic"]`.
+    """
     working_dir_size: Quantity = "5Gi"
     """The size of `/home/jovyan` (spec.md, P6)."""
     ephemeral_storage: OptionalQuantity = Field("10Gi", validate_default=True)
@@ -175,6 +182,11 @@ class JobSubmission(BaseModel):
                 raise ValueError("grantSudo: true means the profile sudo; remove one of the two settings")
             return "sudo"
         return profile
+
+    @property
+    def gpus(self) -> GpuResources:
+        """Return the resources that count as `gpu`."""
+        return GpuResources(self.gpu_resource_names)
 
     @property
     def default_limits(self) -> dict[str, int]:

@@ -11,7 +11,9 @@ from tests.support import builders
 from phjob_cli.commands.submit import retry, submit
 from phjob_cli.console import Format
 from phjob_cli.errors import CliError, Exit
+from phjob_cli.kube_client import Caller
 from phjob_core.api import Object
+from phjob_core.errors import RejectedError
 
 FLAGS: dict[str, Any] = {"group": "vision", "image": "base-notebook", "instance_type": "cpu-tiny"}
 
@@ -122,6 +124,53 @@ async def test_a_finished_job_is_submitted_again_under_a_new_name() -> None:
     (copy,) = kube.created
     assert copy["metadata"]["generateName"] == "train-"
     assert copy["spec"] == {key: value for key, value in finished["spec"].items() if key != "cancel"}
+
+
+async def test_a_job_has_the_ids_of_its_group_and_of_its_user_where_they_are_known() -> None:
+    """PrimeHub's console shows no job without them."""
+    group = stored(builders.a_group("phg-1", groupName="vision", groupId="d825"))
+    kube = FakeUserKube(phgroups=[group, stored(builders.a_group("audio"))])
+    kube.caller = Caller("bob", "4f1c")
+    await submit(a_context(kube), command_words=["true"], **FLAGS)
+    assert (kube.created[0]["spec"]["groupId"], kube.created[0]["spec"]["userId"]) == ("d825", "4f1c")
+    await submit(a_context(kube, user="lin"), command_words=["true"], **{**FLAGS, "group": "audio"})
+    assert kube.created[1]["spec"].keys().isdisjoint({"groupId", "userId"})
+    finished = stored(builders.a_job("train", group="vision"), phase="Failed")
+    kube.objects = {**kube.objects, "phjobs": [finished]}
+    await retry(a_context(kube), "train")
+    assert (kube.created[2]["spec"]["groupId"], kube.created[2]["spec"]["userId"]) == ("d825", "4f1c")
+
+
+async def test_ids_in_a_file_stay_and_another_users_id_is_not_guessed(tmp_path: Path) -> None:
+    """The id of the caller is not that of every user."""
+    file = tmp_path / "jobs.yaml"
+    file.write_text(
+        yaml.safe_dump_all(
+            [
+                builders.a_job("one", group="vision", groupId="mine", userId="own"),
+                builders.a_job("two", user="lin", group="vision"),
+            ]
+        )
+    )
+    group = stored(builders.a_group("phg-1", groupName="vision", groupId="d825"))
+    kube = FakeUserKube(phgroups=[group])
+    kube.caller = Caller("bob", "4f1c")
+    await submit(a_context(kube), file=str(file))
+    one, two = (job["spec"] for job in kube.created)
+    assert (one["groupId"], one["userId"]) == ("mine", "own")
+    assert two["groupId"] == "d825"
+    assert "userId" not in two
+
+
+async def test_a_user_who_may_not_read_groups_submits_without_an_id() -> None:
+    """Reading a group is no condition of submitting to it."""
+    kube = FakeUserKube()
+    kube.failures["phgroups"] = RejectedError(403, "Forbidden", "phgroups is forbidden")
+    assert await submit(a_context(kube), command_words=["true"], **FLAGS) is Exit.OK
+    assert "groupId" not in kube.created[0]["spec"]
+    kube.failures["phgroups"] = RejectedError(404, "NotFound", "the server could not find the resource")
+    with pytest.raises(RejectedError):
+        await submit(a_context(kube), command_words=["true"], **FLAGS)
 
 
 async def test_an_unfinished_job_is_not_submitted_again() -> None:

@@ -4,9 +4,11 @@ import pytest
 from tests.fakes.facts import START, a_job, a_pod, later
 
 from phjob_core.api import Phase, PodPhase
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.scheduling.accounting import Accounting, Reservation, TrackedJob
+from phjob_core.scheduling.eligibility import PodResources
 from phjob_core.scheduling.queue import GroupQueue, QueuedJob
 
 LIMITS = {"nvidia.com/gpu": 1}
@@ -18,7 +20,9 @@ class Books:
 
     def __init__(self) -> None:
         self.queues: dict[str, GroupQueue] = {}
-        self.accounting = Accounting(lambda label: self.queues.setdefault(label, GroupQueue()))
+        self.accounting = Accounting(
+            lambda label: self.queues.setdefault(label, GroupQueue()), GpuResources()
+        )
 
     def holders(self, group: str = GROUP) -> set[str]:
         """The holders that are charged to the group."""
@@ -27,7 +31,7 @@ class Books:
 
 
 def waiting(**fields: Any) -> TrackedJob:
-    return TrackedJob(a_job(**fields), limits=LIMITS)
+    return TrackedJob(a_job(**fields), resources=PodResources(LIMITS))
 
 
 def reserved() -> TrackedJob:
@@ -40,7 +44,7 @@ def reserved() -> TrackedJob:
 def admitted(**fields: Any) -> TrackedJob:
     """A job whose admission is observed, and names the pod `pod`."""
     phase = {"phase": Phase.PREPARING, "fence": "token", "pod_uid": "pod", "resources": LIMITS}
-    return TrackedJob(a_job(**{**phase, **fields}), limits=LIMITS)
+    return TrackedJob(a_job(**{**phase, **fields}), resources=PodResources(LIMITS))
 
 
 def its_pod(job: TrackedJob, **fields: Any) -> PodSeen:

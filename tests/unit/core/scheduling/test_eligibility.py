@@ -4,7 +4,7 @@ import pytest
 from tests.fakes.facts import a_group, a_job, an_image, an_instance_type, at
 
 from phjob_core.api import Reason
-from phjob_core.scheduling.eligibility import Catalog, Ineligible
+from phjob_core.scheduling.eligibility import Catalog, Ineligible, PodResources
 
 
 def a_catalog(**group: Any) -> Catalog:
@@ -27,7 +27,7 @@ def problem(catalog: Catalog, **job: Any) -> str:
 
 def test_an_eligible_job_gets_the_limits_of_its_instance_type() -> None:
     """The admission reserves exactly these."""
-    assert a_catalog().check(a_job()) == {"cpu": 1000, "nvidia.com/gpu": 1}
+    assert a_catalog().check(a_job()) == PodResources({"cpu": 1000, "nvidia.com/gpu": 1})
 
 
 def test_a_job_has_the_default_limits_that_its_instance_type_does_not_name() -> None:
@@ -36,7 +36,7 @@ def test_a_job_has_the_default_limits_that_its_instance_type_does_not_name() -> 
     catalog.groups.upsert(a_group())
     catalog.images["base-notebook"] = an_image()
     catalog.instance_types["gpu-1"] = an_instance_type("gpu-1", limits={"cpu": 1})
-    assert catalog.check(a_job()) == {"cpu": 1, "ephemeral-storage": 10}
+    assert catalog.check(a_job()) == PodResources({"cpu": 1, "ephemeral-storage": 10})
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_every_group_has_the_grants_of_everyone() -> None:
     catalog.groups.upsert(
         a_group("everyone", images=("base-notebook",), instance_types=("gpu-1",), users=("lin",))
     )
-    assert catalog.check(a_job()) == {"cpu": 1000, "nvidia.com/gpu": 1}
+    assert catalog.check(a_job()) == PodResources({"cpu": 1000, "nvidia.com/gpu": 1})

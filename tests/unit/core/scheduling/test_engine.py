@@ -6,6 +6,7 @@ from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instanc
 from tests.fakes.held import collections
 
 from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, Reject, SetPendingReason
 from phjob_core.scheduling.acceptance import NO_LIMITS, PendingLimits
@@ -656,3 +657,97 @@ def test_a_change_of_the_catalog_sends_no_rejection_again() -> None:
     granted = a_group(images=("base-notebook", "new"), group_quota={"gpu": 1})
     assert names(engine.on_group(granted, at(3))) == ["job-0"]
     assert rejected(engine) == []
+
+
+def test_the_gpus_of_limits_gpu_are_charged_under_every_name_to_the_end() -> None:
+    """Without the mark, a group could use any number of another vendor's devices (spec.md, S3)."""
+    limits = {"cpu": 1000, "example.com/accelerator": 2}
+    engine = an_engine()
+    engine.catalog.instance_types["gpu-2"] = an_instance_type(
+        "gpu-2", limits=limits, gpu_resource="example.com/accelerator"
+    )
+    job = a_job(instance_type="gpu-2")
+    command = only_admit(engine.on_job(job, START))
+    assert command.gpu_resource == "example.com/accelerator"
+    assert gpus(engine) == 2
+    preparing = admission_of(job, command).model_copy(update={"gpu_resource": command.gpu_resource})
+    del engine.catalog.instance_types["gpu-2"]
+    engine.on_job(preparing, START)
+    assert gpus(engine) == 2
+    engine.on_pod(a_pod(preparing, limits=limits), START)
+    assert gpus(engine) == 2
+    restarted = an_engine(preparing, started=False)
+    assert gpus(restarted) == 2
+    restarted.on_job(later(preparing, phase=Phase.CANCELLED, pod_uid="unseen"), START)
+    assert gpus(restarted) == 2
+
+
+def test_a_notebooks_gpus_count_by_the_patterns_of_the_settings() -> None:
+    """The settings know the device plugins of the cluster."""
+    engine = SchedulingEngine("session", gpus=GpuResources(["example.com/*"]))
+    notebook = a_pod(a_job(), job_uid="", limits={"example.com/accelerator": 3, "nvidia.com/gpu.shared": 1})
+    engine.on_pod(notebook, START)
+    assert gpus(engine) == 4
+
+
+def refused(job: JobSeen, command: Admit, overhead: dict[str, int]) -> JobSeen:
+    """The job after pod-manager found that the cluster adds something to its pod."""
+    return later(job, fence=command.token, overhead=overhead, requeue_after=at(5))
+
+
+def test_a_job_is_admitted_again_with_room_for_what_the_cluster_adds_to_its_pod() -> None:
+    """The reservation has to hold all that the pod counts from then on (spec.md, Q12)."""
+    engine = an_engine(group=a_group(group_quota={"cpu": 2600, "gpu": 4}))
+    first, second = a_job("first"), a_job("second")
+    command = only_admit(engine.on_job(first, START))
+    overhead = {"cpu": 250, "memory": 10}
+    engine.on_job(refused(first, command, overhead), START)
+    command = only_admit(engine.on_wakeup(at(5)))
+    assert (command.resources, command.overhead) == ({"cpu": 1000, "nvidia.com/gpu": 1}, overhead)
+    (queue,) = engine.queues.values()
+    assert queue.ledger.group_usage == {"cpu": 1250, "memory": 10, "nvidia.com/gpu": 1, "gpu": 1}
+    # Other jobs of the instance type need not find it out again.
+    assert only_admit(engine.on_job(second, at(6))).overhead == overhead
+    assert names(engine.on_job(a_job("third"), at(6))) == []
+    preparing = admission_of(first, command).model_copy(update={"overhead": overhead})
+    engine.on_job(preparing, at(7))
+    assert queue.ledger.group_usage["cpu"] == 2500
+    engine.on_pod(a_pod(preparing, limits={"cpu": 1250}), at(7))
+    assert queue.ledger.group_usage["cpu"] == 2500
+
+
+def test_waiting_jobs_are_judged_again_when_the_cluster_adds_something_to_pods() -> None:
+    """Without this, each of them would be admitted once in vain."""
+    engine = an_engine(group=a_group(group_quota={"cpu": 1000}))
+    first, second = a_job("first"), a_job("second", created=at(1))
+    command = only_admit(engine.on_job(first, START))
+    assert engine.on_job(second, at(1)) == []
+    assert engine.on_job(refused(first, command, {"cpu": 250}), at(2)) == []
+    assert engine.infeasible["uid-second"].message == (
+        "instance type 'gpu-1' needs cpu 1250m, but the group quota is 1; "
+        "the cluster adds cpu 250m to the pod (overhead of its RuntimeClass, or an injected container)"
+    )
+    (rejected,) = (command for command in engine.on_wakeup(at(6)) if isinstance(command, Reject))
+    assert (rejected.name, rejected.reason, rejected.fence) == ("first", Reason.OVER_QUOTA, command.token)
+    (command_for_third,) = engine.on_job(a_job("third"), at(7))
+    assert isinstance(command_for_third, Reject)
+
+
+def test_a_job_that_was_admitted_with_its_overhead_is_never_rejected() -> None:
+    """A quota that is lowered, or an overhead that grows, lets it wait (spec.md, Q4, Q12)."""
+    seen = a_job(fence="f", overhead={"cpu": 250}, requeued=1, preparing_time=START)
+    engine = an_engine(group=a_group(group_quota={"cpu": 1000}))
+    assert engine.on_job(seen, at(1)) == []
+    assert engine.infeasible[seen.uid].reason is Reason.OVER_QUOTA
+    old = a_job("old", fence="f", overhead={"cpu": 250}, created=at(-61))
+    assert engine.on_job(old, at(1)) == []
+
+
+def test_a_job_of_the_snapshot_reserves_what_its_admission_did() -> None:
+    """Its pod may not be observed yet, and a finished job's may never have been."""
+    resources = {"cpu": 1000}
+    job = a_job(phase=Phase.PREPARING, fence="f", pod_uid="p", resources=resources, overhead={"cpu": 1})
+    finished = a_job("2", phase=Phase.FAILED, pod_uid="q", resources=resources, overhead={"cpu": 20})
+    engine = an_engine(job, finished, started=False)
+    (queue,) = engine.queues.values()
+    assert queue.ledger.group_usage["cpu"] == 2021

@@ -44,8 +44,8 @@ def test_a_users_annotations_do_not_reach_the_pod() -> None:
 
 def test_an_operator_may_permit_more_annotations_and_sets_his_own() -> None:
     """The operator's own win. The copy of `kubectl apply` is never copied."""
-    applied = "kubectl.kubernetes.io/last-applied-configuration"
-    job = a_phjob(annotations={**ASKED_FOR, applied: "{}"})
+    never = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "primehub.io/gpu-resource": "cpu"}
+    job = a_phjob(annotations={**ASKED_FOR, **never})
     settings = JobSubmission(copyAnnotations=("*",), podAnnotations={"prometheus.io/port": "9090"})
     found = build(job, INPUTS, settings)["metadata"]["annotations"]
     assert found.keys() == ASKED_FOR.keys()
@@ -95,6 +95,34 @@ def test_each_variable_has_one_value() -> None:
     values = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert (values["PRIMEHUB_USER"], values["PRIMEHUB_URL"]) == ("jackpan", "https://hub")
     assert "PRIMEHUB_OTHER" in values
+
+
+def test_the_resource_of_limits_gpu_selects_the_image_for_gpus_and_is_named_in_the_pod() -> None:
+    """The pod counts as it does, whatever the name is (spec.md, A9, S3)."""
+    job = a_phjob()
+    job["status"] |= {"resources": {"cpu": "1", "example.com/x": "1"}, "gpuResource": "example.com/x"}
+    pod = build(job, PodInputs(an_image(urlForGpu="for-gpu"), an_instance_type()), JobSubmission())
+    assert pod["spec"]["containers"][0]["image"] == "for-gpu"
+    assert pod["metadata"]["annotations"]["primehub.io/gpu-resource"] == "example.com/x"
+    del job["status"]["gpuResource"]
+    inputs = PodInputs(an_image(urlForGpu="for-gpu"), an_instance_type())
+    pod = build(job, inputs, JobSubmission())
+    assert pod["spec"]["containers"][0]["image"] == "jupyter/base-notebook:1"
+    pod = build(job, inputs, JobSubmission(gpuResourceNames=["example.com/*"]))
+    assert pod["spec"]["containers"][0]["image"] == "for-gpu"
+
+
+@pytest.mark.parametrize(
+    ("of_type", "of_setting", "expected"),
+    [("nvidia", "gvisor", "nvidia"), ("", "gvisor", "gvisor"), ("nvidia", "", "nvidia"), ("", "", None)],
+)
+def test_the_runtime_class_of_the_instance_type_wins(
+    of_type: str, of_setting: str, expected: str | None
+) -> None:
+    """GPUs may need one that other jobs must not have (spec.md, P11)."""
+    inputs = PodInputs(an_image(), an_instance_type(runtimeClassName=of_type))
+    pod = build(a_phjob(), inputs, JobSubmission(runtimeClassName=of_setting))
+    assert pod["spec"].get("runtimeClassName") == expected
 
 
 def test_no_value_of_a_dataset_is_in_the_pod() -> None:

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from phjob_core.api import API_VERSION, ATTEMPT_ANNOTATION, FENCE_ANNOTATION, GATE, Object
+from phjob_core.api import (
+    API_VERSION,
+    ATTEMPT_ANNOTATION,
+    FENCE_ANNOTATION,
+    GATE,
+    GPU_ANNOTATION,
+    Object,
+)
 from phjob_core.errors import PermanentError
 from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from phjob_core.messages import GroupSeen
@@ -18,10 +25,10 @@ from phjob_core.projection import MAIN_CONTAINER
 from phjob_core.quantities import (
     CPU,
     EPHEMERAL_STORAGE,
+    GPU,
     MAX_QUANTITY,
     MEMORY,
     QuantityError,
-    is_gpu,
     parse,
     parse_primehub,
     render_all,
@@ -41,7 +48,8 @@ job, and it includes the time until the container starts.
 """
 _MAX_POD_DEADLINE_SECONDS = 2**31 - 1
 USAGE_ANNOTATION = "primehub.io/usage"
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NEVER_COPIED = ("kubectl.kubernetes.io/last-applied-configuration", GPU_ANNOTATION)
+"""The annotations of a job that no pattern copies. With the second, a user could make CPUs count as GPUs."""
 
 
 class UnbuildableError(PermanentError):
@@ -83,7 +91,7 @@ def build(job: Object, inputs: PodInputs, settings: JobSubmission) -> Object:
             "enableServiceLinks": False,
             "securityContext": pod_security(settings),
             **_scheduling(inputs.instance_type, settings),
-            **_classes(settings),
+            **_classes(inputs.instance_type, settings),
             **_pull_secrets(inputs.image, settings),
             "containers": [_container(job, inputs, volumes, settings)],
             "volumes": [
@@ -126,7 +134,8 @@ def _container(job: Object, inputs: PodInputs, volumes: VolumeSpec, settings: Jo
     """Return the container `main`, which runs the job's command (spec.md, P4 to P6, P9, P10)."""
     limits = _admitted_limits(job["status"])
     profile = profile_of(inputs.own_group, settings)
-    needs_gpu = any(amount and is_gpu(resource) for resource, amount in limits.items())
+    gpu_resource = job["status"].get("gpuResource", "")
+    needs_gpu = GPU in settings.gpus.charge(limits, gpu_resource)
     return {
         "name": MAIN_CONTAINER,
         "image": _image_url(inputs.image, gpu=needs_gpu),
@@ -197,7 +206,8 @@ def _annotations(job: Object, settings: JobSubmission) -> dict[str, str]:
     copied = {
         key: value
         for key, value in (metadata.get("annotations") or {}).items()
-        if key != _LAST_APPLIED and any(fnmatchcase(key, pattern) for pattern in settings.copy_annotations)
+        if key not in _NEVER_COPIED
+        and any(fnmatchcase(key, pattern) for pattern in settings.copy_annotations)
     }
     usage = {
         "component": "job",
@@ -212,6 +222,7 @@ def _annotations(job: Object, settings: JobSubmission) -> dict[str, str]:
         USAGE_ANNOTATION: json.dumps(usage),
         FENCE_ANNOTATION: job["status"]["fence"],
         ATTEMPT_ANNOTATION: str(job["status"].get("requeued", 0) + 1),
+        **({GPU_ANNOTATION: gpu_resource} if (gpu_resource := job["status"].get("gpuResource")) else {}),
     }
 
 
@@ -254,11 +265,11 @@ def _pull_secrets(image: Object, settings: JobSubmission) -> dict[str, Any]:
     return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
 
 
-def _classes(settings: JobSubmission) -> dict[str, str]:
-    """Return the names of the objects that the settings choose for every pod."""
+def _classes(instance_type: Object, settings: JobSubmission) -> dict[str, str]:
+    """Return the names of the objects that the settings, or the instance type, choose (spec.md, P11)."""
     names = {
         "priorityClassName": settings.priority_class_name,
-        "runtimeClassName": settings.runtime_class_name,
+        "runtimeClassName": instance_type["spec"].get("runtimeClassName") or settings.runtime_class_name,
         "serviceAccountName": settings.service_account_name,
     }
     return {field: name for field, name in names.items() if name}

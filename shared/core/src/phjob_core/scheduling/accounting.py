@@ -17,9 +17,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from phjob_core.api import Phase, PodPhase
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.messages import JobSeen, PodSeen
-from phjob_core.quantities import Amounts, quota_charge
+from phjob_core.scheduling.eligibility import PodResources
 from phjob_core.scheduling.queue import GroupQueue
 
 
@@ -46,8 +47,8 @@ class TrackedJob:
     """A job that waits or that is charged, and what is known of its pod."""
 
     seen: JobSeen
-    limits: Amounts = field(default_factory=dict)
-    """The limits of its latest admission; of a job in its queue, those of the next one."""
+    resources: PodResources = field(default_factory=PodResources)
+    """The resources of its latest admission; of a job in its queue, those of the next one."""
     reservation: Reservation | None = None
     was_feasible: bool = False
     """True if this session has found it feasible. It is never rejected then (spec.md, Q4)."""
@@ -112,9 +113,10 @@ class _UnseenPod(NamedTuple):
 class Accounting:
     """The charges of all groups. A pod is charged under its uid, and so is a job."""
 
-    def __init__(self, queue_of: Callable[[str], GroupQueue]) -> None:
+    def __init__(self, queue_of: Callable[[str], GroupQueue], gpus: GpuResources) -> None:
         """`queue_of` returns the queue of a group, by the label value of its name."""
         self._queue_of = queue_of
+        self._gpus = gpus
         self._pods: dict[str, tuple[str, PodSeen]] = {}
         """By uid, each pod that is not over, with the label value of the group that it is charged to."""
         self._pods_without_job: dict[str, PodSeen] = {}
@@ -122,6 +124,10 @@ class Accounting:
         self._unseen_pods: dict[str, _UnseenPod] = {}
         self._pods_revision = 0
         """The resourceVersion up to which all facts about pods are known."""
+
+    def charge_of(self, resources: PodResources) -> dict[str, int]:
+        """Return what a job with these resources counts (spec.md, S3)."""
+        return self._gpus.charge(resources.total, resources.gpu_resource)
 
     def update_job(self, job: TrackedJob) -> None:
         """Charge the job and its pod according to their current states."""
@@ -134,10 +140,10 @@ class Accounting:
             if job.pod.gated and not job.is_named_pod(job.pod):
                 queue.release(job.pod.uid)
             else:
-                queue.charge(job.pod.uid, user, quota_charge(job.pod.limits))
+                queue.charge(job.pod.uid, user, self._charge_of_pod(job.pod, job))
         if job.is_charged:
             queue.remove(uid)
-            queue.charge(uid, user, quota_charge(job.limits))
+            queue.charge(uid, user, self.charge_of(job.resources))
         else:
             queue.release(uid)
 
@@ -151,10 +157,10 @@ class Accounting:
         queue, user = self._queue_of(label), label_value(job.seen.user)
         if job.pod:
             self._pods_without_job[seen.uid] = job.pod
-            queue.charge(job.pod.uid, user, quota_charge(job.pod.limits))
+            queue.charge(job.pod.uid, user, self._charge_of_pod(job.pod, job))
         if self._may_have_unseen_pod(job):  # Beside an older pod whose end was not observed yet.
             self._unseen_pods[seen.pod_uid] = _UnseenPod(label, seen.resource_version)
-            queue.charge(seen.pod_uid, user, quota_charge(job.limits))
+            queue.charge(seen.pod_uid, user, self.charge_of(job.resources))
         queue.release(seen.uid)
 
     def charge_unseen_pod(self, seen: JobSeen) -> None:
@@ -163,7 +169,8 @@ class Accounting:
             label = label_value(seen.group)
             self._unseen_pods[seen.pod_uid] = _UnseenPod(label, seen.resource_version)
             user = label_value(seen.user)
-            self._queue_of(label).charge(seen.pod_uid, user, quota_charge(seen.resources))
+            charge = self.charge_of(PodResources.admitted(seen))
+            self._queue_of(label).charge(seen.pod_uid, user, charge)
 
     def update_pod(self, seen: PodSeen, job: TrackedJob | None) -> set[str]:
         """Charge a pod according to its current state.
@@ -186,7 +193,7 @@ class Accounting:
         else:
             if seen.job_uid:
                 self._pods_without_job[seen.job_uid] = seen
-            self._queue_of(label).charge(seen.uid, seen.user, quota_charge(seen.limits))
+            self._queue_of(label).charge(seen.uid, seen.user, self._charge_of_pod(seen))
         return changed
 
     def remove_pod(self, uid: str, job: TrackedJob | None) -> set[str]:
@@ -208,6 +215,10 @@ class Accounting:
         """Return a pod that is not over; None if there is none with that uid."""
         known = self._pods.get(uid)
         return known[1] if known else None
+
+    def _charge_of_pod(self, pod: PodSeen, job: TrackedJob | None = None) -> dict[str, int]:
+        """Return what a pod counts. `job` is its job, if that is known."""
+        return self._gpus.charge(pod.limits, pod.gpu_resource or (job.resources.gpu_resource if job else ""))
 
     def _may_have_unseen_pod(self, job: TrackedJob) -> bool:
         """Return whether the job's admission names a pod that may still appear.

@@ -1,16 +1,43 @@
 """The catalog, and whether it allows a job (spec.md, Q4). Pure.
 
-The result is the job's limits, or why it cannot run. `engine` decides whether such a job waits or fails.
+The result is the resources of the job's pod, or why it cannot run. `engine` decides whether such a job waits
+or fails.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import NamedTuple
 
 from phjob_core.api import EVERYONE, RESERVED_NAMES, Reason
 from phjob_core.groups import Groups
 from phjob_core.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
+from phjob_core.pod_limits import larger, total
 from phjob_core.quantities import Amounts
+
+_NOTHING: Amounts = MappingProxyType({})
+
+
+class PodResources(NamedTuple):
+    """What an admission gives to a job's pod, and what it reserves for it."""
+
+    limits: Amounts = _NOTHING
+    """The limits of the container that runs the job's command."""
+    overhead: Amounts = _NOTHING
+    """What the cluster adds to the pod (spec.md, Q12)."""
+    gpu_resource: str = ""
+    """The resource that `limits.gpu` of the instance type means; empty if it has no `limits.gpu`."""
+
+    @property
+    def total(self) -> Amounts:
+        """Return the limits of the whole pod."""
+        return total((self.limits, self.overhead)) if self.overhead else self.limits
+
+    @classmethod
+    def admitted(cls, job: JobSeen) -> "PodResources":
+        """Return the resources of the job's latest admission."""
+        return cls(job.resources, job.overhead, job.gpu_resource)
 
 
 @dataclass(frozen=True)
@@ -39,13 +66,29 @@ class Catalog:
         """By name."""
         self.images: dict[str, ImageSeen] = {}
         """By name."""
+        self.overheads: dict[str, Amounts] = {}
+        """What the cluster is known to add to a pod, by the name of the instance type."""
 
-    def check(self, job: JobSeen) -> Amounts | Ineligible:
-        """Return the limits of the job's pod, or the first reason why the catalog does not allow the job."""
+    def check(self, job: JobSeen) -> PodResources | Ineligible:
+        """Return the resources of the job's pod, or the first reason why the catalog does not allow it."""
         problem = next(self._problems(job), None)
         if problem:
             return Ineligible(Reason.INVALID_SPEC, problem)
-        return {**self.default_limits, **self.instance_types[job.instance_type].limits}
+        instance_type = self.instance_types[job.instance_type]
+        limits = {**self.default_limits, **instance_type.limits}
+        overhead = self.overheads.get(job.instance_type, {})
+        return PodResources(limits, overhead, instance_type.gpu_resource)
+
+    def learn_overhead(self, job: JobSeen) -> bool:
+        """Expect what the cluster added to a job's pod for all jobs of its instance type.
+
+        Returns whether that is more than was expected before.
+        """
+        known = self.overheads.get(job.instance_type, {})
+        if all(known.get(name, 0) >= amount for name, amount in job.overhead.items()):
+            return False
+        self.overheads[job.instance_type] = larger(known, job.overhead)
+        return True
 
     def _problems(self, job: JobSeen) -> Iterator[str]:
         """Yield the problems in the order of spec.md, Q4."""

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from phjob_core.api import EVERYONE, RESERVED_NAMES, Phase, Reason
+from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.lifecycle import requeue_backoff
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
-from phjob_core.quantities import Amounts, quota_charge
+from phjob_core.pod_limits import describe_overhead
+from phjob_core.quantities import Amounts
 from phjob_core.scheduling.acceptance import NO_LIMITS, Acceptance, PendingLimits
 from phjob_core.scheduling.accounting import Accounting, BackoffEnd, Reservation, TrackedJob
-from phjob_core.scheduling.eligibility import Catalog, Ineligible
+from phjob_core.scheduling.eligibility import Catalog, Ineligible, PodResources
 from phjob_core.scheduling.outstanding_admissions import OutstandingAdmissions
 from phjob_core.scheduling.pending_reasons import PendingReason, PendingReasons
 from phjob_core.scheduling.queue import GroupQueue, QueuedJob, QueueKey
@@ -49,9 +51,14 @@ class SchedulingEngine:
         limits: PendingLimits = NO_LIMITS,
         reserved_names: Sequence[str] = RESERVED_NAMES,
         default_limits: Amounts | None = None,
+        gpus: GpuResources | None = None,
     ) -> None:
-        """`limits` are those of `Acceptance`; `reserved_names` and `default_limits` those of `Catalog`."""
+        """`limits` are those of `Acceptance`; `reserved_names` and `default_limits` those of `Catalog`.
+
+        `gpus` are the resources that count as `gpu`; None: those that do so without a setting.
+        """
         self.session = session
+        self.gpus = gpus or GpuResources()
         self.catalog = Catalog(reserved_names, default_limits)
         self.catalog_revision = 0
         """The resourceVersion up to which the catalog is complete."""
@@ -70,7 +77,7 @@ class SchedulingEngine:
         self.acceptance = Acceptance(limits)
         self.foreign_admissions = 0
         """The number of admissions that were observed, and that this session did not decide."""
-        self.accounting = Accounting(self._queue)
+        self.accounting = Accounting(self._queue, self.gpus)
         self.wall_clock_offset = timedelta()
         """The time of day minus `now`, which never goes backwards. Other programs write the time of day."""
         self._pending_reasons = PendingReasons()
@@ -107,16 +114,19 @@ class SchedulingEngine:
         known = self.jobs.get(seen.uid)
         job = self.jobs.setdefault(seen.uid, TrackedJob(seen))
         self._count_phase(label, known.seen.phase if known else None, seen.phase)
-        was_admitted = job.seen is not seen and job.seen.phase.admitted
-        job.seen = seen
+        previous, job.seen = job.seen, seen
+        was_admitted = previous is not seen and previous.phase.admitted
+        if previous.overhead != seen.overhead:
+            job.was_feasible = False  # It was judged without what the cluster adds to its pod.
         if seen.phase.admitted:
             self._on_admission_observed(job, now, was_admitted=was_admitted)
         elif job.reservation and seen.fence != job.reservation.fence:
             # Another pod-manager settled the admission, or the job was admitted and requeued since.
             self._end_reservation(job, now)
         self.accounting.update_job(job)
+        of_type = self._jobs_of_type(seen) if self.catalog.learn_overhead(seen) else []
         self._enqueue_or_reject(seen.uid, now)
-        return [*self._record_revision(job), *self._decide(label, now)]
+        return [*self._record_revision(job), *self._recheck(of_type, now), *self._decide(label, now)]
 
     def on_job_gone(self, uid: str, now: datetime) -> list[Command]:
         """Remove a finished or deleted job. Only its pod remains charged."""
@@ -204,6 +214,10 @@ class SchedulingEngine:
             # Without this, the engine would keep a counter for every group name that a user invented.
             del self.phases[label]
 
+    def _jobs_of_type(self, seen: JobSeen) -> list[str]:
+        """Return the uids of the jobs that have the instance type of this one."""
+        return [uid for uid, job in self.jobs.items() if job.seen.instance_type == seen.instance_type]
+
     def _job_of(self, uid: str, name: str) -> TrackedJob | None:
         """Return a pod's job. A pod with another name than its job is not ours, and has none."""
         job = self.jobs.get(uid)
@@ -215,7 +229,8 @@ class SchedulingEngine:
         if self._started and not is_ours and not was_admitted:
             self.foreign_admissions += 1
         self._end_reservation(job, now)
-        job.limits = job.seen.resources or job.limits
+        if job.seen.resources:
+            job.resources = PodResources.admitted(job.seen)
 
     def _end_reservation(self, job: TrackedJob, now: datetime) -> None:
         """Release the reservation of a job, if it has one, because the outcome of its admission is known."""
@@ -265,8 +280,8 @@ class SchedulingEngine:
             self._set_aside_or_reject(job, verdict, queue, now)
             return
         self.acceptance.rejections.discard(uid)
-        job.limits, job.was_feasible = verdict, True
-        charge = share_amounts(quota_charge(verdict))
+        job.resources, job.was_feasible = verdict, True
+        charge = share_amounts(self.accounting.charge_of(verdict))
         queue.add(QueuedJob(uid, label_value(seen.user), charge, queue_key(seen)))
         if seen.reason in _BLOCKING_REASONS:
             self._pending_reasons.watch(uid, now)
@@ -277,14 +292,15 @@ class SchedulingEngine:
         self.infeasible.pop(uid, None)
         self._backoffs.set(uid, None)
 
-    def _judge(self, seen: JobSeen, queue: GroupQueue) -> Amounts | Ineligible:
-        """Return the limits of the job's pod, or why the job is infeasible."""
+    def _judge(self, seen: JobSeen, queue: GroupQueue) -> PodResources | Ineligible:
+        """Return the resources of the job's pod, or why the job is infeasible."""
         verdict = self.catalog.check(seen)
         if isinstance(verdict, Ineligible):
             return verdict
-        problem = queue.infeasibility(quota_charge(verdict))
+        problem = queue.infeasibility(self.accounting.charge_of(verdict))
         if problem:
-            return Ineligible(Reason.OVER_QUOTA, f"instance type {seen.instance_type!r} {problem}")
+            added = f"; {describe_overhead(verdict.overhead)}" if verdict.overhead else ""
+            return Ineligible(Reason.OVER_QUOTA, f"instance type {seen.instance_type!r} {problem}{added}")
         return verdict
 
     def _set_aside_or_reject(
@@ -299,7 +315,7 @@ class SchedulingEngine:
             queue.add(QueuedJob(seen.uid, user, {}, queue_key(seen), pending_catalog_check=True))
             return
         queue.remove(seen.uid)
-        if self._is_new(seen, now) and not job.was_feasible:
+        if self._may_reject(job, now):
             self.acceptance.reject(job, verdict)
         else:
             self.acceptance.rejections.discard(seen.uid)
@@ -307,8 +323,21 @@ class SchedulingEngine:
             self._pending_reasons.watch(seen.uid, now)
 
     def _is_new(self, seen: JobSeen, now: datetime) -> bool:
-        """Return whether the job may be rejected: it is young, and was never to be admitted."""
-        return not seen.fence and now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
+        """Return whether the job is young, and was never to be admitted."""
+        return not seen.fence and self._is_young(seen, now)
+
+    def _is_young(self, seen: JobSeen, now: datetime) -> bool:
+        return now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
+
+    def _may_reject(self, job: TrackedJob, now: datetime) -> bool:
+        """Return whether an infeasible job may be rejected: it is young, and was never feasible.
+
+        Its admission may have been refused because its pod was larger than expected. It was never feasible
+        then, either (spec.md, Q12).
+        """
+        seen = job.seen
+        was_too_large = bool(seen.overhead) and seen.preparing_time is None
+        return not job.was_feasible and (not seen.fence or was_too_large) and self._is_young(seen, now)
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
         """Return when the job's backoff is over, by the time of day; None if it has none.
@@ -361,7 +390,8 @@ class SchedulingEngine:
         self.outstanding.add(seen.uid, label_value(seen.group), self._admissions, now)
         return Admit(
             uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
-            token=job.reservation.token, resources=dict(job.limits), revision=seen.revision,
+            token=job.reservation.token, resources=dict(job.resources.limits), revision=seen.revision,
+            overhead=dict(job.resources.overhead), gpu_resource=job.resources.gpu_resource,
         )  # fmt: skip
 
     def _on_groups_changed(self, groups: set[str], now: datetime) -> list[Command]:
