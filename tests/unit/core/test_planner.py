@@ -258,7 +258,8 @@ def test_a_pod_that_garbage_collection_ended_may_have_started() -> None:
     pod = a_pod(job, node="node-1", phase=PodPhase.FAILED, disruption="DeletionByPodGC: node not found")
     assert step(job, pod) == ApplyEvent(Event.POD_VANISHED, ": DeletionByPodGC: node not found")
     started = pod.model_copy(update={"start_time": at(1)})
-    assert step(running(), started) == ApplyEvent(Event.POD_KILLED, ": DeletionByPodGC: node not found")
+    expected = ApplyEvent(Event.POD_KILLED, ": DeletionByPodGC: node not found", quotes_pod=True)
+    assert step(running(), started) == expected
 
 
 def test_a_pod_that_is_drained_while_its_image_is_pulled_requeues_the_job() -> None:
@@ -300,10 +301,14 @@ def test_a_pod_that_its_node_ended_at_its_own_deadline_is_over_its_deadline(job:
     pod = a_pod(
         job, phase=PodPhase.FAILED, start_time=at(0), exit_code=137, reason="Error", exceeded_deadline=691200
     )
-    text = "its pod was active longer than 691200 s, the pod's own deadline, and Kubernetes ended it"
-    assert step(job, pod) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+    text = (
+        "its pod was active longer than 691200 s, the pod's own deadline, and Kubernetes ended it; exit code"
+    )
+    expected = ApplyEvent(Event.POD_OVER_DEADLINE, f"{text} 137 (Error)", quotes_pod=True)
+    assert step(job, pod) == expected
     graceful = pod.model_copy(update={"exit_code": 0, "reason": "Completed"})
-    assert step(job, graceful) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+    expected = ApplyEvent(Event.POD_OVER_DEADLINE, f"{text} 0 (Completed)", quotes_pod=True)
+    assert step(job, graceful) == expected
 
 
 def test_a_pod_that_reached_its_own_deadline_before_its_start_requeues_the_job() -> None:
@@ -402,7 +407,8 @@ def test_a_pod_that_failed_after_its_deletion_was_requested_was_killed_by_it(job
         job, phase=PodPhase.FAILED, deleting=True, deleted_at=at(10), start_time=at(5), finish_time=at(10),
         exit_code=143, disruption="EvictionByEvictionAPI: evicting",
     )  # fmt: skip
-    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, ": EvictionByEvictionAPI: evicting")
+    detail = ": EvictionByEvictionAPI: evicting; exit code 143 (Error)"
+    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, detail, quotes_pod=True)
     failed = killed.model_copy(update={"finish_time": at(9)})
     assert step(job, failed) == ApplyEvent(Event.POD_FAILED, "exit code 143 (Error)", quotes_pod=True)
 

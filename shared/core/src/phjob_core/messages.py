@@ -151,10 +151,21 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     """The pod's own deadline in seconds, if the kubelet ended the pod for it; otherwise 0."""
     limits: dict[str, int] = {}
     node: str = ""
+    has_started: bool = False
+    """True if its status shows that its container has started (`pod_reading.PodReading.has_started`)."""
     start_time: datetime | None = None
     finish_time: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    """The reason of its state: its node's for the whole pod, otherwise its container's."""
+    cause: str = ""
+    """Why its node has ended or rejected the whole pod, such as `Evicted`; empty if the node has not."""
+    container_reason: str = ""
+    """The reason of its container's end, such as `OOMKilled`; empty before the end."""
+    init_failure: str = ""
+    """Which init container has failed, so that its container cannot start, and how."""
+    runs_on: str = ""
+    """The other containers that keep it running, although its container `main` has ended."""
 
     @property
     def started(self) -> bool:
@@ -163,8 +174,13 @@ class PodSeen(Fact, frozen=True, kw_only=True):
         When a pod is deleted or evicted, the kubelet reports an exit code even for a container that it never
         started: 137, `ContainerStatusUnknown`, without a start time (status_manager.go, TerminatePod).
         """
-        return self.start_time is not None or (
-            self.exit_code is not None and self.reason != CONTAINER_STATUS_UNKNOWN
+        return (
+            self.has_started
+            or self.start_time is not None
+            or (
+                self.exit_code is not None
+                and CONTAINER_STATUS_UNKNOWN not in (self.reason, self.container_reason)
+            )
         )
 
     @property
