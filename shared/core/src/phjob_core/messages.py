@@ -195,8 +195,8 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     @property
     def never_started(self) -> bool:
         """Return whether its state proves that its container never ran and never will."""
-        if self.disruption.startswith(DELETED_BY_POD_GC):
-            return not self.node  # The kubelet did not report this: the lost node may have started it.
+        if self.node and self.disruption.startswith(DELETED_BY_POD_GC):
+            return False  # The kubelet did not report this: the lost node may have started it.
         return self.over and not self.started and self.phase is not PodPhase.SUCCEEDED
 
 
