@@ -90,7 +90,8 @@ def test_no_promise_is_broken(report_measurement: MeasurementReporter) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "world", ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "unauthorized"]
+    "world",
+    ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "sidecars", "unauthorized"],
 )
 def test_no_promise_is_broken_where_only_one_thing_goes_wrong(
     world: str, report_measurement: MeasurementReporter
