@@ -192,6 +192,40 @@ def test_a_finished_jobs_pod_stays_until_its_ttl_is_over() -> None:
     assert step(job, pod, Event.TTL_OVER) == DeletePod(pod)
 
 
+MESHED = {"phase": PodPhase.RUNNING, "start_time": at(1), "runs_on": "istio-proxy", "node": "node-1"}
+"""A pod whose container `main` has ended, and that an injected container keeps running."""
+
+
+@pytest.mark.parametrize("job", [preparing(), running(), running(cancel=True)])
+def test_a_job_ends_by_its_own_container_while_another_one_runs_on(job: JobSeen) -> None:
+    """The kubelet would keep such a pod Running for good (spec.md, L4)."""
+    note = "its pod is deleted, because its container istio-proxy runs on"
+    pod = a_pod(job, **MESHED, exit_code=0, reason="Completed")
+    assert step(job, pod) == ApplyEvent(Event.POD_SUCCEEDED, f"; {note}")
+    pod = a_pod(job, **MESHED, exit_code=3, reason="Error")
+    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, f"exit code 3 (Error); {note}", quotes_pod=True)
+
+
+def test_the_pod_that_runs_on_after_its_job_is_deleted_once_its_log_is_stored() -> None:
+    """Otherwise it would hold the quota until its TTL (spec.md, L10, L14)."""
+    job = final(Phase.SUCCEEDED, Reason.COMPLETED)
+    pod = a_pod(job, **MESHED, exit_code=0)
+    due = LogState(should_store=True, blocks_deletion=True)
+    assert step(job, pod, log=due) == StoreLog(pod)
+    assert step(job, pod, log=LogState(blocks_deletion=True)) is None
+    assert step(job, pod) == DeletePod(pod)
+    deleting = pod.model_copy(update={"deleting": True})
+    assert step(job, deleting) is None
+    assert step(job, deleting, node_lost=True) == DeletePod(deleting, force=True)
+
+
+def test_a_container_that_has_started_makes_the_job_running_while_another_one_waits() -> None:
+    """Kubernetes calls its pod Pending, but the command runs (spec.md, L4)."""
+    job = preparing()
+    pod = a_pod(job, node="node-1", has_started=True, start_time=at(1))
+    assert step(job, pod, Event.START_TIMEOUT) == ApplyEvent(Event.POD_RUNNING)
+
+
 def test_a_requeue_holds_the_pod_deletes_it_and_reads_its_last_state() -> None:
     """The finalizer keeps that state, and each write requires that the pod has not changed."""
     job = preparing()

@@ -22,6 +22,7 @@ CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "its container cannot be created": (
         "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "FailedCreatePodSandBox",
     ),
+    "a container that others inject does not start": ("CrashLoopBackOff",),
 }  # fmt: skip
 """Kubernetes' reasons, by the category that a user reads."""
 _VOLUME_NOT_PROVIDED = "a volume cannot be provided"
@@ -35,9 +36,12 @@ def describe_start_obstacle(pod: PodSeen, message: str = "", events: Iterable[Ob
 
     For example `its image cannot be pulled: ImagePullBackOff: Back-off pulling ...`. `message` is the pod's
     own (`projection.pod_message`), and `events` are those about the pod. They count only if its own reason is
-    uninformative: the last warning, or else that its image is being pulled.
+    uninformative: the last warning, or else that its image is being pulled. An init container that has failed
+    is the reason in any case.
     """
     reason = pod.reason
+    if pod.init_failure:
+        return pod.init_failure
     if reason in UNINFORMATIVE_REASONS:
         last = max(filter(_is_informative, events), key=_priority, default={})
         reason, message = last.get("reason") or "", last.get("message") or ""
