@@ -15,6 +15,7 @@ SEEDS_OF_EACH_WORLD = 100
 """The number of seeds of each world with fewer faults."""
 FIRST_CATCHING_SEED = {
     "a group's commands are written in parallel": 1,
+    "a job waits for the end of a sidecar": 3,
     "the pod is created without a gate": 1,
     "the finalizer of a requeue is left on the pod": 1,
     "any exit code counts as a start": 1,
