@@ -64,6 +64,17 @@ def test_a_full_working_directory_is_named_before_the_exit_code(
     assert status["message"].startswith(f"{full}; exit code {status['exitCode']} (Error): epoch 3\n")
 
 
+def test_a_traceback_of_more_than_the_kubelet_quotes_ends_with_its_error(
+    cluster: Cluster, group: GroupFixture
+) -> None:
+    """The kubelet takes the last 2 kB of the log, and the job's message keeps their end (spec.md, L4)."""
+    lines = "for i in $(seq 300); do echo '  File train.py, in forward'; done"
+    name = group.submit("traceback", command=f"{lines}; echo 'OutOfMemoryError: CUDA out of memory'; exit 1")
+    status = cluster.wait_for_phase(name, "Failed", within=LONG_SECONDS)
+    assert status["message"].startswith("exit code 1 (Error): ")
+    assert status["message"].endswith("in forward\nOutOfMemoryError: CUDA out of memory")
+
+
 def test_an_eviction_while_it_runs_is_named_with_its_last_words(
     cluster: Cluster, group: GroupFixture
 ) -> None:

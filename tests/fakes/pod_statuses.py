@@ -535,7 +535,7 @@ _OTHER_CONTAINERS = (
             "initContainerStatuses": [container("vault-agent-init", ended(1, message="permission denied"))],
         },
         Event.POD_FAILED_UNSTARTED,
-        "init container vault-agent-init failed: exit code 1 (Error): permission denied",
+        "init container vault-agent-init failed: exit code 1 (Error)",
         jobs=(PREPARING,),
     ),
 )

@@ -94,11 +94,11 @@ def test_a_container_that_waits_for_an_init_container_has_its_reason() -> None:
 
 
 def test_the_exit_code_of_an_init_container_that_failed_is_named() -> None:
-    """The last words belong to it, because `main` has none."""
-    init = container("istio-init", ended(1, message="iptables: Permission denied"))
+    """What it said is not quoted: the message of a waiting job is part of a fact (spec.md, E7)."""
+    init = container("istio-init", ended(1, message="token=hunter2"))
     reading = read({**status("Failed", waiting("PodInitializing")), "initContainerStatuses": [init]})
     assert reading.init_failure == "init container istio-init failed: exit code 1 (Error)"
-    assert reading.quotes == Quotes("", "iptables: Permission denied")
+    assert reading.quotes == Quotes()
 
 
 def test_a_pods_own_deadline_is_known_if_its_node_ended_it_for_that() -> None:

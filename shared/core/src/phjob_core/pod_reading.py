@@ -121,10 +121,13 @@ class PodReading:
 
         PhJob's pods have none. Others may inject them.
         """
-        name, ended = self._failed_init_container
-        if not name:
-            return ""
-        return f"init container {name} failed: exit code {_exit_code(ended)} ({_reason(ended) or 'Error'})"
+        for status in () if self.has_started else self._init_containers:
+            ended = _mapping(_mapping(status.get("state")).get("terminated"))
+            ended = ended or _mapping(_mapping(status.get("lastState")).get("terminated"))
+            if code := _exit_code(ended):
+                name = str(status.get("name") or "?")[:_MAX_REASON_CHARS]
+                return f"init container {name} failed: exit code {code} ({_reason(ended) or 'Error'})"
+        return ""
 
     @property
     def runs_on(self) -> str:
@@ -141,10 +144,13 @@ class PodReading:
 
     @property
     def quotes(self) -> Quotes:
-        """Return the texts for the message of a job whose pod has ended."""
+        """Return the texts for the message of a job whose pod has ended.
+
+        A job whose container never started is sent back, and the message of a waiting job is part of a fact.
+        So nothing that an init container said is quoted (spec.md, E7).
+        """
         cause = str(self._status.get("message") or "") if self.cause else ""
-        said = self._end if self.has_started else self._failed_init_container[1]
-        last_words = str(said.get("message") or "")
+        last_words = str(self._end.get("message") or "") if self.has_started else ""
         return Quotes(
             cause.strip().rstrip(".")[:_MAX_MESSAGE_CHARS], last_words[-_MAX_LAST_WORDS_CHARS:].strip()
         )
@@ -197,16 +203,6 @@ class PodReading:
             waiting = _mapping(_mapping(status.get("state")).get("waiting"))
             if _is_informative(waiting):
                 yield waiting, f"init container {status.get('name')}: "
-
-    @property
-    def _failed_init_container(self) -> tuple[str, Object]:
-        """Return the name and the terminated state of the init container that has failed; empty if none."""
-        for status in () if self.has_started else self._init_containers:
-            ended = _mapping(_mapping(status.get("state")).get("terminated"))
-            ended = ended or _mapping(_mapping(status.get("lastState")).get("terminated"))
-            if _exit_code(ended):
-                return str(status.get("name") or "?")[:_MAX_REASON_CHARS], ended
-        return "", {}
 
     def _condition(self, kind: str, value: str) -> Object:
         """Return the pod's condition of that type, if its status is `value`; otherwise an empty object."""

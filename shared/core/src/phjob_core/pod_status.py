@@ -93,7 +93,7 @@ TABLE: tuple[PodState, ...] = (
         lambda pod: _has_failed(pod) and bool(pod.init_failure),
         Event.POD_FAILED_UNSTARTED,
         "`Requeued`",
-        "init container vault-agent-init failed: exit code 1 (Error): permission denied",
+        "init container vault-agent-init failed: exit code 1 (Error)",
         before_start=True,
     ),
     PodState(
@@ -308,7 +308,7 @@ def describe_end(event: Event, pod: PodSeen, quotes: Quotes | None = None) -> st
             deadline = _OVER_POD_DEADLINE.format(pod.exceeded_deadline)
             return "; ".join(filter(None, (deadline, container))) + words
         case Event.POD_FAILED_UNSTARTED:
-            return _describe_end_before_start(pod, cause, words)
+            return _describe_end_before_start(pod, cause)
     parts = filter(None, (cause, container, note))
     return ("; ".join(parts) or f"the pod failed ({pod.reason or 'no reason given'})") + words
 
@@ -316,11 +316,11 @@ def describe_end(event: Event, pod: PodSeen, quotes: Quotes | None = None) -> st
 _OVER_POD_DEADLINE = "its pod was active longer than {} s, the pod's own deadline, and Kubernetes ended it"
 
 
-def _describe_end_before_start(pod: PodSeen, cause: str, words: str) -> str:
+def _describe_end_before_start(pod: PodSeen, cause: str) -> str:
     if cause:
         return cause
     if pod.init_failure:
-        return f"{pod.init_failure}{words}"
+        return pod.init_failure
     if pod.deleting:
         return "its pod was deleted before it started" + (f": {pod.disruption}" if pod.disruption else "")
     return f"the pod failed ({pod.reason or 'no reason given'})"
