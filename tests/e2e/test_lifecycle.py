@@ -232,7 +232,7 @@ def test_a_pod_that_the_kubelet_evicts_fails_the_job_with_the_kubelets_reason(
     )
     status = cluster.wait_for_phase(name, "Failed")
     assert status["reason"] == "Evicted"
-    assert status["message"] == "the pod failed (Evicted): The node was low on resource: memory."
+    assert status["message"] == "Evicted: The node was low on resource: memory"
     assert_quota_is_free(cluster, group)
 
 

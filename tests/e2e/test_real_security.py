@@ -191,7 +191,8 @@ def test_a_pod_that_its_node_ends_at_its_own_deadline_is_over_its_deadline(clust
     status = cluster.wait_for_phase(name, "Failed")
     assert status["reason"] == "OverActiveDeadline"
     assert status["message"] == (
-        "its pod was active longer than 1 s, the pod's own deadline, and Kubernetes ended it"
+        "its pod was active longer than 1 s, the pod's own deadline, and Kubernetes ended it; "
+        "exit code 0 (Completed)"
     )
     cluster.wait_for_pod_deletion(name)
 
@@ -203,5 +204,6 @@ def test_a_job_that_fills_the_disk_is_evicted(cluster: Cluster) -> None:
     status = cluster.wait_for_phase(name, "Failed", within=START_SECONDS)
     pod = cluster.pod(name)
     assert pod
-    assert pod.object["status"]["reason"] == "Evicted"
+    assert pod.object["status"]["reason"] == status["reason"] == "Evicted"
+    assert status["message"].startswith("Evicted: ")
     assert status["resources"]["ephemeral-storage"] == "20Mi"

@@ -132,7 +132,7 @@ def test_a_pod_that_its_node_rejects_causes_a_requeue(cluster: Cluster, group: G
     eventually(lambda: (new := cluster.pod(name)) and new.uid != pod.uid, "it has another pod")
     jobs = [event.object["status"] for event in cluster.history.complete_events() if event.kind == "PhJob"]
     requeued = next(status for status in jobs if status["requeued"])
-    assert requeued["message"] == "the pod failed (OutOfcpu): Node didn't have enough resource: cpu"
+    assert requeued["message"] == "OutOfcpu: Node didn't have enough resource: cpu"
 
 
 def test_a_job_in_backoff_can_be_cancelled(cluster: Cluster, group: GroupFixture) -> None:

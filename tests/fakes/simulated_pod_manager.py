@@ -81,6 +81,11 @@ class SimulatedPodManager:
         """Return the job's pod as it is in the cluster."""
         return self.store.get("pods", name)
 
+    def is_pod_deleted(self, name: str = "job-1") -> bool:
+        """Return whether the deletion of the job's pod was requested, or the pod is gone."""
+        pod = self.pod(name)
+        return pod is None or "deletionTimestamp" in pod["metadata"]
+
     def reject_patches(self, kind: str, *, times: int | None = None) -> None:
         """Let a webhook reject patches of this kind of objects: all, or the first ones."""
         patch, left = self.store.patch, itertools.repeat(0) if times is None else iter(range(times))

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from tests.simulation.gross_bugs import GROSS_BUGS
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import messages, object_cache, planner, projection, stream
+from phjob_core import messages, object_cache, planner, pod_reading, projection, stream
 from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.labels import label_value
 from phjob_core.scheduling import acceptance, accounting, engine, queue
@@ -185,6 +185,10 @@ async def _delete_at_any_revision(self: pod_writes.PodWriter, *args: Any, **opti
     return await _DELETE(self, *args, **{**options, "revision": None})
 
 
+def _is_empty(_: object) -> str:
+    return ""
+
+
 def _has_exit_code(self: messages.PodSeen) -> bool:
     return self.start_time is not None or self.exit_code is not None
 
@@ -297,6 +301,7 @@ BUGS: dict[str, Bug] = {
         replace(reconciler, "step_without_job", _keep_gated_pods(planner.step_without_job)),
     ),
     "a pod without an owner belongs to no job": replace(projection, "job_uid", _job_uid_of_controlled_pod),
+    "a job waits for the end of a sidecar": replace(pod_reading.PodReading, "runs_on", property(_is_empty)),
     "any exit code counts as a start": replace(messages.PodSeen, "started", property(_has_exit_code)),
     "an unknown outcome counts as a failure": replace(
         api_retry.ApiRetrier, "retry_until_definite", _retry_once
@@ -337,5 +342,6 @@ WORLD_OF_BUG = {
     "an expired watch does not end the term": "expired-watches",
     "the gate is removed by name, not by uid": "delayed-gate-removals",
     "a pod without an owner belongs to no job": "orphan-deletion",
+    "a job waits for the end of a sidecar": "sidecars",
 }
 """The worlds of the bugs that only one kind of fault reveals. In the usual world, that fault is too rare."""

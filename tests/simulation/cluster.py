@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.simulation.clocks import Clocks
 from tests.simulation.nodes import Nodes
-from tests.simulation.scenario import GPU, INSTANCE_TYPES, Scenario
+from tests.simulation.scenario import GPU, INSTANCE_TYPES, SIDECARS, Scenario
 from tests.simulation.store import Change, Store
 from tests.simulation.third_parties import ThirdParties
 from tests.simulation.users import Users, image_of
@@ -26,7 +26,7 @@ class Cluster:
         self.scenario = scenario
         self._tasks: set[asyncio.Task[None]] = set()
         self._user_tasks: list[asyncio.Task[None]] = []
-        self.nodes = Nodes(store, random, clocks)
+        self.nodes = Nodes(store, random, clocks, sidecars=SIDECARS in scenario.third_parties)
         self.third_parties = ThirdParties(store, random, scenario, self.nodes, clocks, machines)
         self._users = Users(store, random, scenario)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.simulation.broker import Broker
+from tests.simulation.replay import FINAL_PHASES
 from tests.simulation.store import FINISHED_POD_PHASES, Object, Store, job_of
 
 from phjob_core.labels import GROUP_LABEL
@@ -34,6 +35,7 @@ def leaks(store: Store, broker: Broker, now: float) -> Iterator[str]:
             yield from _leaks_of_consumer(queue.consumers[0].receiver, store)
     yield from _wrong_group_statuses(store)
     yield from _pods_without_job(store)
+    yield from _pods_of_finished_jobs(store)
 
 
 def _leaks_of_consumer(receiver: object, store: Store) -> Iterator[str]:
@@ -106,6 +108,17 @@ def _pods_without_job(store: Store) -> Iterator[str]:
     for pod in store.all("pods"):
         if job_of(pod) and job_of(pod) not in jobs:
             yield f"the pod {pod['metadata']['name']} is {pod['status']['phase']}, but its job is deleted"
+
+
+def _pods_of_finished_jobs(store: Store) -> Iterator[str]:
+    """Return each pod that a sidecar keeps running, so that it holds quota for good."""
+    unfinished = {
+        job["metadata"]["uid"] for job in store.all("phjobs") if job["status"]["phase"] not in FINAL_PHASES
+    }
+    for pod in store.all("pods"):
+        is_over = pod["status"]["phase"] in FINISHED_POD_PHASES or "deletionTimestamp" in pod["metadata"]
+        if job_of(pod) and job_of(pod) not in unfinished and not is_over:
+            yield f"the pod {pod['metadata']['name']} runs on, but its job has ended"
 
 
 def _missing(holds: str, held: Mapping[str, str], existing: set[str]) -> Iterator[str]:

@@ -18,6 +18,8 @@ from tests.simulation.store import FINISHED_POD_PHASES, Change, Object, Store, j
 NODES = ("node-1", "node-2", "node-3")
 REJECTED_SHARE = 0.3
 """The share of the pods that never start because their node rejects them."""
+SIDECAR_SHARE, SIDECAR_FAILURE_SHARE = 0.5, 0.3
+"""The share of the pods with an injected sidecar, and of the sidecars that fail instead of running on."""
 MAX_KUBELET_LAG_SECONDS = 0.3
 """The maximum time after a pod's deletion until its kubelet learns of it."""
 RUN_FOR, EXIT_CODE, START = (f"dev.primehub.io/{name}" for name in ("run-for", "exit-code", "start"))
@@ -48,8 +50,10 @@ class Node:
 class Nodes:
     """All nodes of a cluster."""
 
-    def __init__(self, store: Store, random: Random, clocks: Clocks) -> None:
+    def __init__(self, store: Store, random: Random, clocks: Clocks, *, sidecars: bool = False) -> None:
+        """`sidecars`: a webhook injects a container into many pods."""
         self._store = store
+        self._sidecars = sidecars
         self._random = random
         self._clocks = clocks
         self._tasks: set[asyncio.Task[None]] = set()
@@ -217,7 +221,24 @@ class Nodes:
             "finishedAt": rfc3339(self._clocks.now(node.name)),
         }
         phase = "Succeeded" if code == 0 else "Failed"
+        if self._sidecars and self._random.random() < SIDECAR_SHARE:
+            phase = await self._run_sidecar(node, name, uid, _status("Running", {"terminated": terminated}))
         await self._report(node, name, uid, _status(phase, {"terminated": terminated}))
+
+    async def _run_sidecar(self, node: Node, name: str, uid: str, status: Object) -> str:
+        """Keep the pod running after its command, until it is deleted or the sidecar fails.
+
+        Returns the phase in which the pod ends.
+        """
+        proxy = {"name": "proxy", "state": {"running": {}}}
+        others = {**status, "containerStatuses": [*status["containerStatuses"], proxy]}
+        await self._report(node, name, uid, others)
+        if self._random.random() < SIDECAR_FAILURE_SHARE:
+            await self._wait_for(self._deleted[uid], self._random.uniform(0, 5))
+        else:
+            await self._deleted[uid].wait()
+            await asyncio.sleep(self._random.uniform(0, 3))
+        return "Failed"
 
     async def _remove(self, node: Node, name: str, uid: str) -> None:
         """Report that the pod has ended, if that is not reported yet, and remove the pod."""

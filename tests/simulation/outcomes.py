@@ -126,7 +126,7 @@ def _pod_deleted_violations(
 def _killed_pod_violations(replay: Replay, uid: str, outcome: str) -> Iterator[str]:
     """Return a violation if the container failed after its pod was to be deleted (spec.md, L7)."""
     deletion, pod = replay.deletions.get(uid), replay.last.get(uid)
-    if deletion is None or pod is None or pod["status"]["phase"] != "Failed":
+    if deletion is None or pod is None or _phase_by_main(pod) != "Failed":
         return
     finished = _terminated_state(pod).get("finishedAt")
     if finished and seconds(finished) > deletion.at + MAX_SKEW_SECONDS:
@@ -136,8 +136,8 @@ def _killed_pod_violations(replay: Replay, uid: str, outcome: str) -> Iterator[s
 
 def _pod_differences(status: Object, pod: Object | None, outcome: str) -> Iterator[str]:
     """Return each difference between the job's status and its pod."""
-    if pod is None or pod["status"]["phase"] != status["phase"]:
-        yield f"{outcome}, but its pod was {pod['status']['phase'] if pod else 'missing'}"
+    if pod is None or _phase_by_main(pod) != status["phase"]:
+        yield f"{outcome}, but its pod was {pod['status'] if pod else 'missing'}"
     else:
         yield from _container_differences(status, _terminated_state(pod), outcome)
 
@@ -153,6 +153,13 @@ def _container_differences(status: Object, terminated: Object, outcome: str) -> 
             yield f"{outcome}, with {field} {status.get(field)}, but its container has {actual}"
     if status["phase"] == "Failed" and status["reason"] != terminated["reason"]:
         yield f"{outcome}, but its container has {terminated['reason']}"
+
+
+def _phase_by_main(pod: Object) -> str:
+    """Return the phase in which the pod leaves its job: by its main container, whatever a sidecar does."""
+    phase: str = pod["status"]["phase"]
+    code = _terminated_state(pod).get("exitCode")
+    return phase if code is None else "Succeeded" if code == 0 else "Failed"
 
 
 def _terminated_state(pod: Object) -> Object:
@@ -208,6 +215,8 @@ def _reclaim_violations(job: JobHistory, change: Change, scenario: Scenario) -> 
     name = change.object["metadata"]["name"]
     if job.status["reason"] in REASONS_WITHOUT_TTL or SERVICE_CLOCKS in scenario.third_parties:
         return
+    if change.before and change.before["status"]["phase"] == "Running" and _terminated_state(change.before):
+        return  # A sidecar runs on (spec.md, L4).
     ttl = job.spec.get("ttlSecondsAfterFinished")
     if NODE_CLOCKS in scenario.third_parties:
         began = job.admissions[-1].at

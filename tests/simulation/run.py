@@ -27,10 +27,12 @@ from tests.simulation.scenario import (
     DRAIN,
     FINALIZERS,
     LABELS,
+    LOSE_NODES,
     NAMES,
     ORPHANS,
     REMOVE_NODES,
     SERVICE_CLOCKS,
+    SIDECARS,
     draw,
 )
 from tests.simulation.store import Change, Store
@@ -61,6 +63,7 @@ WORLDS = {
     "late-creations": World(frozenset(), frozenset({"delay_creation"})),
     "third-party-deletion": World(frozenset({DELETE_PODS, COLLECT_PODS, DRAIN, REMOVE_NODES}), frozenset()),
     "orphan-deletion": World(frozenset({ORPHANS, DELETE_PODS, NAMES, FINALIZERS, LABELS})),
+    "sidecars": World(frozenset({SIDECARS, DELETE_PODS, COLLECT_PODS, DRAIN, LOSE_NODES})),
     "unauthorized": World(frozenset(), frozenset({"answer_as_starting_server"})),
     "benign": World(frozenset()),
     "delayed-gate-removals": World(faults=frozenset({"delay_gate_removal"})),

@@ -17,7 +17,8 @@ QUOTAS, CATALOG, RECREATE = "edit quotas", "edit the catalog", "recreate the cat
 NAMES, FINALIZERS, NOTEBOOKS = "reuse names", "hold records", "notebooks"
 NEW_IMAGES = "make an image for a job"
 ORPHANS = "delete jobs without their pods"
-"""Only in a world of its own (`run.WORLDS`)."""
+SIDECARS = "inject sidecars"
+"""Only in worlds of their own (`run.WORLDS`)."""
 NODE_CLOCKS, SERVICE_CLOCKS = "wrong node clocks", "service clocks are set"
 
 THIRD_PARTIES = (

@@ -17,6 +17,7 @@ SEEDS_OF_EACH_WORLD = 100
 """The number of seeds of each world with fewer faults."""
 FIRST_CATCHING_SEED = {
     "a group's commands are written in parallel": 1,
+    "a job waits for the end of a sidecar": 3,
     "the pod is created without a gate": 1,
     "the finalizer of a requeue is left on the pod": 1,
     "any exit code counts as a start": 1,
@@ -92,7 +93,8 @@ def test_no_promise_is_broken(report_measurement: MeasurementReporter) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "world", ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "unauthorized"]
+    "world",
+    ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "sidecars", "unauthorized"],
 )
 def test_no_promise_is_broken_where_only_one_thing_goes_wrong(
     world: str, report_measurement: MeasurementReporter

@@ -8,7 +8,7 @@ from phjob_cli.kube_client import UserKube
 from phjob_core.api import Phase
 from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.messages import JobSeen
-from phjob_core.projection import MAIN_CONTAINER
+from phjob_core.pod_reading import MAIN_CONTAINER
 
 _ATTEMPT = re.compile(r"attempt-\d+\.log$")
 

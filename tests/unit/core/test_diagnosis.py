@@ -12,6 +12,11 @@ from phjob_core.diagnosis import describe_start_obstacle
         ("Unschedulable", "0/1 nodes", "no node can take it: Unschedulable: 0/1 nodes"),
         ("ImagePullBackOff", "Back-off", "its image cannot be pulled: ImagePullBackOff: Back-off"),
         ("CreateContainerConfigError", "", "its container cannot be created: CreateContainerConfigError"),
+        (
+            "CrashLoopBackOff",
+            "init container proxy: back-off",
+            "a container that others inject does not start: CrashLoopBackOff: init container proxy: back-off",
+        ),
         ("NewInKubernetes", "details", "NewInKubernetes: details"),
         ("", "", ""),
         ("ContainerCreating", "", ""),
@@ -25,6 +30,13 @@ from phjob_core.diagnosis import describe_start_obstacle
 def test_the_category_comes_before_kubernetes_own_message(reason: str, message: str, text: str) -> None:
     """The message of a requeue contains it (spec.md, Q5)."""
     assert describe_start_obstacle(a_pod(a_job(), reason=reason), message) == text
+
+
+def test_a_failed_init_container_is_the_obstacle() -> None:
+    """`PodInitializing` alone says nothing."""
+    failure = "init container istio-init failed: exit code 1 (Error)"
+    pod = a_pod(a_job(), reason="PodInitializing", init_failure=failure)
+    assert describe_start_obstacle(pod) == failure
 
 
 def an_event(kind: str, reason: str, second: int) -> dict[str, Any]:

@@ -192,6 +192,40 @@ def test_a_finished_jobs_pod_stays_until_its_ttl_is_over() -> None:
     assert step(job, pod, Event.TTL_OVER) == DeletePod(pod)
 
 
+MESHED = {"phase": PodPhase.RUNNING, "start_time": at(1), "runs_on": "istio-proxy", "node": "node-1"}
+"""A pod whose container `main` has ended, and that an injected container keeps running."""
+
+
+@pytest.mark.parametrize("job", [preparing(), running(), running(cancel=True)])
+def test_a_job_ends_by_its_own_container_while_another_one_runs_on(job: JobSeen) -> None:
+    """The kubelet would keep such a pod Running for good (spec.md, L4)."""
+    note = "its pod is deleted, because its container istio-proxy runs on"
+    pod = a_pod(job, **MESHED, exit_code=0, reason="Completed")
+    assert step(job, pod) == ApplyEvent(Event.POD_SUCCEEDED, f"; {note}")
+    pod = a_pod(job, **MESHED, exit_code=3, reason="Error")
+    assert step(job, pod) == ApplyEvent(Event.POD_FAILED, f"exit code 3 (Error); {note}", quotes_pod=True)
+
+
+def test_the_pod_that_runs_on_after_its_job_is_deleted_once_its_log_is_stored() -> None:
+    """Otherwise it would hold the quota until its TTL (spec.md, L10, L14)."""
+    job = final(Phase.SUCCEEDED, Reason.COMPLETED)
+    pod = a_pod(job, **MESHED, exit_code=0)
+    due = LogState(should_store=True, blocks_deletion=True)
+    assert step(job, pod, log=due) == StoreLog(pod)
+    assert step(job, pod, log=LogState(blocks_deletion=True)) is None
+    assert step(job, pod) == DeletePod(pod)
+    deleting = pod.model_copy(update={"deleting": True})
+    assert step(job, deleting) is None
+    assert step(job, deleting, node_lost=True) == DeletePod(deleting, force=True)
+
+
+def test_a_container_that_has_started_makes_the_job_running_while_another_one_waits() -> None:
+    """Kubernetes calls its pod Pending, but the command runs (spec.md, L4)."""
+    job = preparing()
+    pod = a_pod(job, node="node-1", has_started=True, start_time=at(1))
+    assert step(job, pod, Event.START_TIMEOUT) == ApplyEvent(Event.POD_RUNNING)
+
+
 def test_a_requeue_holds_the_pod_deletes_it_and_reads_its_last_state() -> None:
     """The finalizer keeps that state, and each write requires that the pod has not changed."""
     job = preparing()
@@ -258,7 +292,8 @@ def test_a_pod_that_garbage_collection_ended_may_have_started() -> None:
     pod = a_pod(job, node="node-1", phase=PodPhase.FAILED, disruption="DeletionByPodGC: node not found")
     assert step(job, pod) == ApplyEvent(Event.POD_VANISHED, ": DeletionByPodGC: node not found")
     started = pod.model_copy(update={"start_time": at(1)})
-    assert step(running(), started) == ApplyEvent(Event.POD_KILLED, ": DeletionByPodGC: node not found")
+    expected = ApplyEvent(Event.POD_KILLED, ": DeletionByPodGC: node not found", quotes_pod=True)
+    assert step(running(), started) == expected
 
 
 def test_a_pod_that_is_drained_while_its_image_is_pulled_requeues_the_job() -> None:
@@ -300,10 +335,14 @@ def test_a_pod_that_its_node_ended_at_its_own_deadline_is_over_its_deadline(job:
     pod = a_pod(
         job, phase=PodPhase.FAILED, start_time=at(0), exit_code=137, reason="Error", exceeded_deadline=691200
     )
-    text = "its pod was active longer than 691200 s, the pod's own deadline, and Kubernetes ended it"
-    assert step(job, pod) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+    text = (
+        "its pod was active longer than 691200 s, the pod's own deadline, and Kubernetes ended it; exit code"
+    )
+    expected = ApplyEvent(Event.POD_OVER_DEADLINE, f"{text} 137 (Error)", quotes_pod=True)
+    assert step(job, pod) == expected
     graceful = pod.model_copy(update={"exit_code": 0, "reason": "Completed"})
-    assert step(job, graceful) == ApplyEvent(Event.POD_OVER_DEADLINE, text)
+    expected = ApplyEvent(Event.POD_OVER_DEADLINE, f"{text} 0 (Completed)", quotes_pod=True)
+    assert step(job, graceful) == expected
 
 
 def test_a_pod_that_reached_its_own_deadline_before_its_start_requeues_the_job() -> None:
@@ -402,7 +441,8 @@ def test_a_pod_that_failed_after_its_deletion_was_requested_was_killed_by_it(job
         job, phase=PodPhase.FAILED, deleting=True, deleted_at=at(10), start_time=at(5), finish_time=at(10),
         exit_code=143, disruption="EvictionByEvictionAPI: evicting",
     )  # fmt: skip
-    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, ": EvictionByEvictionAPI: evicting")
+    detail = ": EvictionByEvictionAPI: evicting; exit code 143 (Error)"
+    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, detail, quotes_pod=True)
     failed = killed.model_copy(update={"finish_time": at(9)})
     assert step(job, failed) == ApplyEvent(Event.POD_FAILED, "exit code 143 (Error)", quotes_pod=True)
 

@@ -9,6 +9,7 @@ from tests.fakes.simulated_pod_manager import SimulatedPodManager, run_scenario
 from phjob_core.api import API_VERSION, GATE, REQUEUE_FINALIZER, Object
 from phjob_core.errors import RejectedError
 from phjob_core.messages import PodSeen
+from phjob_core.pod_reading import Quotes
 from phjob_core.projection import project_pod
 from phjob_pod_manager.pod_writes import PodWriter
 from phjob_pod_manager.progress import Progress, WriteRejectedError
@@ -153,26 +154,31 @@ def test_a_pod_that_is_gone_needs_no_write() -> None:
 def test_the_message_of_a_pod_is_read_from_the_pod() -> None:
     """Its last lines are for its user, so no fact has them (spec.md, E7)."""
 
-    async def scenario(fixture: Fixture) -> list[str]:
-        pod = fixture.pod
-        messages = [await fixture.writer.read_message(pod)]
-        fixture.edit("/status", {"phase": "Failed", "reason": "Evicted", "message": " low on memory\n"})
-        messages.append(await fixture.writer.read_message(pod))
-        fixture.cluster.store.remove("pods", "job-1")
-        messages.append(await fixture.writer.read_message(pod))
-        return messages
+    async def scenario(fixture: Fixture) -> list[tuple[str, Quotes]]:
+        pod, found = fixture.pod, []
 
-    assert run(scenario) == ["", "low on memory", ""]
+        async def read() -> None:
+            found.append((await fixture.writer.read_message(pod), await fixture.writer.read_quotes(pod)))
+
+        await read()
+        fixture.edit("/status", {"phase": "Failed", "reason": "Evicted", "message": " low on memory\n"})
+        await read()
+        fixture.cluster.store.remove("pods", "job-1")
+        await read()
+        return found
+
+    assert run(scenario) == [("", Quotes()), ("low on memory", Quotes("low on memory")), ("", Quotes())]
 
 
 def test_a_pod_that_may_not_be_read_has_no_message() -> None:
     """The end of a job does not wait for a text."""
 
-    async def scenario(fixture: Fixture) -> str:
+    async def scenario(fixture: Fixture) -> tuple[str, Quotes]:
         async def refuse(*_: object, **__: object) -> Object | None:
             raise RejectedError(405, "MethodNotAllowed", "no")
 
         fixture.cluster.api.get = refuse  # type: ignore[method-assign]
-        return await fixture.writer.read_message(fixture.pod)
+        pod = fixture.pod
+        return await fixture.writer.read_message(pod), await fixture.writer.read_quotes(pod)
 
-    assert run(scenario) == ""
+    assert run(scenario) == ("", Quotes())

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from tests.fakes.many_facts import MAX_FINISHED_BYTES, finished_job, finished_pod, measured_memory
+from tests.fakes.pod_statuses import EVICTING, PROXY, ended, status
 from tests.fakes.simulated_pod_manager import (
     FENCE,
     REVISIONS,
@@ -399,6 +400,46 @@ def test_a_failed_job_whose_pod_is_gone_ends_with_what_is_known() -> None:
     """Somebody else was quicker than pod-manager."""
     status, _, _ = end_job(phase="Failed", code=1, message=SECRET, is_gone=True)
     assert (status["phase"], status["message"]) == ("Failed", "exit code 1 (Error)")
+
+
+def test_an_event_about_a_killed_job_has_the_disruption_and_not_its_log() -> None:
+    """An Event has other readers than the job, which quotes the log (spec.md, E2, L7)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, list[str]]:
+        await admit(pod_manager)
+        pod_manager.store.bind("job-1", "node-1")
+        pod_manager.store.delete("pods", "job-1")
+        state = ended(143, message=SECRET, finishedAt="2030-01-01T00:00:00Z")
+        drained = {**status("Failed", state), "conditions": EVICTING}
+        pod_manager.store.set_status("pods", "job-1", drained)
+        pod_manager.observe_pod()
+        await asyncio.sleep(10)
+        events = [event["message"] for event in pod_manager.store.all("events")]
+        return pod_manager.job()["status"]["message"], events
+
+    message, events = run_scenario(scenario)
+    text = "its pod was deleted while it ran: EvictionByEvictionAPI: Eviction API: evicting"
+    assert message == f"{text}; exit code 143 (Error): {SECRET}"
+    assert events == [f"{text}; exit code 143 (Error)"]
+
+
+def test_the_log_of_a_job_is_stored_before_its_pod_is_deleted_because_a_sidecar_runs_on() -> None:
+    """The job ends by its container `main`, and its log is gone with its pod (spec.md, L4, L14)."""
+    archive = SlowArchive()
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[tuple[str, bool]]:
+        await admit(pod_manager)
+        pod_manager.store.set_status("pods", "job-1", status("Running", ended(0, "Completed"), PROXY))
+        pod_manager.observe_pod()
+        found = []
+        for _ in range(2):
+            await asyncio.sleep(10)
+            found.append((pod_manager.job()["status"]["phase"], pod_manager.is_pod_deleted()))
+            archive.released.set()
+        assert pod_manager.job()["status"]["logURL"] == "memory://job-1/1"
+        return found
+
+    assert run_scenario(scenario, archive=archive) == [("Succeeded", False), ("Succeeded", True)]
 
 
 @pytest.fixture

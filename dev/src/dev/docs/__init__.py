@@ -5,7 +5,7 @@ A test compares them with the files in `docs/reference`, so that they cannot dri
 
 from pathlib import Path
 
-from dev.docs import messages, metrics, settings, state_machine
+from dev.docs import messages, metrics, pod_status, settings, state_machine
 
 FOLDER = Path(__file__).parents[4] / "docs" / "reference"
 
@@ -15,6 +15,7 @@ def files() -> dict[Path, str]:
     pages = {
         "messages.md": messages.page(),
         "metrics.md": metrics.page(),
+        "pod-status.md": pod_status.page(),
         "settings.md": settings.page(),
         "state-machine.md": state_machine.page(),
     }

@@ -13,6 +13,7 @@ from phjob_core.api import GATE, REQUEUE_FINALIZER, Object
 from phjob_core.errors import RejectedError
 from phjob_core.kinds import PODS
 from phjob_core.messages import PodSeen
+from phjob_core.pod_reading import PodReading, Quotes
 from phjob_core.projection import gate_index, pod_message, project_pod
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -141,11 +142,13 @@ class PodWriter:
 
     async def read_message(self, pod: PodSeen) -> str:
         """Return the message of the pod's state; empty if the pod is gone or has none."""
-        try:
-            found = await self._find(pod)
-        except RejectedError:  # The message is for people. Without it, the job still has to end.
-            return ""
+        found = await self._find_for_message(pod)
         return pod_message(found).strip() if found else ""
+
+    async def read_quotes(self, pod: PodSeen) -> Quotes:
+        """Return what the job's message quotes of the pod; nothing if the pod is gone."""
+        found = await self._find_for_message(pod)
+        return PodReading(found).quotes if found else Quotes()
 
     async def _write_finalizers(self, found: Object, finalizers: Sequence[str], operation: str) -> Progress:
         """Replace the finalizers of a pod that was found just now."""
@@ -168,6 +171,12 @@ class PodWriter:
         else:
             self._record(answer)
         return Progress.REPLAN
+
+    async def _find_for_message(self, pod: PodSeen) -> Object | None:
+        try:
+            return await self._find(pod)
+        except RejectedError:  # The message is for people. Without it, the job still has to end.
+            return None
 
     async def _find(self, pod: PodSeen) -> Object | None:
         """Return the pod from the API server; None if it is gone."""

@@ -44,6 +44,8 @@ from phjob_core.planner import (
     next_step,
     step_without_job,
 )
+from phjob_core.pod_reading import Quotes
+from phjob_core.pod_status import describe_end
 from phjob_core.projection import project_job
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
@@ -290,15 +292,22 @@ class Reconciler:
         if isinstance(change, Ignored):
             _log.error("event_ignored", phase=job.phase, job_event=step.event, reason=change.reason)
             return Progress.WAIT
-        if step.quotes_pod and pod and (message := await self._pods.read_message(pod)):
-            step = replace(step, detail=f"{step.detail}: {message}")
-        patch = status_patches.apply_event(job, step, change, pod, self._clock.now(), self._max_requeues)
+        quotes = await self._pods.read_quotes(pod) if step.quotes_pod and pod else None
+        now = self._clock.now()
+
+        def patch_with(quotes: Quotes | None) -> status_patches.Patch:
+            detail = describe_end(step.event, pod, quotes) if pod and quotes else step.detail
+            described = replace(step, detail=detail)
+            return status_patches.apply_event(job, described, change, pod, now, self._max_requeues)
+
+        patch = patch_with(quotes)
         if not await self._jobs.write_status(job, patch, step.event.name):
             return Progress.REPLAN
         outcome = status_patches.written_outcome(patch)
         metrics.transition_written(job.group, outcome.phase, change.reason or "")
-        if step.event is not Event.POD_FAILED:  # Its reason is the user's own, and it may quote the log.
-            self._events.record(job.uid, job.name, outcome.reason, outcome.message)
+        if step.event is not Event.POD_FAILED:  # Its reason is the user's own.
+            public = status_patches.written_outcome(patch_with(quotes and quotes.without_log()))
+            self._events.record(job.uid, job.name, public.reason, public.message)
         if step.event is Event.CANCELLED and (observed := self._cancel_observed_at.pop(job.uid, None)):
             metrics.job_cancelled(self._clock.now() - observed)
         if pod:

@@ -3,7 +3,7 @@
 The reason and message come from the container's state, kube-scheduler's condition, or the pod's events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from phjob_core.api import Object
 from phjob_core.messages import PodSeen
@@ -11,7 +11,7 @@ from phjob_core.messages import PodSeen
 UNINFORMATIVE_REASONS = ("", "ContainerCreating", "PodInitializing")
 """The reasons of a pod that is being prepared. Only its events show why it does not get on."""
 
-_CATEGORIES = {
+CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "no node can take it": ("Unschedulable", "SchedulingGated"),
     "its image is still being pulled": ("Pulling",),
     "its image cannot be pulled": (
@@ -22,6 +22,7 @@ _CATEGORIES = {
     "its container cannot be created": (
         "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "FailedCreatePodSandBox",
     ),
+    "a container that others inject does not start": ("CrashLoopBackOff",),
 }  # fmt: skip
 """Kubernetes' reasons, by the category that a user reads."""
 _VOLUME_NOT_PROVIDED = "a volume cannot be provided"
@@ -35,15 +36,18 @@ def describe_start_obstacle(pod: PodSeen, message: str = "", events: Iterable[Ob
 
     For example `its image cannot be pulled: ImagePullBackOff: Back-off pulling ...`. `message` is the pod's
     own (`projection.pod_message`), and `events` are those about the pod. They count only if its own reason is
-    uninformative: the last warning, or else that its image is being pulled.
+    uninformative: the last warning, or else that its image is being pulled. An init container that has failed
+    is the reason in any case.
     """
     reason = pod.reason
+    if pod.init_failure:
+        return pod.init_failure
     if reason in UNINFORMATIVE_REASONS:
         last = max(filter(_is_informative, events), key=_priority, default={})
         reason, message = last.get("reason") or "", last.get("message") or ""
     if not reason:
         return ""
-    category = next((name for name, reasons in _CATEGORIES.items() if reason in reasons), "")
+    category = next((name for name, reasons in CATEGORIES.items() if reason in reasons), "")
     if reason == "Unschedulable" and _VOLUME_CLAIM in message.lower():
         category = _VOLUME_NOT_PROVIDED
     return ": ".join(filter(None, (category, reason, message.strip())))[:_MAX_CHARS]

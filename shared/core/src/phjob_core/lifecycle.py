@@ -103,7 +103,7 @@ def _lose(phase: Phase) -> Transition:
     return Transition(phase, Reason.NODE_LOST, _UNRESPONSIVE)
 
 
-_SUCCEED = Transition(Phase.SUCCEEDED, Reason.COMPLETED, "exit code 0")
+_SUCCEED = Transition(Phase.SUCCEEDED, Reason.COMPLETED, "exit code 0{detail}")
 _FAIL_NODE_LOST = _fail(Reason.NODE_LOST, effect=Effect.DELETE_AFTER)
 _OVER_DEADLINE = _fail(Reason.OVER_ACTIVE_DEADLINE, effect=Effect.DELETE_AFTER)
 _KILLED = _fail(Reason.POD_DELETED, "its pod was deleted while it ran{detail}")

@@ -157,10 +157,21 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     gpu_resource: str = ""
     """Of a job's pod: the resource that `limits.gpu` of its instance type meant; empty if none."""
     node: str = ""
+    has_started: bool = False
+    """True if its status shows that its container has started (`pod_reading.PodReading.has_started`)."""
     start_time: datetime | None = None
     finish_time: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    """The reason of its state: its node's for the whole pod, otherwise its container's."""
+    cause: str = ""
+    """Why its node has ended or rejected the whole pod, such as `Evicted`; empty if the node has not."""
+    container_reason: str = ""
+    """The reason of its container's end, such as `OOMKilled`; empty before the end."""
+    init_failure: str = ""
+    """Which init container has failed, so that its container cannot start, and how."""
+    runs_on: str = ""
+    """The other containers that keep it running, although its container `main` has ended."""
 
     @property
     def started(self) -> bool:
@@ -169,8 +180,13 @@ class PodSeen(Fact, frozen=True, kw_only=True):
         When a pod is deleted or evicted, the kubelet reports an exit code even for a container that it never
         started: 137, `ContainerStatusUnknown`, without a start time (status_manager.go, TerminatePod).
         """
-        return self.start_time is not None or (
-            self.exit_code is not None and self.reason != CONTAINER_STATUS_UNKNOWN
+        return (
+            self.has_started
+            or self.start_time is not None
+            or (
+                self.exit_code is not None
+                and CONTAINER_STATUS_UNKNOWN not in (self.reason, self.container_reason)
+            )
         )
 
     @property
@@ -185,8 +201,8 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     @property
     def never_started(self) -> bool:
         """Return whether its state proves that its container never ran and never will."""
-        if self.disruption.startswith(DELETED_BY_POD_GC):
-            return not self.node  # The kubelet did not report this: the lost node may have started it.
+        if self.node and self.disruption.startswith(DELETED_BY_POD_GC):
+            return False  # The kubelet did not report this: the lost node may have started it.
         return self.over and not self.started and self.phase is not PodPhase.SUCCEEDED
 
 

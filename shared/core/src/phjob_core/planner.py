@@ -20,9 +20,10 @@ docs/design/admission.md has the hazards, and the mechanism against each.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.api import Phase, Reason
 from phjob_core.lifecycle import REASONS_WITHOUT_POD, Effect, Event, Transition, transition
-from phjob_core.messages import DELETED_BY_POD_GC, JobSeen, PodSeen
+from phjob_core.messages import JobSeen, PodSeen
+from phjob_core.pod_status import describe_end, state_of
 
 _EDITABLE_FIELDS = {
     "activeDeadlineSeconds": "active_deadline_seconds",
@@ -131,7 +132,7 @@ class ApplyEvent:
     detail: str = ""
     """A text for the message of the transition."""
     quotes_pod: bool = False
-    """True if the pod's own message belongs after the detail. The executor reads it from the pod."""
+    """True if the detail quotes the pod. The executor reads the pod, and describes its end again."""
     decided_on: Mapping[str, int | None] = field(default_factory=dict)
     """The fields of the job's spec that must be unchanged, by name. None: the field is absent."""
 
@@ -286,7 +287,8 @@ def _final(state: JobState) -> Step | None:
         reclaim = _command_with(state, Effect.DELETE_AFTER)
         return MarkReclaimed(reclaim.message if reclaim else "")
     is_due = _command_with(state, Effect.DELETE_AFTER, Effect.DELETE_RECORD) is not None
-    if is_due or job.reason in REASONS_WITHOUT_POD or not is_named(job, pod):
+    # Without the last condition, an injected container would hold the quota for good.
+    if is_due or job.reason in REASONS_WITHOUT_POD or not is_named(job, pod) or pod.runs_on:
         return _delete(state, pod)
     if state.log.should_store and pod.phase.finished:
         return StoreLog(pod)
@@ -370,61 +372,25 @@ def _finish_requeue(state: JobState) -> ApplyEvent:
 
 
 def _apply_pod_state(state: JobState, pod: PodSeen) -> ApplyEvent | None:
-    """Return the event that the pod's own state means for the job; None if it means none."""
-    if pod.phase is PodPhase.SUCCEEDED:
-        return ApplyEvent(Event.POD_SUCCEEDED)
-    if pod.phase is PodPhase.FAILED:
-        return _apply_pod_failure(state, pod)
-    if pod.phase is PodPhase.RUNNING:
-        return ApplyEvent(Event.POD_RUNNING)
-    return None
+    """Return the event that the pod's own state means for the job; None if it means none.
 
-
-def _apply_pod_failure(state: JobState, pod: PodSeen) -> ApplyEvent | None:
-    """Return the event that a failed pod means for the job; None if it completes a requeue.
-
-    | The pod                                               | Event                |
-    | ----------------------------------------------------- | -------------------- |
-    | has proof that its container never started            | POD_FAILED_UNSTARTED |
-    | has neither a start nor that proof                    | POD_VANISHED         |
-    | started, and its node ended it at its own deadline    | POD_OVER_DEADLINE    |
-    | was ended by PodGC, because its node is gone          | POD_KILLED           |
-    | started, and failed after its deletion was requested  | POD_KILLED           |
-    | started, and failed before, or without a deletion     | POD_FAILED           |
+    `pod_status.TABLE` decides. A pod that our finalizer holds is ended by a requeue of ours: the requeue is
+    completed if the pod's container never started, and its command was killed otherwise.
     """
-    if not pod.started and state.job.phase is Phase.PREPARING:
-        if not pod.never_started:
-            return ApplyEvent(Event.POD_VANISHED, _describe_disruption(pod))
-        return (
-            None
-            if pod.held
-            else ApplyEvent(Event.POD_FAILED_UNSTARTED, _describe_failure(pod), quotes_pod=True)
-        )
-    if pod.exceeded_deadline:
-        return ApplyEvent(Event.POD_OVER_DEADLINE, _OVER_POD_DEADLINE.format(pod.exceeded_deadline))
-    if pod.held:
+    event = state_of(pod, is_preparing=state.job.phase is Phase.PREPARING).event
+    if event is None or (event is Event.POD_FAILED_UNSTARTED and pod.held):
+        return None
+    if event in (Event.POD_FAILED, Event.POD_KILLED) and pod.held:
         return ApplyEvent(Event.POD_KILLED, ": its start timeout expired when its container started")
-    if pod.exit_code is None and pod.disruption.startswith(DELETED_BY_POD_GC):
-        return ApplyEvent(Event.POD_KILLED, _describe_disruption(pod))
-    failed_before_deletion = pod.deleted_at is None or (
-        pod.finish_time is not None and pod.finish_time < pod.deleted_at
-    )
-    if failed_before_deletion:
-        return ApplyEvent(Event.POD_FAILED, _describe_failure(pod), quotes_pod=True)
-    return ApplyEvent(Event.POD_KILLED, _describe_disruption(pod))
+    if event is Event.POD_RUNNING:
+        return ApplyEvent(event)
+    return ApplyEvent(event, describe_end(event, pod), quotes_pod=event in _QUOTED_EVENTS)
 
 
-_OVER_POD_DEADLINE = "its pod was active longer than {} s, the pod's own deadline, and Kubernetes ended it"
-
-
-def _describe_failure(pod: PodSeen) -> str:
-    if pod.exit_code is None:
-        return f"the pod failed ({pod.reason or 'no reason given'})"
-    return f"exit code {pod.exit_code} ({pod.reason or 'Error'})"
-
-
-def _describe_disruption(pod: PodSeen) -> str:
-    return f": {pod.disruption}" if pod.disruption else ""
+_QUOTED_EVENTS = frozenset(
+    {Event.POD_FAILED, Event.POD_KILLED, Event.POD_OVER_DEADLINE, Event.POD_FAILED_UNSTARTED}
+)
+"""The events whose message quotes the pod and its container."""
 
 
 def _apply_node_state(state: JobState, pod: PodSeen) -> ApplyEvent | None:

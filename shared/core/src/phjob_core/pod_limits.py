@@ -7,7 +7,7 @@ k8s.io/component-helpers/resource/helpers.go, with the states of a resize (`UseS
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phjob_core.quantities import CPU, MEMORY, Amounts, parse_all, render
+from phjob_core.quantities import CPU, MEMORY, Amounts, QuantityError, parse_all, render
 
 RESOURCE_CLAIMS = "count/resourceclaims.resource.k8s.io"
 """The number of a pod's claims of dynamic resource allocation, under the name that ResourceQuota has for it.
@@ -27,13 +27,19 @@ def pod_limits(spec: Mapping[str, Any], status: Mapping[str, Any] | None = None)
     4. The number of its resource claims is a limit of its own, `RESOURCE_CLAIMS`.
 
     While a resize is in progress, the larger of the old and the new limit counts. If the node can never carry
-    it out, only the old one counts.
+    it out, only the old one counts. A status that no kubelet writes counts as absent.
 
     Raises:
         QuantityError: a limit is not a quantity. A real API server never stores such a limit.
 
     """
-    status = status or {}
+    try:
+        return _pod_limits(spec, status or {})
+    except (AttributeError, TypeError, QuantityError):
+        return _pod_limits(spec, {})
+
+
+def _pod_limits(spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, int]:
     is_infeasible = _is_resize_infeasible(status)
     limits = _of_containers(spec, status, is_infeasible=is_infeasible)
     overhead = parse_all(spec.get("overhead"))

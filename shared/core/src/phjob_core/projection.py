@@ -19,19 +19,12 @@ from phjob_core.api import (
     REQUEUE_FINALIZER,
     Object,
     Phase,
-    PodPhase,
 )
 from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.pod_limits import pod_limits
+from phjob_core.pod_reading import PodReading, parse_time
 
-MAIN_CONTAINER = "main"
-"""The container of a job's pod that runs the command."""
-_MAX_MESSAGE_CHARS = 1024
-_MAX_LAST_WORDS_CHARS = 2048
-"""The length of a container's own message, of which the end counts. The kubelet quotes as much of a log."""
-_DEADLINE_EXCEEDED = "DeadlineExceeded"
-"""The kubelet's reason for a pod that it has ended at the pod's own `activeDeadlineSeconds`."""
 _MAX_ATTEMPT_DIGITS = 10
 """Without this, another program's annotation could be a number too long to convert."""
 _JOB_SPEC = {
@@ -89,7 +82,7 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             **{
                 name: usable
                 for name, value in _present(status, _JOB_STATUS).items()
-                if (usable := _parse_time(value) if name in _JOB_TIMES else value) is not None
+                if (usable := parse_time(value) if name in _JOB_TIMES else value) is not None
             },
         }
     )
@@ -102,10 +95,8 @@ def project_job_with_message(item: Object) -> JobSeen:
 
 def project_pod(item: Object) -> PodSeen:
     """Return the fact about a pod."""
-    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    metadata, spec, status = item["metadata"], item["spec"], PodReading(item)
     labels = metadata.get("labels") or {}
-    state = _container_state(status)
-    ran = state.get("terminated") or state.get("running") or {}
     annotations = metadata.get("annotations") or {}
     attempt = annotations.get(ATTEMPT_ANNOTATION, "")
     of_job = job_uid(item)
@@ -119,32 +110,34 @@ def project_pod(item: Object) -> PodSeen:
         orphaned=bool(of_job) and _controller(item) is None,
         fence=annotations.get(FENCE_ANNOTATION, ""),
         attempt=int(attempt) if attempt.isdecimal() and len(attempt) <= _MAX_ATTEMPT_DIGITS else 1,
-        phase=PodPhase(status.get("phase", PodPhase.PENDING)),
+        phase=status.phase,
         gated=gate_index(item) is not None,
         held=REQUEUE_FINALIZER in (metadata.get("finalizers") or ()),
         deleting="deletionTimestamp" in metadata,
         deleted_at=_deleted_at(metadata),
-        disruption=_disruption(status),
-        exceeded_deadline=_exceeded_deadline(spec, status),
-        limits=pod_limits(spec, status),
+        disruption=status.disruption,
+        exceeded_deadline=status.exceeded_deadline,
+        limits=pod_limits(spec, item.get("status")),
         gpu_resource=annotations.get(GPU_ANNOTATION, "") if of_job else "",
         node=spec.get("nodeName", ""),
-        start_time=_parse_time(ran.get("startedAt")),
-        finish_time=_parse_time(ran.get("finishedAt")),
-        exit_code=(state.get("terminated") or {}).get("exitCode"),
-        reason=_explanation(item).get("reason", ""),
+        has_started=status.has_started,
+        start_time=status.start_time,
+        finish_time=status.finish_time,
+        exit_code=status.exit_code,
+        reason=status.reason,
+        cause=status.cause,
+        container_reason=status.container_reason,
+        init_failure=status.init_failure,
+        runs_on=status.runs_on,
     )
 
 
 def pod_message(item: Object) -> str:
     """Return the message of the pod's state, for its user.
 
-    Of a container that has ended, it is what the container said last, usually the end of its log. The end of
-    that is kept, because an error is there.
+    Of a container that has ended, it is the end of what the container said last, because an error is there.
     """
-    source = _explanation(item)
-    message = str(source.get("message", ""))
-    return message[-_MAX_LAST_WORDS_CHARS:] if "exitCode" in source else message[:_MAX_MESSAGE_CHARS]
+    return PodReading(item).message
 
 
 def gate_index(pod: Object) -> int | None:
@@ -176,19 +169,6 @@ def _controller(pod: Object) -> Object | None:
     return next((reference for reference in references if reference.get("controller")), None)
 
 
-def _parse_time(text: str | None) -> datetime | None:
-    """Return a time of a container or a status; None if there is none, or if Python cannot represent it.
-
-    Container runtimes report "never" as the start of 1970. Kubernetes accepts the year 0, Python does not.
-    Without this, a job with such a time would be unreadable as a whole.
-    """
-    try:
-        time = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return time if time and time.timestamp() > 0 else None
-
-
 def _deleted_at(metadata: Object) -> datetime | None:
     """Return when the deletion was requested; None if it was not.
 
@@ -206,52 +186,6 @@ def _deleted_at(metadata: Object) -> datetime | None:
 def _message(status: Object) -> str:
     """Return the message in a PhJob's status; empty if it has none."""
     return status.get("message") or ""
-
-
-def _container_state(status: Object) -> Object:
-    """Return the state of the pod's main container; empty if the kubelet has not reported one."""
-    containers = (c for c in status.get("containerStatuses") or () if c.get("name") == MAIN_CONTAINER)
-    container: Object = next(containers, {})
-    return container.get("state") or {}
-
-
-def _explanation(pod: Object) -> Object:
-    """Return the part of the pod's status that has the reason and the message of its state.
-
-    The first source that has a reason counts: the container, the kubelet, kube-scheduler.
-    """
-    status = pod.get("status") or {}
-    state = _container_state(status)
-    source = state.get("terminated") or state.get("waiting") or {}
-    if not source.get("reason"):
-        source = status
-    if not source.get("reason"):
-        source = _condition(status, "PodScheduled", "False")
-    return source
-
-
-def _disruption(status: Object) -> str:
-    """Return why Kubernetes ends the pod, if it has announced that; otherwise empty.
-
-    Source: Kubernetes, Disruptions, "Pod disruption conditions".
-    """
-    condition = _condition(status, "DisruptionTarget", "True")
-    text = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-    return text[:_MAX_MESSAGE_CHARS]
-
-
-def _exceeded_deadline(spec: Object, status: Object) -> int:
-    """Return the pod's own deadline, if the kubelet has ended the pod for it; otherwise 0.
-
-    The container's state has the signal only, so its reason would conceal the deadline.
-    """
-    return (spec.get("activeDeadlineSeconds") or 0) if status.get("reason") == _DEADLINE_EXCEEDED else 0
-
-
-def _condition(status: Object, kind: str, value: str) -> Object:
-    """Return the pod's condition of that type, if its status is `value`; otherwise an empty object."""
-    found = (c for c in status.get("conditions") or () if (c.get("type"), c.get("status")) == (kind, value))
-    return next(found, {})
 
 
 def _present(item: Object, names: Mapping[str, str]) -> dict[str, Any]:

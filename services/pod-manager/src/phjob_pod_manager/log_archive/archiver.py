@@ -20,7 +20,8 @@ from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.kinds import PODS
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.planner import LogState
-from phjob_core.projection import MAIN_CONTAINER, pod_message
+from phjob_core.pod_reading import MAIN_CONTAINER
+from phjob_core.projection import pod_message
 from phjob_core.timers import Timers
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics

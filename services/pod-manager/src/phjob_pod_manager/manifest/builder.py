@@ -21,7 +21,7 @@ from phjob_core.api import (
 from phjob_core.errors import PermanentError
 from phjob_core.labels import GROUP_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, USER_LABEL, label_value
 from phjob_core.messages import GroupSeen
-from phjob_core.projection import MAIN_CONTAINER
+from phjob_core.pod_reading import MAIN_CONTAINER
 from phjob_core.quantities import (
     CPU,
     EPHEMERAL_STORAGE,
