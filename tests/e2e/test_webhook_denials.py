@@ -1,4 +1,4 @@
-"""An admission webhook that denies the pods of a group with a status of its own choice, as PrimeHub's does."""
+"""A webhook that denies the pods of a group with a status of its own choice, as PrimeHub's does."""
 
 from pathlib import Path
 

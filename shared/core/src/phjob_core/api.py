@@ -1,6 +1,6 @@
 """The constants of the API: phases, reasons, and the names that PhJob puts on other objects.
 
-The CRD in `k8s/crds/phjob.yaml` defines the fields and their bounds.
+The CRD in `k8s/chart/crds/phjob.yaml` defines the fields and their bounds.
 """
 
 from collections.abc import Mapping
