@@ -71,6 +71,13 @@ class Phase(StrEnum):
         return self in (Phase.PREPARING, Phase.RUNNING)
 
 
+FOREIGN_PHASES: Mapping[str, Phase] = {"Unknown": Phase.RUNNING}
+"""The phases of PrimeHub that PhJob does not write, and what a stored job in one of them counts as.
+
+PrimeHub writes `Unknown` when it has lost the pod's node. The command may have started (spec.md, E9).
+"""
+
+
 class Reason(StrEnum):
     """The reason of a job's phase in one word: `status.reason` (spec.md, L2).
 

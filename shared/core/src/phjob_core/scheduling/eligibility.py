@@ -12,6 +12,8 @@ from phjob_core.groups import Groups
 from phjob_core.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
 from phjob_core.quantities import Amounts
 
+_NO_USER = "spec.userName is missing, and cannot be added: submit the job again with a user"
+
 
 @dataclass(frozen=True)
 class Ineligible:
@@ -19,6 +21,8 @@ class Ineligible:
 
     reason: Reason
     message: str
+    is_final: bool = False
+    """True if nothing can make the job possible, so that it fails however long it has waited."""
 
 
 class Catalog:
@@ -42,6 +46,8 @@ class Catalog:
 
     def check(self, job: JobSeen) -> Amounts | Ineligible:
         """Return the limits of the job's pod, or the first reason why the catalog does not allow the job."""
+        if not job.user:
+            return Ineligible(Reason.INVALID_SPEC, _NO_USER, is_final=True)
         problem = next(self._problems(job), None)
         if problem:
             return Ineligible(Reason.INVALID_SPEC, problem)

@@ -299,7 +299,7 @@ class SchedulingEngine:
             queue.add(QueuedJob(seen.uid, user, {}, queue_key(seen), pending_catalog_check=True))
             return
         queue.remove(seen.uid)
-        if self._is_new(seen, now) and not job.was_feasible:
+        if verdict.is_final or (self._is_new(seen, now) and not job.was_feasible):
             self.acceptance.reject(job, verdict)
         else:
             self.acceptance.rejections.discard(seen.uid)
@@ -307,8 +307,10 @@ class SchedulingEngine:
             self._pending_reasons.watch(seen.uid, now)
 
     def _is_new(self, seen: JobSeen, now: datetime) -> bool:
-        """Return whether the job may be rejected: it is young, and was never to be admitted."""
-        return not seen.fence and now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
+        """Return whether the job may be rejected: it is young, and nobody has let it wait (spec.md, Q4)."""
+        if seen.fence or seen.has_pending_reason:
+            return False
+        return now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
         """Return when the job's backoff is over, by the time of day; None if it has none.
