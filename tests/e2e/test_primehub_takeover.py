@@ -1,6 +1,6 @@
-"""PhJob takes over a cluster of PrimeHub: its definitions, and the jobs that its controller has left.
+"""PhJob takes over a cluster of PrimeHub: its CRDs, and the jobs that its controller has left.
 
-The definitions and the objects are those of PrimeHub 3 and 4 (`support/primehub.py`), on a real API server.
+The CRDs and the objects are those of PrimeHub 3 and 4 (`support/primehub.py`), on a real API server.
 """
 
 import json
@@ -63,7 +63,7 @@ class Takeover:
     """A cluster of PrimeHub, to which PhJob comes later."""
 
     def __init__(self, state: Path) -> None:
-        """Start a cluster with PhJob's definitions, without its services."""
+        """Start a cluster with PhJob's CRDs, without its services."""
         self._stack = Stack(state, node="kwok", parts=("control-plane", "rabbitmq", "node"))
         self._stack.up()
         self.complete = Stack(state, node="kwok")
@@ -72,34 +72,34 @@ class Takeover:
         self.kubectl: Kubectl = kubectl_for(self._stack.kubeconfig)
 
     def become_primehubs(self) -> None:
-        """Replace all definitions by those of PrimeHub 3."""
-        self.apply_primehubs_definitions(primehub.REQUIRED_3)
-        eventually(self._accepts_phase_unknown, "PrimeHub's definitions are in force")
+        """Replace all CRDs by those of PrimeHub 3."""
+        self.apply_primehubs_crds(primehub.REQUIRED_3)
+        eventually(self._accepts_phase_unknown, "PrimeHub's CRDs are in force")
 
     def age(self, release: int) -> None:
-        """Let the definitions be as in a cluster with this release that has had PrimeHub 3 once."""
+        """Let the CRDs be as in a cluster with this release that has had PrimeHub 3 once."""
         if release == 4:
-            self.apply_primehubs_definitions()
+            self.apply_primehubs_crds()
             return
-        for crd in self.definitions():
+        for crd in self.crds():
             primehub.store_as_v1beta1(self._paths.url("etcd", "http"), crd)
 
-    def apply_primehubs_definitions(self, required: Sequence[str] = primehub.REQUIRED_4) -> None:
-        """Apply PrimeHub's definitions over all others, as its installer does."""
+    def apply_primehubs_crds(self, required: Sequence[str] = primehub.REQUIRED_4) -> None:
+        """Apply PrimeHub's CRDs over all others, as its installer does."""
         crds = json.dumps({"apiVersion": "v1", "kind": "List", "items": primehub.crds(required)})
         command = ("apply", "--server-side", "--force-conflicts", "--field-manager=primehub-install")
         done = self.kubectl(*command, "-f", "-", input=crds)
         assert done.returncode == 0, done.stderr
 
-    def definitions(self) -> list[dict[str, Any]]:
-        """Return the definitions that PrimeHub has, too, as stored."""
+    def crds(self) -> list[dict[str, Any]]:
+        """Return the CRDs that PrimeHub has, too, as stored."""
         names = [crd["metadata"]["name"] for crd in primehub.crds()]
         done = self.kubectl("get", "crds", *names, "-o", "json")
         found: list[dict[str, Any]] = json.loads(done.stdout)["items"]
         return found
 
     def _accepts_phase_unknown(self) -> bool:
-        """Return whether the API server validates jobs by PrimeHub's definition."""
+        """Return whether the API server validates jobs by PrimeHub's CRD."""
         probe = "probe"
         if self.api.get("PhJob", probe) is None:
             self.api.create(a_left_job(probe, group="vision"))
@@ -129,7 +129,7 @@ class Takeover:
         status: dict[str, Any] = self.job(name)["status"]
         return status
 
-    def apply_our_definitions(self) -> None:
+    def apply_our_crds(self) -> None:
         """Run the command that the documentation has."""
         done = self.kubectl(*OURS)
         assert done.returncode == 0, done.stderr
@@ -169,33 +169,33 @@ def takeover(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def waiting_watcher(takeover: Takeover) -> str:
-    """What the watcher says while the definitions are PrimeHub's. Afterwards they are PhJob's."""
+    """What the watcher says while the CRDs are PrimeHub's. Afterwards they are PhJob's."""
     watcher = takeover.complete.component("watcher")
     watcher.start()
     reason = eventually(
         lambda: takeover.watcher_reason() if TEXT in takeover.watcher_reason() else "",
-        "the watcher says whose the definitions are",
+        "the watcher says whose the CRDs are",
         diagnostics=lambda: watcher.log.read_text()[-3000:],
     )
     assert "crds_unusable" in watcher.log.read_text()
     assert "Traceback" not in watcher.log.read_text()
-    takeover.apply_our_definitions()
+    takeover.apply_our_crds()
     takeover.complete.up()
     return reason
 
 
-def test_the_watcher_waits_for_phjobs_definitions_and_says_so(waiting_watcher: str) -> None:
+def test_the_watcher_waits_for_phjobs_crds_and_says_so(waiting_watcher: str) -> None:
     """It starts to work when they are applied, without a restart (spec.md, E8)."""
     assert waiting_watcher.startswith(f"waiting for the custom resources: {TEXT}: it lacks ")
     assert "kubectl apply --server-side --force-conflicts -f k8s/chart/crds" in waiting_watcher
 
 
 @pytest.mark.usefixtures("waiting_watcher")
-def test_definitions_of_primehub_do_not_preserve_unknown_fields_any_more(takeover: Takeover) -> None:
+def test_crds_of_primehub_do_not_preserve_unknown_fields_any_more(takeover: Takeover) -> None:
     """Those of PrimeHub 3 did, with which the API server refuses defaults."""
-    definitions = takeover.definitions()
-    assert len(definitions) == 4
-    assert not [crd for crd in definitions if crd["spec"].get("preserveUnknownFields")]
+    crds = takeover.crds()
+    assert len(crds) == 4
+    assert not [crd for crd in crds if crd["spec"].get("preserveUnknownFields")]
 
 
 @pytest.mark.usefixtures("waiting_watcher")
@@ -240,14 +240,14 @@ def test_a_job_that_waits_for_primehub_waits_for_its_phgroup_and_then_runs(takeo
 
 @pytest.mark.usefixtures("waiting_watcher")
 def test_primehubs_installer_can_be_undone(takeover: Takeover) -> None:
-    """It applies its definitions at each upgrade. PhJob then says so, and goes on when its own are back."""
-    takeover.apply_primehubs_definitions()
+    """It applies its CRDs at each upgrade. PhJob then says so, and goes on when its own are back."""
+    takeover.apply_primehubs_crds()
     log = takeover.complete.component("watcher").log
     eventually(
-        lambda: TEXT in takeover.watcher_reason(), "the watcher says whose the definitions are",
+        lambda: TEXT in takeover.watcher_reason(), "the watcher says whose the CRDs are",
         diagnostics=lambda: log.read_text()[-3000:],
     )  # fmt: skip
-    takeover.apply_our_definitions()
+    takeover.apply_our_crds()
     eventually(
         lambda: takeover.watcher_reason() == "ok\n", "the watcher works again",
         diagnostics=lambda: log.read_text()[-3000:],

@@ -74,7 +74,7 @@ def api_server(stack: Stack, state: Path, version: str) -> Component:
 
 @pytest.fixture(scope="module", params=RUN_ON)
 def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An API server of the version, with PhJob's definitions. Yields its kubeconfig."""
+    """An API server of the version, with PhJob's CRDs. Yields its kubeconfig."""
     version, state = request.param, tmp_path_factory.mktemp("version")
     emulate = {"kube-apiserver": (f"--emulated-version={version}",)}
     flags = {} if version == OLDEST else emulate
@@ -138,7 +138,7 @@ def test_the_policies_of_the_chart_are_in_force(release: Release) -> None:
     assert written["status"]["phase"] == "Running"
 
 
-async def test_the_definitions_have_defaults_selectors_and_rules(kubeconfig: Path) -> None:
+async def test_the_crds_have_defaults_selectors_and_rules(kubeconfig: Path) -> None:
     """The watcher's selector, the status that no service writes, and a field that does not change."""
     api = Api(kubeconfig, f"crds-{secrets.token_hex(3)}")
     api.create_namespace()

@@ -1,6 +1,6 @@
-"""The custom resource definitions of PrimeHub as a cluster has them, and jobs that its controller has left.
+"""The CRDs of PrimeHub as a cluster has them, and jobs that its controller has left.
 
-They are the least that behaves alike: names, required fields and phases. PrimeHub 3 created its definitions
+They are the least that behaves alike: names, required fields and phases. PrimeHub 3 created its CRDs
 as v1beta1, which a cluster keeps with `preserveUnknownFields: true` when it is upgraded. No API server stores
 that any more, so it is written to etcd.
 """
@@ -27,7 +27,7 @@ _STATUS_TEXTS = ("reason", "message", "podName", "startTime", "finishTime")
 
 
 def crds(required: Sequence[str] = REQUIRED_4) -> list[Object]:
-    """Return PrimeHub's definitions of the kinds that PhJob has, too. PrimeHub has no PhGroup."""
+    """Return PrimeHub's CRDs of the kinds that PhJob has, too. PrimeHub has no PhGroup."""
     spec = {
         **dict.fromkeys(_SPEC_TEXTS, _TEXT),
         "cancel": {"type": "boolean"},
@@ -54,7 +54,7 @@ def crds(required: Sequence[str] = REQUIRED_4) -> list[Object]:
 
 
 def _crd(kind: str, plural: str, properties: Object, **more: Any) -> Object:
-    """Return a definition. `more` are further fields of its version."""
+    """Return a CRD. `more` are further fields of its version."""
     schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
     version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema, **more}
     return {
@@ -71,7 +71,7 @@ def _crd(kind: str, plural: str, properties: Object, **more: Any) -> Object:
 
 
 def store_as_v1beta1(etcd: str, stored: Object) -> None:
-    """Write a definition into the etcd at this URL so that it preserves unknown fields."""
+    """Write a CRD into the etcd at this URL so that it preserves unknown fields."""
     crd = json.loads(json.dumps(stored))
     crd["spec"]["preserveUnknownFields"] = True
     del crd["metadata"]["resourceVersion"]

@@ -1,4 +1,4 @@
-"""The check of the definitions in a cluster: PhJob's own pass, and others are named with the remedy."""
+"""The check of the CRDs in a cluster: PhJob's own pass, and others are named with the remedy."""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Crd = dict[str, Any]
 
 
 def version_of(crd: Crd) -> dict[str, Any]:
-    """Return the only version of a definition."""
+    """Return the only version of a CRD."""
     (version,) = crd["spec"]["versions"]
     found: dict[str, Any] = version
     return found

@@ -1,4 +1,4 @@
-"""The wait for PhJob's custom resource definitions."""
+"""The wait for PhJob's CRDs."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ OURS = {crd["metadata"]["name"]: crd for crd in (yaml.safe_load(file.read_text()
 
 
 class CrdKube:
-    """The port to an API server that has these definitions."""
+    """The port to an API server that has these CRDs."""
 
     def __init__(self, crds: dict[str, Any]) -> None:
         self.crds = crds
@@ -58,7 +58,7 @@ async def test_the_definitions_of_the_chart_are_read_once() -> None:
 
 
 async def test_the_service_waits_for_an_operator_and_says_what_for() -> None:
-    """With growing pauses. /readyz has the name of the definition and the remedy (spec.md, E8)."""
+    """With growing pauses. /readyz has the name of the CRD and the remedy (spec.md, E8)."""
     foreign = {**OURS, "phjobs.primehub.io": yaml.safe_load(FILES[0].read_text())}
     kube, readiness = CrdKube(foreign), Readiness()
     clock = RepairingClock(kube, readiness)

@@ -1,4 +1,4 @@
-"""The wait until the cluster has PhJob's custom resource definitions (spec.md, E8)."""
+"""The wait until the cluster has PhJob's CRDs (spec.md, E8)."""
 
 import structlog
 
@@ -11,15 +11,15 @@ from phjob_runtime.readiness import Readiness
 from phjob_runtime.retry import retry_delay
 
 CHECK_BACKOFF = Backoff(first=1.0, longest=30.0, jitter=0.2)
-"""The delay before the definitions are read again. An operator has to correct them."""
+"""The delay before the CRDs are read again. An operator has to correct them."""
 
 _log = structlog.get_logger()
 
 
 async def wait_until_usable(kube: Kube, clock: Clock, readiness: Readiness) -> None:
-    """Return as soon as PhJob can work with all definitions of the cluster.
+    """Return as soon as PhJob can work with all CRDs of the cluster.
 
-    Until then, the service is not ready, and says why. Without the right to read the definitions it goes on,
+    Until then, the service is not ready, and says why. Without the right to read the CRDs it goes on,
     because it needs them for nothing else.
 
     Raises:
@@ -35,7 +35,7 @@ async def wait_until_usable(kube: Kube, clock: Clock, readiness: Readiness) -> N
 
 
 async def _find_problem(kube: Kube) -> str:
-    """Return why PhJob cannot work with a definition, with the remedy; empty if it can with all."""
+    """Return why PhJob cannot work with a CRD, with the remedy; empty if it can with all."""
     for plural in crds.REQUIREMENTS:
         try:
             crd = await kube.get(crds.CRDS, crds.crd_name(plural))

@@ -42,8 +42,8 @@ class WatchGapError(RetryableError):
 class KindRejectedError(RetryableError):
     """The API server rejects a list or a watch of a kind.
 
-    Somebody has deleted or replaced its custom resource definition. The service starts again, and then waits
-    until the definition is PhJob's (`crd_check`).
+    Somebody has deleted or replaced its CRD. The service starts again, and then waits until the CRD is
+    PhJob's (`crd_check`).
     """
 
 

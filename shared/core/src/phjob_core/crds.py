@@ -1,6 +1,6 @@
-"""The check that the custom resource definitions of a cluster are PhJob's (spec.md, E8). Pure.
+"""The check that the CRDs of a cluster are PhJob's (spec.md, E8). Pure.
 
-PrimeHub has definitions of the same names, which its installer applies again at each upgrade. `helm install`
+PrimeHub has CRDs of the same names, which its installer applies again at each upgrade. `helm install`
 keeps those that exist. Without this check, the API server would only say that it does not know a selector,
 and drop what PhJob writes into a status.
 """
@@ -19,7 +19,7 @@ REMEDY = "run kubectl apply --server-side --force-conflicts -f k8s/chart/crds of
 
 @dataclass(frozen=True)
 class _Requirements:
-    """The parts of a definition without which PhJob does not work."""
+    """The parts of a CRD without which PhJob does not work."""
 
     selectable: tuple[str, ...] = ()
     """The paths of fields that a field selector may name."""
@@ -30,7 +30,7 @@ class _Requirements:
 
 
 _NOTHING = _Requirements()
-"""For a kind that PhJob only reads. PrimeHub's own definition will do."""
+"""For a kind that PhJob only reads. PrimeHub's own CRD will do."""
 REQUIREMENTS: Mapping[str, _Requirements] = {
     "phjobs": _Requirements(
         selectable=(".status.phase", ".status.reclaimed", ".spec.groupName"),
@@ -54,18 +54,18 @@ REQUIREMENTS: Mapping[str, _Requirements] = {
     "images": _NOTHING,
     "datasets": _NOTHING,
 }
-"""What each definition needs, by the plural of its kind."""
+"""The requirements of each CRD, by the plural of its kind."""
 
 
 def crd_name(plural: str) -> str:
-    """Return the name of the definition of a kind."""
+    """Return the name of the CRD of a kind."""
     return f"{plural}.{GROUP}"
 
 
 def problem(plural: str, crd: Object | None) -> str:
-    """Return why PhJob cannot work with the definition of a kind, with the remedy; empty if it can.
+    """Return why PhJob cannot work with the CRD of a kind, with the remedy; empty if it can.
 
-    `crd` is the definition in the cluster; None if there is none.
+    `crd` is the CRD in the cluster; None if there is none.
     """
     name = crd_name(plural)
     if crd is None:
@@ -80,7 +80,7 @@ def problem(plural: str, crd: Object | None) -> str:
 
 
 def _lacks(crd: Object, required: _Requirements) -> Iterator[str]:
-    """Yield each part that the definition lacks."""
+    """Yield each part that the CRD lacks."""
     spec = crd["spec"]
     versions = {version["name"]: version for version in spec["versions"] if version["served"]}
     version: Object = versions.get(VERSION, {})
