@@ -49,7 +49,7 @@ COPY --from=build /opt/phjob /opt/phjob
 ENV PATH=/opt/phjob/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HTTP_HOST=0.0.0.0 \
+    HTTP_HOST=:: \
     HTTP_PORT=8080
 EXPOSE 8080
 USER 65532:65532

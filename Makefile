@@ -1,7 +1,7 @@
 # The targets that people and CI call. dev/ (the local stack) and tests/ implement them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test unit integration e2e check docs pictures simulate faults hostile soak bench
+.PHONY: help up down demo test unit integration oldest e2e check docs pictures simulate faults hostile soak bench
 
 # An option counts only if it is given on this command line. Without this, a KUBECONFIG that the shell exports, such as
 # that of `make up`, would be taken for a cluster of the user's own.
@@ -26,6 +26,7 @@ help:
 	@echo '  make unit         run the unit tests (seconds; they need no other program)'
 	@echo '  make check        run the linters and type checks, and build the documentation site'
 	@echo '  make integration  test each part with a real API server and RabbitMQ'
+	@echo '  make oldest       test custom resources and chart on Kubernetes 1.31 and newer (builds its API server once)'
 	@echo '  make e2e          test whole installations, real faults and attacks'
 	@echo '  make test         run all tests'
 	@echo '  make simulate     run the services on a simulated cluster with random faults'
@@ -75,6 +76,9 @@ unit:
 integration:
 	$(run) python -m dev install
 	$(run) $(pytest) tests/contracts tests/integration
+
+oldest:
+	$(run) env PHJOB_OLDEST=1 pytest -v tests/integration/test_kubernetes_versions.py
 
 e2e:
 	$(run) python -m dev install

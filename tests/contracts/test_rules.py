@@ -10,8 +10,8 @@ import yaml
 from dev.debian import PROMETHEUS_PACKAGES, require
 
 ROOT = Path(__file__).parents[2]
-RULES = ROOT / "k8s" / "monitoring" / "rules" / "phjob.yaml"
-TESTS = ROOT / "k8s" / "monitoring" / "tests" / "phjob.yaml"
+RULES = ROOT / "k8s" / "chart" / "monitoring" / "rules" / "phjob.yaml"
+TESTS = ROOT / "k8s" / "chart" / "monitoring" / "tests" / "phjob.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = {
     rule["alert"]: rule

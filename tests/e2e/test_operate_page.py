@@ -72,6 +72,8 @@ def test_every_block_has_the_effect_that_the_page_describes(states: list[tuple[s
     assert headings == [
         "Install",
         "Install",
+        "OpenShift, and other namespaces that assign ids",
+        "IPv6, and DNS servers elsewhere",
         "The certificate of the chart's RabbitMQ",
         "A RabbitMQ of your own",
         "Who may do what",
@@ -86,9 +88,9 @@ def test_every_block_has_the_effect_that_the_page_describes(states: list[tuple[s
     image = "registry.example.com/phjob"
     services = ("phjob-janitor-0", "phjob-pod-manager-0", "phjob-scheduler-0", "phjob-watcher")
     assert states[0][1].split("\n")[:-1] == [f"{name}=2 {image}:0.1.0" for name in services]
-    assert states[7][1] == states[5][1], "settings of jobs change no Deployment"
-    sharded = states[8][1]
+    assert states[9][1] == states[7][1], "settings of jobs change no Deployment"
+    sharded = states[10][1]
     assert sharded.count("=2 ") == 7, "the services were stopped, and the upgrade has started them again"
-    assert f"{image}:0.1.1" in states[9][1]
-    assert states[10][1] == sharded, "the rollback restores the state before the upgrade"
-    assert states[11][1] == ""
+    assert f"{image}:0.1.1" in states[11][1]
+    assert states[12][1] == sharded, "the rollback restores the state before the upgrade"
+    assert states[13][1] == ""

@@ -12,7 +12,7 @@ from tests.simulation.process import Process, ProcessClock
 from tests.simulation.store import Object, Store
 from tests.support.builders import a_job, an_image, an_instance_type
 
-from phjob_core.errors import RejectedError
+from phjob_core.errors import DeniedError
 from phjob_core.kinds import KINDS
 from phjob_core.messages import Admit, Fence, GroupSeen, JobGone, Message, PodGone
 from phjob_core.projection import project_job, project_pod
@@ -92,7 +92,7 @@ class SimulatedPodManager:
 
         def reject(plural: str, name: str, operations: Sequence[Object]) -> Object:
             if plural == kind and next(left, None) is not None:
-                raise RejectedError(422, "Invalid", 'admission webhook "policy" denied the request')
+                raise DeniedError(422, "Invalid", 'admission webhook "policy" denied the request')
             return patch(plural, name, operations)
 
         self.store.patch = reject  # type: ignore[method-assign]

@@ -13,10 +13,10 @@ from phjob_kube import http
 
 STARTING_ANSWERS = ("401", "403")
 """The answers of an API server that has just started, or whose role bindings are missing for a moment."""
-INTERMEDIARY_ANSWERS = ("404 HTML", "409", "410", "422", "403 by a webhook", "200 HTML")
+INTERMEDIARY_ANSWERS = ("404 HTML", "409", "410", "422", "410 by a webhook", "200 HTML")
 """The answers of proxies, resource quotas and admission webhooks."""
 
-POLICY_ANSWERS = ("422", "403 by a webhook")
+POLICY_ANSWERS = ("422", "410 by a webhook")
 """The answers that reject a pod, so that its job is requeued."""
 
 
@@ -50,9 +50,9 @@ _ANSWERS = {
     "409": (409, _status(409, "Conflict", "the object has been modified; please apply your changes again")),
     "410": (410, _HTML),
     "422": (422, _status(422, "Invalid", 'admission webhook "policy.example.com" denied the request')),
-    "403 by a webhook": (
-        403,
-        _status(403, "Forbidden", 'admission webhook "policy.example.com" denied the request: try later'),
+    "410 by a webhook": (
+        410,
+        _status(410, "OverQuota", 'admission webhook "policy.example.com" denied the request: try later'),
     ),
 }
 
@@ -60,7 +60,7 @@ _ANSWERS = {
 def failure(kind: str, verb: str) -> PhJobError:
     """Return the error that the product makes of such an answer to a request."""
     method = {"get": "GET", "create": "POST", "delete": "DELETE", "replace": "PUT"}.get(verb, "PATCH")
-    if method == "GET" and kind in {"422", "403 by a webhook", "409"}:
+    if method == "GET" and kind in {"422", "410 by a webhook", "409"}:
         kind = "404 HTML"  # Reads do not pass through admission.
     code, content = _ANSWERS[kind]
     return http.failure(code, content, method)

@@ -38,16 +38,11 @@ def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def helm_errors(done: subprocess.CompletedProcess[str]) -> str:
-    """Return helm's errors, without its warnings about the chart's symbolic links."""
-    return "\n".join(line for line in done.stderr.splitlines() if "found symbolic link" not in line)
-
-
 def render(*args: str, release: str = "phjob") -> list[Object]:
     """Render the chart for the namespace hub. Returns all objects."""
     fixed = ("template", release, str(CHART), "--namespace=hub", f"--kube-version={KUBERNETES}")
     done = helm(*fixed, *args)
-    assert done.returncode == 0, helm_errors(done)
+    assert done.returncode == 0, done.stderr
     return _objects(done.stdout)
 
 
@@ -82,13 +77,13 @@ class Release:
         command = ("upgrade", "--install", self.name, str(CHART), f"--namespace={self.namespace}")
         options = ("--create-namespace", "--set=jobQuota.enabled=false")
         done = helm(*command, *options, *args, kubeconfig=self.kubeconfig)
-        assert done.returncode == 0, helm_errors(done)
+        assert done.returncode == 0, done.stderr
 
     def rollback(self, revision: int) -> None:
         """Run `helm rollback`."""
         command = ("rollback", self.name, str(revision), f"--namespace={self.namespace}")
         done = helm(*command, kubeconfig=self.kubeconfig)
-        assert done.returncode == 0, helm_errors(done)
+        assert done.returncode == 0, done.stderr
 
     def uninstall(self) -> None:
         """Run `helm uninstall`, and delete the namespace and all cluster-scoped objects.

@@ -1,6 +1,7 @@
 """The chart's own RabbitMQ as a local process: with its configuration, its certificate and its definitions.
 
-Only the paths and the ports are local ones. It listens on 127.0.0.1.
+Only the paths and the ports are local ones. It listens on 127.0.0.1, and with its metrics on the
+address of its pod.
 """
 
 import base64
@@ -24,6 +25,7 @@ from dev.rabbitmq import epmd, rabbitmq
 
 HOST = "phjob-rabbitmq.hub.svc"
 """The name of the chart's Service. A cluster's DNS resolves it."""
+_ERLANG = "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"
 
 
 def write_secret(objects: list[Object], name: str, folder: Path) -> None:
@@ -36,7 +38,7 @@ def write_secret(objects: list[Object], name: str, folder: Path) -> None:
 class ChartBroker:
     """A RabbitMQ node with the objects that the chart has rendered for the namespace hub."""
 
-    def __init__(self, state: Path, objects: list[Object]) -> None:
+    def __init__(self, state: Path, objects: list[Object], pod_ip: str = "127.0.0.1") -> None:
         """Write all files. Start nothing."""
         self._paths = paths = StackPaths(state)
         paths.make()
@@ -55,6 +57,8 @@ class ChartBroker:
         content = content.replace("/definitions/definitions.json", str(folder / "definitions.json"))
         # The local stack's own port would add a listener without TLS.
         env = {key: value for key, value in spec.env.items() if key != "RABBITMQ_NODE_PORT"}
+        self.metrics_port = paths.ports["rabbitmq-prometheus"]
+        env[_ERLANG] = f"{env[_ERLANG]} {self._erlang_arguments(pod['containers'][0], pod_ip)}"
         spec = replace(
             spec,
             env=env,
@@ -100,16 +104,20 @@ class ChartBroker:
         command = [sys.executable, "-m", module, str(file)]
         subprocess.run(command, env={"PATH": os.environ["PATH"], **environment}, check=True)
 
+    def _erlang_arguments(self, container: Object, pod_ip: str) -> str:
+        """Return the container's arguments of Erlang as a kubelet expands them, with the local port."""
+        (given,) = (variable["value"] for variable in container["env"] if variable["name"] == _ERLANG)
+        assert "{port,15692}" in given
+        expanded = str(given).replace("$(POD_IP)", pod_ip)
+        return expanded.replace("15692", str(self.metrics_port))
+
     def _with_local_ports(self, config: str) -> str:
-        ports = self._paths.ports
         given, local = "listeners.ssl.default = 5671", f"listeners.ssl.default = 127.0.0.1:{self.port}"
         assert given in config
         config = config.replace(given, local)
         given = "management.tcp.port = 15672"
         assert given in config
-        config = config.replace(given, f"management.tcp.port = {self.management_port}")
-        prometheus = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {ports['rabbitmq-prometheus']}\n"
-        return f"{config}\n{prometheus}"
+        return config.replace(given, f"management.tcp.port = {self.management_port}")
 
 
 def resolve_locally(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,14 @@ Every failure becomes one sentence and an exit code; a user never sees a traceba
 
 from enum import IntEnum
 
-from phjob_core.errors import ExpiredError, PermanentError, RejectedError, SettingsError, UnreachableError
+from phjob_core.errors import (
+    DeniedError,
+    ExpiredError,
+    PermanentError,
+    RejectedError,
+    SettingsError,
+    UnreachableError,
+)
 
 
 class Exit(IntEnum):
@@ -58,6 +65,8 @@ def describe_error(error: BaseException) -> tuple[str, Exit]:
 
 
 def _describe_rejection(error: RejectedError) -> tuple[str, Exit]:
+    if isinstance(error, DeniedError) and error.status != 403:
+        return f"refused: {error}", Exit.FAILED
     match error.status:
         case 401:
             cause = "your credentials have expired, or are wrong"

@@ -10,7 +10,7 @@ from dev.errors import DevError
 from dev.kubectl import Kubectl
 
 NAMESPACE = "hub"
-CRDS = Path(__file__).parents[3] / "k8s" / "crds"
+CRDS = Path(__file__).parents[3] / "k8s" / "chart" / "crds"
 TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.1
 

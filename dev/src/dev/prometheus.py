@@ -10,7 +10,7 @@ from dev.errors import DevError
 from dev.paths import StackPaths
 from dev.probe import is_healthy
 
-RULES = Path(__file__).parents[3] / "k8s" / "monitoring" / "rules" / "phjob.yaml"
+RULES = Path(__file__).parents[3] / "k8s" / "chart" / "monitoring" / "rules" / "phjob.yaml"
 QUEUES = {"family": ["queue_coarse_metrics"]}
 
 

@@ -19,6 +19,8 @@ from dev.progress import show_progress
 MODULES = Path(__file__).parents[2] / "tools"
 
 KUBERNETES = "kubernetes"
+KUBERNETES_OLDEST = "kubernetes-oldest"
+"""The API server of the oldest version that PhJob supports. Only `make oldest` builds it."""
 KWOK = "kwok"
 CONTAINERD = "containerd"
 HELM = "helm"

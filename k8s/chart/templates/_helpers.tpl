@@ -1,6 +1,12 @@
 {{/* Names and labels. */}}
+{{- define "phjob.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
 {{- define "phjob.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- $name := include "phjob.name" . }}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $full | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{/* The name prefix of objects without a namespace. */}}
@@ -12,12 +18,22 @@
 {{ .Values.jobNamespace | default .Release.Namespace }}
 {{- end }}
 
+{{/* The name of an image, by its digest if that is set. Call: (list values defaultTag). */}}
+{{- define "phjob.imageOf" -}}
+{{- $image := index . 0 }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $image.repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $image.repository ($image.tag | default (index . 1)) }}
+{{- end }}
+{{- end }}
+
 {{- define "phjob.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- include "phjob.imageOf" (list .Values.image .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "phjob.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "phjob.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -86,21 +102,12 @@ watcher and pod-manager access Kubernetes.
 {{- dict "items" $items | toJson }}
 {{- end }}
 
-{{/* The security context of every container of the chart: no privileges. */}}
-{{- define "phjob.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
-{{- end }}
-
-{{/* The security context of a pod. Call with the id of its user. */}}
-{{- define "phjob.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{/*
+The mode of the files of a Secret. A file is of root and of the pod's fsGroup. If neither the chart nor the namespace sets
+one, only others may read it. A container sees no files of another pod. Call with the values of the pod's security context.
+*/}}
+{{- define "phjob.secretMode" -}}
+{{ kindIs "invalid" .fsGroup | ternary "0444" "0440" }}
 {{- end }}
 
 {{/*

@@ -116,4 +116,4 @@ def test_grafana_is_provisioned_with_the_data_source_and_the_dashboards(compose:
     assert source["url"] == "http://prometheus:9090"
     assert [port["target"] for port in services["prometheus"]["ports"]] == [9090]
     (provider,) = yaml.safe_load((provisioning / "dashboards/phjob.yaml").read_text())["providers"]
-    assert Path(mounted[provider["options"]["path"]]) == ROOT / "k8s/monitoring/dashboards"
+    assert Path(mounted[provider["options"]["path"]]) == ROOT / "k8s/chart/monitoring/dashboards"

@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import aio_pika
 import pytest
@@ -23,8 +24,8 @@ services = pytest.mark.parametrize("service", topology.SERVICES)
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChartBroker]:
-    """A broker of the chart with its default values."""
-    broker = ChartBroker(tmp_path_factory.mktemp("chart-broker"), render())
+    """A broker of the chart with its default values, in a pod with an IPv6 address."""
+    broker = ChartBroker(tmp_path_factory.mktemp("chart-broker"), render(), pod_ip="::1")
     try:
         broker.start()
         yield broker
@@ -49,6 +50,12 @@ async def test_each_service_connects_over_tls_with_the_file_that_its_pod_has(
     async with connect(url, service, 1, declare=False) as bus:
         queue = topology.queue_of(topology.RECIPIENTS[service][0])
         bus.send(queue, Envelope(service, "session", 0, Heartbeat()))
+
+
+def test_the_metrics_are_at_the_address_of_the_pod(broker: ChartBroker) -> None:
+    """Of either family: Prometheus connects to the address that Kubernetes reports."""
+    with urlopen(f"http://[::1]:{broker.metrics_port}/metrics") as response:
+        assert "rabbitmq_build_info" in response.read().decode()
 
 
 async def test_the_operator_handles_dead_letters_over_tls(

@@ -24,12 +24,18 @@ def rights(group: str, resources: tuple[str, ...], verbs: tuple[str, ...], name:
 
 
 LEASES = "coordination.k8s.io"
+CRDS = "apiextensions.k8s.io"
 RIGHTS: dict[str, set[Right]] = {
     "watcher": {
         *rights(API_GROUP, ("phjobs", "phgroups", *CATALOG), ("list", "watch")),
         *rights("", ("pods", "nodes"), ("list", "watch")),
         *rights(LEASES, ("leases",), ("create",)),
         *rights(LEASES, ("leases",), ("get", "update"), "phjob-watcher"),
+        *(
+            right
+            for plural in ("phjobs", "phgroups", *CATALOG)
+            for right in rights(CRDS, ("customresourcedefinitions",), ("get",), f"{plural}.{API_GROUP}")
+        ),
     },
     "pod-manager": {
         *rights(API_GROUP, ("phjobs",), ("get", "delete")),

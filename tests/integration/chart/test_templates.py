@@ -10,10 +10,10 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from tests.support.chart import ROOT, Object, find_object, of_kind, render
+from tests.support.chart import CHART, Object, find_object, of_kind, render
 
 SERVICES = {"watcher", "scheduler", "janitor", "pod-manager"}
-MONITORING = ROOT / "k8s" / "monitoring"
+MONITORING = CHART / "monitoring"
 WITH_PROMETHEUS_OPERATOR = "--api-versions=monitoring.coreos.com/v1"
 
 
@@ -221,10 +221,10 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 def test_network_policies_allow_only_the_needed_connections(rendered: list[Object]) -> None:
     """All services reach the broker, two of them Kubernetes, and the broker reaches nothing."""
     assert allowed_ports(rendered) == {
-        "phjob-watcher": ({"http"}, {53, "amqps", 443, 6443}),
-        "phjob-scheduler-0": ({"http"}, {53, "amqps"}),
-        "phjob-janitor-0": ({"http"}, {53, "amqps"}),
-        "phjob-pod-manager-0": ({"http"}, {53, "amqps", 443, 6443}),
+        "phjob-watcher": ({"http"}, {53, 5353, "amqps", 443, 6443}),
+        "phjob-scheduler-0": ({"http"}, {53, 5353, "amqps"}),
+        "phjob-janitor-0": ({"http"}, {53, 5353, "amqps"}),
+        "phjob-pod-manager-0": ({"http"}, {53, 5353, "amqps", 443, 6443}),
         "phjob-rabbitmq": ({"amqps", "metrics"}, set()),
     }
 
@@ -245,10 +245,10 @@ def test_network_policies_allow_an_existing_broker_and_the_log_archive() -> None
     archive = '[{"ports":[{"port":9000}]}]'
     objects = render(f"--set={own}", f"--set-json=networkPolicy.podManagerEgress={archive}")
     assert allowed_ports(objects) == {
-        "phjob-watcher": ({"http"}, {53, 5671, 443, 6443}),
-        "phjob-scheduler-0": ({"http"}, {53, 5671}),
-        "phjob-janitor-0": ({"http"}, {53, 5671}),
-        "phjob-pod-manager-0": ({"http"}, {53, 5671, 443, 6443, 9000}),
+        "phjob-watcher": ({"http"}, {53, 5353, 5671, 443, 6443}),
+        "phjob-scheduler-0": ({"http"}, {53, 5353, 5671}),
+        "phjob-janitor-0": ({"http"}, {53, 5353, 5671}),
+        "phjob-pod-manager-0": ({"http"}, {53, 5353, 5671, 443, 6443, 9000}),
     }
 
 
@@ -291,7 +291,7 @@ def template_labels(objects: list[Object], name: str) -> dict[str, str]:
 
 
 def test_rules_and_dashboards_are_installed() -> None:
-    """They are those of k8s/monitoring: a PrometheusRule, and ConfigMaps for Grafana's sidecar."""
+    """They are those of k8s/chart/monitoring: a PrometheusRule, and ConfigMaps for Grafana's sidecar."""
     objects = render(WITH_PROMETHEUS_OPERATOR)
     (rules,) = of_kind(objects, "PrometheusRule")
     assert rules["spec"] == yaml.safe_load((MONITORING / "rules" / "phjob.yaml").read_text())

@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.cluster import Kubectl
 
 ROOT = Path(__file__).parents[3]
-CRDS = ROOT / "k8s" / "crds"
+CRDS = ROOT / "k8s" / "chart" / "crds"
 EXAMPLES = ROOT / "k8s" / "examples"
 ERRORS = (ROOT / "docs" / "errors.md").read_text()
 

@@ -90,6 +90,8 @@ def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, n
         {"cpu": "-1"},
         {"memory": "4GB"},
         {"memory": "2E"},
+        {"memory": "1e999999999"},
+        {"gpu": -1},
         {"gpu": True},
     ):
         assert patch(kubectl, namespace, "phg/one", {"spec": {"groupQuota": quota}}).returncode == 1, (

@@ -1,7 +1,7 @@
 import pytest
 
 from phjob_cli.errors import CliError, Exit, describe_error
-from phjob_core.errors import ExpiredError, RejectedError, SettingsError, UnreachableError
+from phjob_core.errors import DeniedError, ExpiredError, RejectedError, SettingsError, UnreachableError
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,8 @@ from phjob_core.errors import ExpiredError, RejectedError, SettingsError, Unreac
         (RejectedError(403, "Forbidden", "you cannot"), "forbidden: you cannot", Exit.FORBIDDEN),
         (RejectedError(404, "NotFound", "phjobs"), "not found: phjobs", Exit.NOT_FOUND),
         (RejectedError(422, "Invalid", "spec.image"), "refused: spec.image", Exit.FAILED),
+        (DeniedError(404, "NotFound", "by a webhook"), "refused: by a webhook", Exit.FAILED),
+        (DeniedError(403, "Forbidden", "by a policy"), "forbidden: by a policy", Exit.FORBIDDEN),
         (SettingsError("KUBECONFIG x"), "KUBECONFIG x", Exit.USAGE),
         (UnreachableError("no answer"), "no answer", Exit.UNREACHABLE),
         (ExpiredError("too old"), "too old", Exit.UNREACHABLE),

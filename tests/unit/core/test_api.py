@@ -6,7 +6,7 @@ import yaml
 
 from phjob_core.api import API_VERSION, Phase, PodPhase, Reason
 
-CRD = yaml.safe_load((Path(__file__).parents[3] / "k8s/crds/phjob.yaml").read_text())
+CRD = yaml.safe_load((Path(__file__).parents[3] / "k8s/chart/crds/phjob.yaml").read_text())
 
 
 def versions() -> list[dict[str, Any]]:

@@ -116,6 +116,18 @@ def test_a_job_that_a_release_before_0_1_admitted_keeps_its_pod() -> None:
     assert step(job, other) == DeletePod(other, stray=True)
 
 
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.RUNNING])
+def test_a_job_that_primehub_has_started_keeps_its_pod(phase: Phase) -> None:
+    """PrimeHub wrote no token, and its pods have none. Its command is not started again (spec.md, E9)."""
+    job = a_job(phase=phase)
+    assert step(job, a_pod(job, phase=PodPhase.SUCCEEDED)) == ApplyEvent(Event.POD_SUCCEEDED)
+    assert not isinstance(step(job, a_pod(job, phase=PodPhase.RUNNING)), DeletePod)
+    gated = a_pod(job, gated=True)
+    assert step(job, gated) == DeletePod(gated, stray=True)
+    ours = a_pod(job, fence="s#1")
+    assert step(job, ours) == DeletePod(ours, stray=True)
+
+
 def test_a_job_that_another_program_wrote_preparing_fails() -> None:
     """Without a token, no scheduler has admitted it, and no pod will appear."""
     assert step(preparing(fence="", pod_uid="")) == ApplyEvent(

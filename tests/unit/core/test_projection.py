@@ -39,6 +39,38 @@ def test_a_job_without_a_status_is_pending() -> None:
     assert (seen.phase, seen.fence, seen.requeued, seen.deleting) == (Phase.PENDING, "", 0, False)
 
 
+def test_a_job_that_primehub_has_lost_counts_as_running() -> None:
+    """Its command may have started. A write has to test the phase that is stored (spec.md, E9)."""
+    seen = project_job(a_phjob_object(phase="Unknown", reason="PodUnknown"))
+    assert (seen.phase, seen.foreign_phase, seen.reason) == (Phase.RUNNING, "Unknown", "PodUnknown")
+    assert project_job(a_phjob_object(phase="Running")).foreign_phase == ""
+
+
+def test_a_job_without_a_user_is_readable() -> None:
+    """PrimeHub 3 did not require one (spec.md, E9)."""
+    item = a_phjob_object()
+    del item["spec"]["userName"]
+    assert project_job(item).user == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "has_one"),
+    [
+        ({}, False),
+        ({"reason": "Queued", "revision": 40}, False),
+        ({"reason": "OverQuota", "message": "Insufficient group quota"}, True),
+        ({"reason": "Queued", "message": "Insufficient group quota"}, True),
+        ({"reason": "InvalidSpec", "message": "group 'x' does not exist", "revision": 40}, True),
+        ({"phase": "Running", "reason": "PodRunning"}, False),
+    ],
+)
+def test_a_job_has_a_pending_reason_if_somebody_has_let_it_wait(
+    status: dict[str, Any], *, has_one: bool
+) -> None:
+    """PrimeHub's controller, or an earlier session of the scheduler (spec.md, Q4)."""
+    assert project_job(a_phjob_object(**status)).has_pending_reason is has_one
+
+
 def test_a_jobs_revision_is_the_recorded_one_otherwise_the_first_seen_otherwise_its_own() -> None:
     """Jobs that were created in one second keep their order (spec.md, Q1)."""
     assert project_job(a_phjob_object()).revision == 42

@@ -54,6 +54,18 @@ def test_a_container_can_neither_start_nor_end_before_its_admission() -> None:
     assert due.at == at(2000)
 
 
+@pytest.mark.parametrize(
+    ("phase", "seconds"), [(Phase.PREPARING, 180), (Phase.RUNNING, 1000), (Phase.SUCCEEDED, 2000)]
+)
+def test_a_job_whose_times_nobody_has_written_is_limited_from_its_observation(
+    phase: Phase, seconds: int
+) -> None:
+    """PrimeHub wrote no `preparingTime`. Such a job would hold its resources forever (spec.md, E9)."""
+    due = deadline(a_job(phase=phase), None, None, SETTINGS)
+    assert due is not None
+    assert due.at == LATER + timedelta(seconds=seconds)
+
+
 def test_a_pending_job_has_no_deadline() -> None:
     """It may wait forever."""
     assert deadline(a_job(), None, None, SETTINGS) is None

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from phjob_core.errors import ExpiredError, NotAuthorizedError, PhJobError, RejectedError, UnreachableError
+from phjob_core.errors import (
+    DeniedError,
+    ExpiredError,
+    NotAuthorizedError,
+    PhJobError,
+    RejectedError,
+    UnreachableError,
+)
 from phjob_kube.http import MAX_MESSAGE_CHARS, failure, rejection
 
 BY_RBAC = 'pods "train" is forbidden: User "system:serviceaccount:hub:phjob-pod-manager" cannot patch pods'
@@ -29,7 +36,7 @@ def a_status(reason: str, message: str = "") -> bytes:
         (500, a_status("", f"rpc error: {TOO_LARGE_FOR_CLIENT}"), "PATCH", RejectedError),
         (401, a_status("Unauthorized", "Unauthorized"), "POST", NotAuthorizedError),
         (403, a_status("Forbidden", BY_RBAC), "PATCH", NotAuthorizedError),
-        (403, a_status("Forbidden", BY_POLICY), "PATCH", RejectedError),
+        (403, a_status("Forbidden", BY_POLICY), "PATCH", DeniedError),
         (403, a_status("Forbidden", BY_QUOTA), "POST", RejectedError),
         (404, a_status("NotFound", 'phjobs "train" not found'), "PATCH", RejectedError),
         (409, a_status("AlreadyExists"), "POST", RejectedError),
@@ -49,6 +56,48 @@ def test_only_an_answer_about_the_request_itself_rejects_it(
 ) -> None:
     """After any other answer a write may still be carried out, so its outcome is unknown."""
     assert type(failure(status, content, method)) is error
+
+
+BY_WEBHOOK = 'admission webhook "quota.primehub.io" denied the request: group quota exceeded: gpu'
+DENIALS = (
+    BY_WEBHOOK,
+    'admission webhook "quota.primehub.io" denied the request without explanation',
+    f'pods "train" is forbidden: {BY_WEBHOOK}',
+    f"Internal error occurred: {BY_WEBHOOK}",
+    BY_POLICY,
+    "pods \"train\" is forbidden: ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no",
+    "policy 'x' with binding 'y' denied request: a mutation failed",
+    'policy "x" denied request: a mutation failed',
+)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 410, 413, 422, 429, 500, 503, 504])
+@pytest.mark.parametrize("message", DENIALS)
+def test_a_webhook_denies_a_write_with_any_status(status: int, message: str) -> None:
+    """PrimeHub's denies with 410, which would otherwise mean an expired revision (spec.md, Q5)."""
+    for method in ("POST", "PATCH", "PUT", "DELETE"):
+        for reason in ("", "Conflict", "Expired"):
+            error = failure(status, a_status(reason, message), method)
+            assert type(error) is DeniedError
+            assert (error.status, str(error)) == (status, message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'failed calling webhook "quota.primehub.io": failed to call webhook: connection refused',
+        'Pod "train" is invalid: spec.hostname: Invalid value: "admission webhook denied the request"',
+        'nothing: an admission webhook "x" denied the request of another',
+    ],
+)
+def test_other_words_are_no_denial(message: str) -> None:
+    """A webhook that does not answer has decided nothing, and users choose the values that are quoted."""
+    assert type(failure(500, a_status("InternalError", message), "POST")) is UnreachableError
+
+
+def test_no_webhook_denies_a_read() -> None:
+    """Reads do not pass through admission, so their 410 is an expired revision whatever it says."""
+    assert type(failure(410, a_status("Expired", BY_WEBHOOK), "GET")) is ExpiredError
 
 
 def test_a_rejection_has_the_servers_reason_and_message() -> None:

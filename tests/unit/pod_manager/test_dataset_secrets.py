@@ -8,7 +8,7 @@ from tests.fakes.simulated_pod_manager import SimulatedPodManager, run_scenario
 from tests.simulation.store import Object
 from tests.support.builders import an_object
 
-from phjob_core.errors import RejectedError
+from phjob_core.errors import DeniedError, RejectedError
 from phjob_pod_manager.dataset_secrets import MAX_NOTES, NOTE_SECONDS, DatasetSecrets, SecretRejectedError
 
 SECRET = "phjob-dataset-db"
@@ -140,18 +140,33 @@ def test_a_foreign_secret_of_that_name_is_never_changed() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("verb", ["replace", "create"])
-def test_a_rejected_secret_is_named_with_the_api_servers_words(verb: str) -> None:
+TOO_LONG = RejectedError(422, "Invalid", "data: Too long: may not be more than 1048576 bytes")
+BY_WEBHOOK = 'admission webhook "policy" denied the request: no'
+
+
+@pytest.mark.parametrize(
+    ("verb", "error"),
+    [
+        ("replace", TOO_LONG),
+        ("create", TOO_LONG),
+        # These statuses would otherwise mean that there is no such Secret, and that there is one.
+        ("replace", DeniedError(404, "", BY_WEBHOOK)),
+        ("create", DeniedError(409, "", BY_WEBHOOK)),
+    ],
+)
+def test_a_rejected_secret_is_named_with_the_api_servers_words(verb: str, error: RejectedError) -> None:
     """For example if its values have more than 1 MiB."""
 
     async def scenario(pod_manager: SimulatedPodManager, secrets: DatasetSecrets) -> None:
         dataset = create(pod_manager, key="1")
 
         def reject(*_: Any) -> Object:
-            raise RejectedError(422, "Invalid", "data: Too long: may not be more than 1048576 bytes")
+            raise error
 
         setattr(pod_manager.store, verb, reject)
-        with pytest.raises(SecretRejectedError, match=f"'{SECRET}' of dataset 'db' cannot be written: data"):
+        with pytest.raises(
+            SecretRejectedError, match=f"'{SECRET}' of dataset 'db' cannot be written: {error}"
+        ):
             await secrets.ensure(dataset)
 
     run(scenario)

@@ -4,7 +4,7 @@ from tests.fakes.simulated_pod_manager import SimulatedPodManager, an_admit, run
 from tests.support.builders import an_object
 
 from phjob_core.api import API_VERSION, Object
-from phjob_core.errors import RejectedError
+from phjob_core.errors import DeniedError, RejectedError
 from phjob_core.lifecycle import Event
 from phjob_core.messages import DatasetGrant
 from phjob_pod_manager.pod_creator import AdmissionOverError, PodCreationError
@@ -157,9 +157,9 @@ def test_an_invalid_pod_fails_its_job_and_a_policy_does_not() -> None:
         422, "Invalid", 'Pod "job-1" is invalid: spec.containers[0].image: Required value'
     )
     assert failure_of_creation(invalid) is Event.POD_INVALID
-    for status in (400, 403, 422):
-        policy = RejectedError(status, "Forbidden", 'admission webhook "policy" denied the request: no')
-        assert failure_of_creation(policy) is Event.POD_CREATION_REJECTED
+    for status in (400, 401, 403, 404, 409, 410, 422, 429, 500):
+        denial = DeniedError(status, "", 'admission webhook "policy" denied the request: no')
+        assert failure_of_creation(denial) is Event.POD_CREATION_REJECTED
     quota = RejectedError(403, "Forbidden", "exceeded quota: compute")
     assert failure_of_creation(quota) is Event.POD_CREATION_REJECTED
 

@@ -37,6 +37,18 @@ def test_every_write_tests_the_job_the_phase_and_the_fence() -> None:
     }
 
 
+def test_a_write_to_a_job_of_primehub_tests_the_phase_that_is_stored() -> None:
+    """It counts as Running, but its status says Unknown (spec.md, E9)."""
+    job = a_job(phase=Phase.RUNNING, foreign_phase="Unknown")
+    patches = [
+        apply_event(job, Event.POD_VANISHED),
+        status_patches.set_log_url(job, "s3://logs/1"),
+        status_patches.set_archive_error(job, "full", "exit code 0"),
+        status_patches.mark_reclaimed(job),
+    ]
+    assert [compared(patch)["/status/phase"] for patch in patches] == ["Unknown"] * 4
+
+
 def test_an_admission_writes_all_that_a_successor_needs() -> None:
     """The token, the resources as quantities, and the revision, which keeps its position in the queue."""
     command = Admit(

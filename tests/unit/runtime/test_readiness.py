@@ -1,14 +1,19 @@
 """The answers of a service's HTTP port, and the reasons that /readyz gives."""
 
 import asyncio
+import errno
+import socket
 import threading
 from collections.abc import AsyncIterator
-from socket import socket
+from typing import Any
 
 import aiohttp
 import pytest
 
-from phjob_runtime.readiness import MetricsRenderer, Readiness, serve
+from phjob_core.errors import SettingsError
+from phjob_runtime.readiness import MetricsRenderer, Readiness, listen, serve
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - the tests listen there for a moment
 
 
 @pytest.fixture
@@ -20,11 +25,16 @@ def readiness() -> Readiness:
 @pytest.fixture
 async def url(readiness: Readiness) -> AsyncIterator[str]:
     """The URL of the service's HTTP port."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     async with serve(readiness, "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens, neither over IPv4 nor over IPv6."""
+    with listen("::", 0) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 async def get(url: str) -> tuple[int, str]:
@@ -50,6 +60,55 @@ async def test_a_service_is_healthy_even_if_it_is_not_ready(readiness: Readiness
     """Kubernetes would restart it otherwise, and the wait would start again."""
     readiness.set_waiting("RabbitMQ")
     assert await get(f"{url}/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_every_address_is_reached_over_ipv4_and_over_ipv6(readiness: Readiness, host: str) -> None:
+    """The kubelet's probes use the family of the pod's first address (spec.md, S7)."""
+    port = free_port()
+    async with serve(readiness, "::", port):
+        assert await get(f"http://{host}:{port}/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "reached", "unreached"),
+    [("127.0.0.1", "127.0.0.1", "[::1]"), ("::1", "[::1]", "127.0.0.1"), (ANY_IPV4, "127.0.0.1", "[::1]")],
+)
+async def test_one_address_is_reached_over_its_own_family_only(
+    readiness: Readiness, host: str, reached: str, unreached: str
+) -> None:
+    """Outside of a container, nobody else may read the metrics."""
+    port = free_port()
+    async with serve(readiness, host, port):
+        assert await get(f"http://{reached}:{port}/healthz") == (200, "ok\n")
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await get(f"http://{unreached}:{port}/healthz")
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_without_ipv6_every_address_is_every_ipv4_address(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A kernel may have no IPv6, or have it disabled."""
+    create_server = socket.create_server
+
+    def create(address: Any, **options: Any) -> socket.socket:
+        if options["family"] is socket.AF_INET6:
+            raise OSError(number, "no IPv6")
+        return create_server(address, **options)
+
+    monkeypatch.setattr(socket, "create_server", create)
+    with listen("::", 0) as server:
+        assert server.getsockname()[0] == ANY_IPV4
+
+
+@pytest.mark.parametrize("host", ["::", "127.0.0.1", "192.0.2.1", "no-such-host.invalid"])
+def test_an_address_on_which_nothing_can_listen_is_named(host: str) -> None:
+    """An operator corrects the setting, or ends what listens there (spec.md, S6)."""
+    with listen("::", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"HTTP_HOST '{host}', HTTP_PORT {port}: nothing can listen"):
+            listen(host, port)
 
 
 async def test_metrics_are_served_in_prometheus_format(url: str) -> None:

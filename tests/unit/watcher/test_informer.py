@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import pytest
 
 from phjob_core.api import Object
-from phjob_core.errors import ExpiredError, UnreachableError
+from phjob_core.errors import ExpiredError, RejectedError, RetryableError, UnreachableError
 from phjob_core.kinds import IMAGES, PODS, Kind
 from phjob_core.messages import Fact, PodGone
 from phjob_core.resource import Resource
 from phjob_kube.port import Listing
-from phjob_watcher.informer import Informer, WatchGapError
+from phjob_watcher.informer import Informer, KindRejectedError, WatchGapError
 
 T = TypeVar("T")
 Event = tuple[str, Object]
@@ -236,6 +236,28 @@ async def test_a_broken_watch_is_opened_again_where_it_ended() -> None:
     assert fixture.kube.watched_from == [10, 12]
     assert len(fixture.slept) == 1
     assert 0.16 <= fixture.slept[0] <= 0.24
+
+
+REPLACED = RejectedError(400, "BadRequest", "field label not supported: status.reclaimed")
+
+
+@pytest.mark.parametrize("operation", ["list", "watch"])
+async def test_a_definition_that_was_replaced_ends_the_term_with_the_api_servers_words(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """The next term waits for PhJob's definition. A traceback would explain nothing (spec.md, E8)."""
+    fixture = Fixture([(10, [])])
+    await fixture.informer.start()
+
+    async def reject(*_: object) -> None:
+        raise REPLACED
+
+    fixture.kube.error = REPLACED
+    monkeypatch.setattr(fixture.kube, "list", reject)
+    message = f"the API server rejects the {operation} of images: {REPLACED}"
+    with pytest.raises(KindRejectedError, match=message):
+        await (fixture.informer.list() if operation == "list" else fixture.informer.run())
+    assert issubclass(KindRejectedError, RetryableError)
 
 
 async def test_an_expired_watch_ends_the_term() -> None:

@@ -26,7 +26,7 @@ from dev.monitoring.panels import Dashboard, Panel
 from dev.monitoring.queues import QUEUES
 from dev.monitoring.services_and_broker import SERVICES_AND_BROKER
 
-FOLDER = Path(__file__).parents[4] / "k8s" / "monitoring" / "dashboards"
+FOLDER = Path(__file__).parents[4] / "k8s" / "chart" / "monitoring" / "dashboards"
 ALL = (QUEUES, ONE_GROUP, SERVICES_AND_BROKER)
 
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -40,7 +40,7 @@ class PhaseObservation:
         Other clocks may be wrong: a node writes the start and the end of a container, and pod-manager writes
         `preparingTime`. Therefore the janitor's own observation counts, if it observed the entry. Otherwise
         the latest of the `written` times counts, because a container cannot start before its admission. A
-        time in the future does not count.
+        time in the future does not count. If none is written, as by PrimeHub, the observation counts.
         """
         if self.is_entry:
             return self.at
@@ -72,11 +72,11 @@ def _deadlines(
 ) -> Iterator[Deadline]:
     of_job = {"uid": job.uid, "name": job.name, "group": job.group, "fence": job.fence}
     is_lost = job.reason == Reason.NODE_LOST and not job.phase.final
-    if job.phase is Phase.PREPARING and job.preparing_time and not is_lost:
+    if job.phase is Phase.PREPARING and not is_lost:
         seconds = settings.preparing_timeout_seconds
         requeue = Requeue(**of_job, message=f"the pod did not start within {seconds} s")
         yield Deadline(_after(observation.phase_start(job.preparing_time), seconds), requeue)
-    if job.phase is Phase.RUNNING and job.start_time:
+    if job.phase is Phase.RUNNING:
         seconds, cap = _active_deadline(job, group, settings)
         if seconds:
             message = f"it ran longer than its deadline of {seconds} s{cap}"
@@ -88,7 +88,7 @@ def _deadlines(
         seconds = settings.node_lost_grace_seconds
         fail = FailNodeLost(**of_job, message=f"node {job.node} was unresponsive for {seconds} s")
         yield Deadline(_after(lost_since, seconds), fail)
-    if job.phase.final and job.finish_time:
+    if job.phase.final:
         wanted = _first(job.ttl_seconds_after_finished, settings.default_ttl_seconds_after_finished)
         ttl, cap = _capped(wanted, {_TTL_CAP: settings.max_ttl_seconds_after_finished})
         if ttl:

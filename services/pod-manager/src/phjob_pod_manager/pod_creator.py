@@ -7,7 +7,6 @@ loses its gate. So a creation that is carried out late, or twice, does no harm.
 """
 
 import asyncio
-import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from phjob_core.api import FENCE_ANNOTATION, Object, Phase
-from phjob_core.errors import PermanentError, RejectedError, UnreachableError
+from phjob_core.errors import DeniedError, PermanentError, RejectedError, UnreachableError
 from phjob_core.kinds import DATASETS, IMAGES, INSTANCE_TYPES, PHJOBS, PODS, Kind
 from phjob_core.lifecycle import Event
 from phjob_core.messages import Admit, PodSeen
@@ -39,11 +38,6 @@ NAME_CONFLICT_PAUSES = (0.1, 0.2, 0.4)
 """The pauses in seconds between attempts while another pod of the same name is terminating."""
 MAX_CONCURRENT_CREATIONS = 64
 """The number of pods created at once. Each takes up to 2 MiB, because a job's command may be as large."""
-_BY_POLICY = re.compile(r"denied (the )?request")
-"""The text of a rejection by a webhook or a ValidatingAdmissionPolicy, whatever its status.
-
-An operator may change the policy. So such a rejection does not fail the job.
-"""
 _STILL_ENDING = "the pod {!r} of an earlier attempt, or of an earlier job of this name, is still ending"
 
 _log = structlog.get_logger()
@@ -258,8 +252,10 @@ class PodCreator:
             AdmissionOverError: the job is no longer in the state that the command expects.
 
         """
-        if error.status != 409:
-            is_invalid = error.status in (400, 422) and not _BY_POLICY.search(str(error))
+        is_denied = isinstance(error, DeniedError)
+        if is_denied or error.status != 409:
+            # An operator may change a webhook or a policy, so that a denial does not fail the job.
+            is_invalid = error.status in (400, 422) and not is_denied
             event = Event.POD_INVALID if is_invalid else Event.POD_CREATION_REJECTED
             profile = profile_of(self._catalog.groups.get(command.group), self._settings)
             raise PodCreationError(event, explain_rejection(str(error), profile)) from error

@@ -143,7 +143,7 @@ def apply_event(
     an absent field for null. `max_requeues` caps the job's requeues; 0: no cap.
     """
     tests = [
-        *_tests(job.uid, job.phase, job.fence),
+        *_tests(job.uid, job.foreign_phase or job.phase, job.fence),
         *({"op": "test", "path": f"/spec/{name}", "value": value} for name, value in step.decided_on.items()),
     ]
     node = pod.node if pod else job.node
@@ -170,7 +170,7 @@ def apply_event(
 def mark_reclaimed(job: JobSeen, message: str = "") -> Patch:
     """Return the patch that marks a finished job whose pod is gone, with a new message if there is one."""
     fields = {"message": message} if message else {}
-    return [*_tests(job.uid, job.phase, job.fence), *_sets(reclaimed=True, **fields)]
+    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(reclaimed=True, **fields)]
 
 
 def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
@@ -179,7 +179,7 @@ def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
     `message`: the job's message, if it ends in an archive error, which the patch removes.
     """
     fields = {"message": message.rpartition(LOG_FAILED)[0]} if LOG_FAILED in message else {}
-    return [*_tests(job.uid, job.phase, job.fence), *_sets(logURL=url, **fields)]
+    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(logURL=url, **fields)]
 
 
 def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
@@ -187,7 +187,7 @@ def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
     message = message.rpartition(LOG_FAILED)[0] if LOG_FAILED in message else message
     max_chars = _MAX_CHARS["message"] - len(LOG_FAILED) - _MAX_ARCHIVE_ERROR_CHARS
     message = f"{message[:max_chars]}{LOG_FAILED}{error[:_MAX_ARCHIVE_ERROR_CHARS]}"
-    return [*_tests(job.uid, job.phase, job.fence), *_sets(message=message)]
+    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(message=message)]
 
 
 class Outcome(NamedTuple):
@@ -256,7 +256,7 @@ def _pod_fields(pod: PodSeen, now: datetime, *, has_ended: bool) -> dict[str, An
     return fields
 
 
-def _tests(uid: str, phase: Phase, fence: str) -> Patch:
+def _tests(uid: str, phase: str, fence: str) -> Patch:
     """Return the operations that test the state that a write was decided on."""
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},

@@ -12,6 +12,7 @@ from phjob_runtime.clock import Clock, SystemClock
 from phjob_runtime.metrics import api_request, set_active, set_standby
 from phjob_runtime.settings import ClusterSettings
 from phjob_watcher import metrics
+from phjob_watcher.crd_check import wait_until_usable
 from phjob_watcher.lease import Lease
 from phjob_watcher.service import Watcher
 
@@ -44,6 +45,8 @@ def main() -> None:
 
     async def role(service: service.Service, bus: Bus) -> None:
         async with config.connect(settings.kubeconfig, settings.namespace, observe=api_request) as api:
+            service.readiness.set_waiting("the API server")
+            await wait_until_usable(api, clock, service.readiness)
             await serve(service, bus, api, clock, settings.shards, gpus)
 
     service.main(topology.WATCHER, settings, role)

@@ -14,7 +14,7 @@ import structlog
 from phjob_core.api import Object
 from phjob_core.backoff import Backoff
 from phjob_core.catalog_projection import ProjectionError, project_or_raise
-from phjob_core.errors import ExpiredError, RetryableError, UnreachableError
+from phjob_core.errors import ExpiredError, RejectedError, RetryableError, UnreachableError
 from phjob_core.kinds import Kind
 from phjob_core.messages import Fact
 from phjob_core.sharing import share
@@ -36,6 +36,14 @@ class WatchGapError(RetryableError):
 
     It would not be enough to list again and to publish the difference. pod-manager knows its own writes
     before the watch reports them. It would never learn the end of an object that came and went in the gap.
+    """
+
+
+class KindRejectedError(RetryableError):
+    """The API server rejects a list or a watch of a kind.
+
+    Somebody has deleted or replaced its CRD. The service starts again, and then waits until the CRD is
+    PhJob's (`crd_check`).
     """
 
 
@@ -89,6 +97,7 @@ class Informer(Generic[F]):
 
         Raises:
             WatchGapError: changes were missed.
+            KindRejectedError: the API server no longer serves the kind as PhJob needs it.
 
         """
         while True:
@@ -99,6 +108,8 @@ class Informer(Generic[F]):
                 _log.warning("watch_expired", resource=self.plural)
                 metrics.watch_expired(self.plural)
                 raise WatchGapError(f"the watch of {self.plural} has expired") from error
+            except RejectedError as error:
+                raise self._kind_rejected("watch", error) from error
             except UnreachableError as error:
                 self.unreachable_reason = str(error)
                 self._failures += 1
@@ -133,8 +144,16 @@ class Informer(Generic[F]):
 
         The facts about objects that have not changed are those that are stored already. Without this, each
         snapshot would hold everything twice.
+
+        Raises:
+            UnreachableError: the API server does not answer.
+            KindRejectedError: the API server does not serve the kind as PhJob needs it.
+
         """
-        listing = await self._kube.list(self._kind.watched, self._fact_about)
+        try:
+            listing = await self._kube.list(self._kind.watched, self._fact_about)
+        except RejectedError as error:
+            raise self._kind_rejected("list", error) from error
         return Listing([fact for fact in listing.items if fact is not None], listing.revision)
 
     def get(self, uid: str) -> F | None:
@@ -170,6 +189,9 @@ class Informer(Generic[F]):
                     self._upsert(fact)
             self.revision = max(self.revision, revision)
         await asyncio.sleep(0)
+
+    def _kind_rejected(self, operation: str, error: RejectedError) -> KindRejectedError:
+        return KindRejectedError(f"the API server rejects the {operation} of {self.plural}: {error}")
 
     def _on_opened(self) -> None:
         self.unreachable_reason = ""

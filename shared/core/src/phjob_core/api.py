@@ -1,6 +1,6 @@
 """The constants of the API: phases, reasons, and the names that PhJob puts on other objects.
 
-The CRD in `k8s/crds/phjob.yaml` defines the fields and their bounds.
+The CRD in `k8s/chart/crds/phjob.yaml` defines the fields and their bounds.
 """
 
 from collections.abc import Mapping
@@ -71,6 +71,13 @@ class Phase(StrEnum):
     def admitted(self) -> bool:
         """Return whether a job in this phase was admitted and has not finished."""
         return self in (Phase.PREPARING, Phase.RUNNING)
+
+
+FOREIGN_PHASES: Mapping[str, Phase] = {"Unknown": Phase.RUNNING}
+"""The phases of PrimeHub that PhJob does not write, and what a stored job in one of them counts as.
+
+PrimeHub writes `Unknown` when it has lost the pod's node. The command may have started (spec.md, E9).
+"""
 
 
 class Reason(StrEnum):

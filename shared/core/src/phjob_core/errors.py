@@ -54,5 +54,13 @@ class RejectedError(PermanentError):
         self.reason = reason
 
 
+class DeniedError(RejectedError):
+    """An admission webhook or policy has denied the request, with any status that its author chose.
+
+    PrimeHub's webhook for quotas denies with 410, for example. So the status means nothing: 404 is no missing
+    object, 409 no taken name, and 410 no expired revision.
+    """
+
+
 class ExpiredError(PermanentError):
     """The revision of a watch or of a page is too old (410 `Expired`): list again."""

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from phjob_core.api import Phase, PodPhase
+from phjob_core.api import Phase, PodPhase, Reason
 from phjob_core.errors import PermanentError
 
 CONTAINER_STATUS_UNKNOWN = "ContainerStatusUnknown"
@@ -84,6 +84,8 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     ttl_seconds_after_finished: int | None = None
     requeue_limit: int | None = None
     phase: Phase = Phase.PENDING
+    foreign_phase: str = ""
+    """The phase in its status, if that is PrimeHub's `Unknown`. `phase` is what it counts as."""
     reason: str = ""
     message: str = ""
     """Why it waits, while it is Pending; otherwise empty, because it may quote the job's log."""
@@ -117,6 +119,15 @@ class JobSeen(Fact, frozen=True, kw_only=True):
         Only the watcher's current session knows that revision then.
         """
         return not self.revision_recorded and self.resource_version != self.revision
+
+    @property
+    def has_pending_reason(self) -> bool:
+        """Return whether its status says why it waits: somebody has let it wait instead of rejecting it.
+
+        That may have been PrimeHub's controller, before PhJob took over.
+        """
+        has_reason = self.reason not in ("", Reason.QUEUED) or self.message != ""
+        return self.phase is Phase.PENDING and has_reason
 
 
 class JobGone(Fact, frozen=True, kw_only=True):

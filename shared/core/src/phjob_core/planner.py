@@ -179,9 +179,12 @@ def requires_no_pod(step: Step) -> bool:
 def is_named(job: JobSeen, pod: PodSeen) -> bool:
     """Return whether the pod is the one that the job's admission names.
 
-    Releases before 0.1 wrote no uid. Their pods have the token of the admission.
+    Releases before 0.1 wrote no uid. Their pods have the token of the admission. PrimeHub wrote no token
+    either (spec.md, E9). Its pods have none, and no gate. Only pod-manager makes a pod the pod of a job.
     """
-    return pod.uid == job.pod_uid if job.pod_uid else bool(job.fence) and pod.fence == job.fence
+    if job.pod_uid:
+        return pod.uid == job.pod_uid
+    return pod.fence == job.fence and (job.fence != "" or not pod.gated)
 
 
 def next_step(state: JobState) -> Step | None:

@@ -12,6 +12,7 @@ from phjob_core import quantities
 from phjob_core.api import (
     ATTEMPT_ANNOTATION,
     FENCE_ANNOTATION,
+    FOREIGN_PHASES,
     GATE,
     GPU_ANNOTATION,
     GROUP,
@@ -49,6 +50,8 @@ _JOB_STATUS = {
     "podUID": "pod_uid",
     "logURL": "log_url",
 }
+JOB_STATUS_FIELDS = (*_JOB_STATUS, "message", "resources", "exitCode", "reclaimed", "revision")
+"""The fields of a PhJob's status that PhJob writes, under the names of the API."""
 _JOB_TIMES = ("requeue_after", "preparing_time", "start_time", "finish_time")
 
 
@@ -73,7 +76,7 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             "message": _message(status) if status.get("phase", Phase.PENDING) == Phase.PENDING else "",
             "log_failed": LOG_FAILED in _message(status),
             "group": spec["groupName"],
-            "user": spec["userName"],
+            "user": spec.get("userName") or "",  # PrimeHub 3 did not require it.
             "image": spec["image"],
             "instance_type": spec["instanceType"],
             "resources": quantities.parse_all(status.get("resources")),
@@ -84,8 +87,15 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
                 for name, value in _present(status, _JOB_STATUS).items()
                 if (usable := parse_time(value) if name in _JOB_TIMES else value) is not None
             },
+            **_foreign_phase(status),
         }
     )
+
+
+def _foreign_phase(status: Object) -> dict[str, str]:
+    """Return the fields of a fact for a phase that only PrimeHub writes; none for any other phase."""
+    phase = status.get("phase") or ""
+    return {"phase": FOREIGN_PHASES[phase], "foreign_phase": phase} if phase in FOREIGN_PHASES else {}
 
 
 def project_job_with_message(item: Object) -> JobSeen:

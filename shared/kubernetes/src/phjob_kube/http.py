@@ -20,6 +20,7 @@ from yarl import URL
 from phjob_core.api import Object
 from phjob_core.backoff import Backoff
 from phjob_core.errors import (
+    DeniedError,
     ExpiredError,
     NotAuthorizedError,
     PhJobError,
@@ -218,6 +219,8 @@ class HttpKube:
             options["gracePeriodSeconds"] = 0
         try:
             parse_answer(await self._request("DELETE", resource, name, body=options))
+        except DeniedError:
+            raise
         except RejectedError as error:
             # 409: the name belongs to another object now, or the object has changed since the revision.
             if error.status not in (404, 409):
@@ -319,6 +322,14 @@ ResourceQuota (kubernetes/kubernetes#67761).
 """
 _BY_RBAC = re.compile(r' is forbidden: User "|^User "[^"]*" cannot ')
 """The wording of RBAC. Admission policies, quotas and webhooks use another."""
+_DENIAL = re.compile(
+    r"""(^|: )(admission webhook "[^"]*" denied the request"""
+    r"""|(ValidatingAdmissionPolicy|policy) ['"][^'"]*['"] (with binding '[^']*' )?denied request)"""
+)
+"""The wording with which the API server passes on the denial of a webhook or an admission policy.
+
+Newer versions put `pods "train" is forbidden: ` before it. A webhook chooses the status from 400 on.
+"""
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|message larger than max")
 """The wording of etcd and of its client, for an object that is too large to be stored.
 
@@ -331,13 +342,15 @@ def failure(status: int, content: bytes | bytearray, method: str = "GET") -> PhJ
 
     Only a `Status` object is the API server's own answer. A proxy or a load balancer may answer 403, 404
     or 410 with a page of its own, which means nothing for the object. A 410 means an expired revision only
-    for a GET, LIST or WATCH.
+    for a GET, LIST or WATCH. A webhook may deny a write with any status, and no read.
     """
     answer = _parse_object(content) or {}
     reason, message = str(answer.get("reason", "")), _message_of(answer)
     text = f"the API server answered {status} {reason}: {message}"
     if answer.get("kind") != "Status":
         return _foreign(status, content)
+    if method != "GET" and _DENIAL.search(message):
+        return DeniedError(status, reason, message)
     if status == 401 or (status == 403 and _BY_RBAC.search(message)):
         return NotAuthorizedError(text, status)
     if status == 410 and method == "GET":

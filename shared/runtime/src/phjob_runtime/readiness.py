@@ -5,11 +5,21 @@ that works.
 """
 
 import asyncio
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from phjob_core.errors import SettingsError
+
+EVERY_ADDRESS = "::"
+"""The host that stands for every address of the machine, both of IPv6 and of IPv4 (spec.md, S7)."""
+EVERY_IPV4_ADDRESS = "0.0.0.0"  # noqa: S104 - where a machine has no IPv6
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""The errors of a kernel without IPv6, and of one in which it is disabled."""
 
 Check = Callable[[], str]
 """Returns why a service is not ready, as the end of the sentence "waiting for ..."; empty if it is."""
@@ -71,9 +81,39 @@ class MetricsRenderer:
         return await asyncio.shield(self._running)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on the address.
+
+    On `EVERY_ADDRESS` it also accepts connections over IPv4, and over IPv4 only where there is no IPv6.
+
+    Raises:
+        SettingsError: nothing can listen there.
+
+    """
+    try:
+        if host == EVERY_ADDRESS:
+            try:
+                return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+            except OSError as error:
+                if error.errno not in _NO_IPV6:
+                    raise
+                host = EVERY_IPV4_ADDRESS
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, *_, address = found[0]
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        msg = f"HTTP_HOST {host!r}, HTTP_PORT {port}: nothing can listen there: {error.strerror or error}"
+        raise SettingsError(msg) from error
+
+
 @asynccontextmanager
 async def serve(readiness: Readiness, host: str, port: int) -> AsyncIterator[None]:
-    """Answer requests on the port while the context lasts."""
+    """Answer requests on the port while the context lasts.
+
+    Raises:
+        SettingsError: nothing can listen there.
+
+    """
     renderer = MetricsRenderer()
 
     async def healthz(_: web.Request) -> web.Response:
@@ -92,7 +132,7 @@ async def serve(readiness: Readiness, host: str, port: int) -> AsyncIterator[Non
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.SockSite(runner, listen(host, port)).start()
         yield
     finally:
         await runner.cleanup()

@@ -85,7 +85,7 @@ def main(name: str, settings: ServiceSettings, role: Role) -> None:
     """Run the service until SIGTERM or SIGINT, which end the process with exit code 0."""
     log.configure(name, settings.log_level)
     tune_gc()
-    uvloop.run(_main(name, settings, role))
+    exit_on_bad_setting(lambda: uvloop.run(_main(name, settings, role)))
 
 
 def tune_gc() -> None:

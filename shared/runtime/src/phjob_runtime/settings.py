@@ -244,7 +244,7 @@ class ServiceSettings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """The port of /healthz, /readyz and /metrics; 0: any free port."""
     http_host: str = "127.0.0.1"
-    """The address of that port; 0.0.0.0 in a container."""
+    """The address of that port; in a container `::`, which is every address, of IPv6 and of IPv4."""
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     settings_file: Path | None = None
     """The path of the settings file; None: PrimeHub's defaults."""

@@ -78,6 +78,16 @@ def test_by_default_only_the_names_of_notebooks_are_reserved() -> None:
         assert not isinstance(catalog.check(a_job(name)), Ineligible)
 
 
+def test_a_job_without_a_user_cannot_run() -> None:
+    """Not even in a group that is open to every user. Nobody's quota would count it (spec.md, Q4, E9)."""
+    verdict = a_catalog(users=None).check(a_job(user=""))
+    assert isinstance(verdict, Ineligible)
+    assert (
+        verdict.message == "spec.userName is missing, and cannot be added: submit the job again with a user"
+    )
+    assert verdict.is_final
+
+
 def test_the_first_problem_is_reported() -> None:
     """The order of the checks is a promise (spec.md, Q4)."""
     catalog = a_catalog(users=(), invalid="groupQuota.gpu: 'lots' is not a quantity", group_id="mine")

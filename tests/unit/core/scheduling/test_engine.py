@@ -362,7 +362,14 @@ def test_a_job_that_was_feasible_waits_until_it_is_feasible_again() -> None:
     assert names(engine.on_group(a_group(group_quota={"gpu": 5}), at(5))) == ["job-1"]
 
 
-@pytest.mark.parametrize("known", [{"created": at(-61)}, {"fence": "session#1"}])
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"created": at(-61)},
+        {"fence": "session#1"},
+        {"reason": "OverQuota", "message": "Insufficient group quota"},  # PrimeHub has written it
+    ],
+)
 def test_a_job_that_has_waited_or_was_admitted_before_is_not_rejected_by_a_new_session(
     known: dict[str, Any],
 ) -> None:
@@ -619,6 +626,24 @@ def test_a_new_session_fails_no_job_that_was_within_the_limit_before() -> None:
     assert rejected(engine) == []
     engine.on_job(a_job("new", created=at(3)), at(3))
     assert rejected(engine) == ["new"]
+
+
+def test_a_job_without_a_user_fails_however_long_it_has_waited() -> None:
+    """A user cannot be added, and nobody's quota would count it (spec.md, E9)."""
+    engine = an_engine()
+    engine.on_job(a_job("nobody", user="", created=at(-3600), reason="OverQuota", fence="s#1"), START)
+    assert rejected(engine) == ["nobody"]
+
+
+def test_a_job_that_another_controller_has_queued_waits_for_its_group() -> None:
+    """PhJob takes over an installation whose PhGroups are not there yet (spec.md, Q4)."""
+    waiting = a_job("waits", group="vision", reason="OverQuota", message="Insufficient group quota")
+    engine = a_full_engine(waiting, a_job("new", group="vision"), limits=PendingLimits(per_user=1))
+    assert rejected(engine) == ["new"]
+    (command,) = [one for one in engine.on_wakeup(at(1)) if isinstance(one, SetPendingReason)]
+    told = later(waiting, reason=command.reason, message=command.message)
+    assert engine.on_job(told, at(2)) == [], "its own reason does not make it a new job again"
+    assert names(engine.on_group(a_group("vision"), at(1))) == ["waits"]
 
 
 def test_a_job_that_has_waited_for_a_minute_is_never_over_the_limit() -> None:

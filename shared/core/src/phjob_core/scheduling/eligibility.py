@@ -16,6 +16,7 @@ from phjob_core.messages import GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen
 from phjob_core.pod_limits import larger, total
 from phjob_core.quantities import Amounts
 
+_NO_USER = "spec.userName is missing, and cannot be added: submit the job again with a user"
 _NOTHING: Amounts = MappingProxyType({})
 
 
@@ -46,6 +47,8 @@ class Ineligible:
 
     reason: Reason
     message: str
+    is_final: bool = False
+    """True if nothing can make the job possible, so that it fails however long it has waited."""
 
 
 class Catalog:
@@ -71,6 +74,8 @@ class Catalog:
 
     def check(self, job: JobSeen) -> PodResources | Ineligible:
         """Return the resources of the job's pod, or the first reason why the catalog does not allow it."""
+        if not job.user:
+            return Ineligible(Reason.INVALID_SPEC, _NO_USER, is_final=True)
         problem = next(self._problems(job), None)
         if problem:
             return Ineligible(Reason.INVALID_SPEC, problem)

@@ -315,7 +315,7 @@ class SchedulingEngine:
             queue.add(QueuedJob(seen.uid, user, {}, queue_key(seen), pending_catalog_check=True))
             return
         queue.remove(seen.uid)
-        if self._may_reject(job, now):
+        if verdict.is_final or self._may_reject(job, now):
             self.acceptance.reject(job, verdict)
         else:
             self.acceptance.rejections.discard(seen.uid)
@@ -323,8 +323,8 @@ class SchedulingEngine:
             self._pending_reasons.watch(seen.uid, now)
 
     def _is_new(self, seen: JobSeen, now: datetime) -> bool:
-        """Return whether the job is young, and was never to be admitted."""
-        return not seen.fence and self._is_young(seen, now)
+        """Return whether the job is young, and nobody has let it wait (spec.md, Q4)."""
+        return not seen.fence and not seen.has_pending_reason and self._is_young(seen, now)
 
     def _is_young(self, seen: JobSeen, now: datetime) -> bool:
         return now + self.wall_clock_offset - seen.created <= MAX_REJECTION_AGE
@@ -337,7 +337,8 @@ class SchedulingEngine:
         """
         seen = job.seen
         was_too_large = bool(seen.overhead) and seen.preparing_time is None
-        return not job.was_feasible and (not seen.fence or was_too_large) and self._is_young(seen, now)
+        is_young = self._is_young(seen, now)
+        return not job.was_feasible and (self._is_new(seen, now) or (was_too_large and is_young))
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
         """Return when the job's backoff is over, by the time of day; None if it has none.
