@@ -1,4 +1,4 @@
-"""The command of a job as a script: its text, and the program that runs it (spec.md, P9). Pure.
+"""The command of a job as a script: its text, and the program that runs it (spec.md, P16). Pure.
 
 A command comes from a YAML file, from JSON or from a file of a script, and may be what an editor on Windows
 has saved.

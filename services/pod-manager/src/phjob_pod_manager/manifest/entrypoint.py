@@ -76,7 +76,6 @@ def command(
             *_environment(files or {}),
             *_shell(script),
             f"phjob_run={shlex.quote(_run(script, profile))}",
-            "phjob_fifo=.phjob-exit-code",
             RUN_COMMAND,
         ]
     )
@@ -108,9 +107,10 @@ def _shell(script: Script) -> list[str]:
 
 
 def _run(script: Script, profile: str) -> str:
-    """Return the script of the command's shell: one line, so that the lines of the command keep their numbers.
+    """Return the script of the command's shell.
 
-    It joins the arguments, sources the profile and runs the command.
+    It joins the arguments, sources the profile and runs the command. It has one line, so that the lines of
+    the command keep their numbers.
     """
     source = f"if [ -r {shlex.quote(profile)} ]; then . {shlex.quote(profile)}; fi; " if profile else ""
     if script.shell or not script.interpreter:
@@ -125,7 +125,8 @@ def _run(script: Script, profile: str) -> str:
 def _require(program: str) -> str:
     """Return a line that ends a shell with exit code 127, as shells do, if the image lacks the program."""
     notice = f"phjob: the image has no {program}, which the first line of the command names"
-    return f"command -v {shlex.quote(program)} >/dev/null 2>&1 || {{ echo {shlex.quote(notice)} >&2; exit 127; }}"
+    check = f"command -v {shlex.quote(program)} >/dev/null 2>&1"
+    return f"{check} || {{ echo {shlex.quote(notice)} >&2; exit 127; }}"
 
 
 def literal(text: str) -> str:

@@ -1,6 +1,6 @@
 """The shell scripts of process 1: they start the command, and pass signals on to its main program. Pure.
 
-They are files of their own, `start.sh` and `stop.sh`, whose comments explain them (spec.md, P9; ADR 18).
+They are files of their own, `start.sh` and `stop.sh`, whose comments explain them (spec.md, P15; ADR 18).
 """
 
 from importlib.resources import files
@@ -20,6 +20,5 @@ It needs these names:
 
 - `phjob_start`: a function that becomes the program of its arguments;
 - `phjob_shell`, `phjob_run`: the command's shell and its script;
-- `phjob_as`: the words before a program that run it as the command's user;
-- `phjob_fifo`: the name of a new file.
+- `phjob_as`: the words before a program that run it as the command's user.
 """

@@ -5,10 +5,13 @@
 # So process 1 starts a process that starts the keeper in the foreground, and the keeper kills it. Process 1
 # goes on, and inherits the keeper, which waits for the command's shell and sends its exit code by a FIFO.
 #
-# phjob_start replaces the process by its arguments; phjob_shell, phjob_run and phjob_fifo are set.
+# phjob_start replaces the process by its arguments; phjob_shell and phjob_run are set.
 
 exec 3>&2
-if mkfifo "$phjob_fifo" 2>/dev/null; then
+for phjob_fifo in .phjob-fifo /dev/shm/.phjob-fifo /tmp/.phjob-fifo ''; do
+  if mkfifo "$phjob_fifo" 2>/dev/null; then break; fi
+done
+if [ "$phjob_fifo" ]; then
   exec 9<>"$phjob_fifo" 7<"$phjob_fifo" 8>"$phjob_fifo" 9>&-
   rm "$phjob_fifo"
   # Shells report a killed process on their standard error.
