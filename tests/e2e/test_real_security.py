@@ -144,7 +144,7 @@ def test_sudo_does_not_work_in_another_profile(cluster: Cluster) -> None:
 
 
 def test_a_command_of_the_profile_sudo_receives_sigterm(cluster: Cluster) -> None:
-    """Process 1 belongs to root, and the command does not (spec.md, P9)."""
+    """Process 1 belongs to root, and the command does not (spec.md, P15)."""
     group = RealGroup(cluster, securityProfile="sudo")
     script = "trap 'echo got TERM; sleep 3; exit 0' TERM; echo ready; while :; do sleep 1; done"
     name = group.submit(script, debian_image.AS_JOVYAN)
@@ -153,6 +153,28 @@ def test_a_command_of_the_profile_sudo_receives_sigterm(cluster: Cluster) -> Non
     cluster.cancel(name)
     eventually(lambda: "got TERM" in cluster.kubectl(*logs).stdout, "the command has received the signal")
     cluster.wait_for_phase(name, "Cancelled")
+
+
+@pytest.mark.parametrize(
+    ("profile", "url"),
+    [
+        ("baseline", debian_image.AS_ROOT),
+        ("restricted", debian_image.AS_JOVYAN),
+        ("sudo", debian_image.AS_JOVYAN),
+    ],
+    ids=["baseline", "restricted", "sudo"],
+)
+def test_the_exit_code_of_the_main_program_counts_in_every_profile(
+    cluster: Cluster, profile: str, url: str
+) -> None:
+    """Below a shell, the kernel shows it only to the user of the program (spec.md, P15)."""
+    group = RealGroup(cluster, securityProfile=profile)
+    program = "trap 'sleep 1; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    name = group.submit(f'sh -c "{program}"\necho NEXT', url)
+    logs = ("-n", NAMESPACE, "logs", name)
+    eventually(lambda: "ready" in cluster.kubectl(*logs).stdout, "the command is ready", within=START_SECONDS)
+    cluster.kubectl("-n", NAMESPACE, "delete", "pod", name, "--wait=false")
+    assert cluster.wait_for_phase(name, "Failed")["exitCode"] == 7
 
 
 def test_the_values_of_a_dataset_reach_the_command_and_are_not_in_its_pod(cluster: Cluster) -> None:

@@ -114,8 +114,11 @@ class FakeUserKube(UserKube):
         async for piece in self.log or _nothing():
             yield piece
 
-    async def follow_log(self, pod: str, container: str) -> AsyncIterator[bytes]:
+    async def follow_log(
+        self, pod: str, container: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
         """Yield the log."""
+        opened()
         async for piece in self.logs(pod, container):
             yield piece
 

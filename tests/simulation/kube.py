@@ -141,6 +141,14 @@ class SimulatedKube:
             raise RejectedError(404, "NotFound", f"pod {pod!r}, container {container!r}")
         yield b""
 
+    async def follow_log(
+        self, pod: str, container: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        """Yield an empty log."""
+        opened()
+        async for piece in self.logs(pod, container):
+            yield piece
+
     async def watch(
         self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
     ) -> AsyncIterator[tuple[str, Object]]:

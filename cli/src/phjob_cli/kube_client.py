@@ -29,8 +29,6 @@ DEFAULT_NAMESPACE = "hub"
 """PrimeHub's namespace. Applies if neither the command line nor the context names one."""
 MAX_CONNECTIONS = 32
 """Connections to the API server that are open at the same time."""
-MAX_FOLLOW_SILENCE_SECONDS = 3600
-"""Time without a line after which a log that is followed counts as broken."""
 
 _CLUSTER_KEYS = {
     "server",
@@ -94,12 +92,6 @@ class UserKube(HttpKube):
 
         """
         return parse_answer(await self._request("POST", resource, query={"dryRun": "All"}, body=body))
-
-    async def follow_log(self, pod: str, container: str) -> AsyncIterator[bytes]:
-        """Yield the log of a container until the container ends."""
-        query = {"container": container, "follow": "true"}
-        async for piece in self._log(pod, query, MAX_FOLLOW_SILENCE_SECONDS):
-            yield piece
 
 
 @asynccontextmanager

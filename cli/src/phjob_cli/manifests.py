@@ -1,6 +1,7 @@
 """Builds the PhJobs to submit: from flags, from a file, or as a copy of a finished job."""
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -62,12 +63,14 @@ def from_file(path: str, user: str | None = None) -> list[dict[str, Any]]:
 
     """
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text()
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        documents = [
+            document for document in yaml.safe_load_all(_decode(content, path)) if document is not None
+        ]
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise CliError(msg, Exit.USAGE) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {' '.join(str(error).split())}"
         raise CliError(msg, Exit.USAGE) from error
     jobs = [_complete(item, path, user) for document in documents for item in _items(document)]
@@ -75,6 +78,38 @@ def from_file(path: str, user: str | None = None) -> list[dict[str, Any]]:
         msg = f"{path} contains no PhJob"
         raise CliError(msg, Exit.USAGE)
     return jobs
+
+
+def from_script(path: Path) -> str:
+    """Return the command that is a file's text, with the line ends of the file.
+
+    Raises:
+        CliError: The file cannot be read, or is not UTF-8.
+
+    """
+    try:
+        return _decode(path.read_bytes(), str(path))
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise CliError(msg, Exit.USAGE) from error
+
+
+def _decode(content: bytes, path: str) -> str:
+    """Return the text of a file in UTF-8, the only encoding that Kubernetes accepts.
+
+    Raises:
+        CliError: It has another encoding.
+
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        msg = (
+            f"{path} is not UTF-8: line {line} has the byte 0x{content[error.start]:02x}; "
+            f"convert it, for example from Latin-1: iconv -f LATIN1 -t UTF-8 {shlex.quote(path)}"
+        )
+        raise CliError(msg, Exit.USAGE) from error
 
 
 def copy_for_retry(job: Object) -> dict[str, Any]:

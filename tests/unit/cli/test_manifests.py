@@ -41,7 +41,7 @@ def test_a_file_may_contain_several_jobs_and_lists(tmp_path: Path) -> None:
         ("- a", "contains a list"),
         ("", "contains no PhJob"),
         ("a: [", "is not YAML"),
-        (b"\xff\xfe\x00", "is not YAML"),
+        (b"\xff\xfe\x00", "is not UTF-8: line 1 has the byte 0xff"),
     ],
 )
 def test_a_file_without_phjobs_is_rejected(tmp_path: Path, content: str | bytes, message: str) -> None:

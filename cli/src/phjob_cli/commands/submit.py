@@ -63,7 +63,7 @@ async def submit(  # noqa: PLR0913 - Typer makes an option of each argument
     if file:
         jobs = manifests.from_file(file, caller.name)
     else:
-        text = script.read_text() if script else shlex.join(command_words or ())
+        text = manifests.from_script(script) if script else shlex.join(command_words or ())
         required = {"--group": group, "--image": image, "--instance-type": instance_type, "-- COMMAND": text}
         if missing := [flag for flag, value in required.items() if not value]:
             msg = f"missing: {', '.join(missing)}; or give a file with -f"

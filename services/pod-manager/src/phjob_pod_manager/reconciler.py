@@ -208,6 +208,7 @@ class Reconciler:
         """Cancel all workers."""
         await self._log_workers.close()
         await self._workers.close()
+        await self._logs.close()
 
     def _wake(self, uid: str, *, changed: bool) -> None:
         if changed:
@@ -274,6 +275,8 @@ class Reconciler:
             case DeletePod():
                 await self._record_why_not_started(job, step.pod)
                 self._logs.record_loss(step.pod)
+                if not step.force:
+                    await self._logs.follow(job, step.pod)
                 return await self._pods.delete(step.pod, revision=step.revision, force=step.force)
             case MarkReclaimed():
                 message = f"{await self._jobs.read_message(job)}; {step.note}" if step.note else ""

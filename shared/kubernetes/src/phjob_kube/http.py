@@ -42,6 +42,8 @@ WATCH_SECONDS = 300
 MAX_WATCH_SILENCE_SECONDS = 120
 """The time without a line, bookmarks included, after which a watch counts as broken."""
 MAX_LOG_SILENCE_SECONDS = 10
+MAX_FOLLOW_SILENCE_SECONDS = 3600
+"""Time without a line after which a log that is followed counts as broken."""
 """The time without a piece of a log after which the log counts as unreadable."""
 PAGE_OBJECTS = 500
 """The number of objects in one page of a LIST, unless they are large (`bounded.PageSize`)."""
@@ -141,7 +143,24 @@ class HttpKube:
         async for piece in self._log(pod, {"container": container}, MAX_LOG_SILENCE_SECONDS):
             yield piece
 
-    async def _log(self, pod: str, query: Mapping[str, str], max_silence: float) -> AsyncIterator[bytes]:
+    async def follow_log(
+        self, pod: str, container: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        """Yield what the container has written and still writes, in pieces, until it ends.
+
+        `opened` is called when the server has begun to answer.
+        """
+        query = {"container": container, "follow": "true"}
+        async for piece in self._log(pod, query, MAX_FOLLOW_SILENCE_SECONDS, opened):
+            yield piece
+
+    async def _log(
+        self,
+        pod: str,
+        query: Mapping[str, str],
+        max_silence: float,
+        opened: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[bytes]:
         url = self._url(Resource("pods"), pod, "log")
         try:
             async with self._session.get(
@@ -151,6 +170,7 @@ class HttpKube:
                     raise RejectedError(204, "NoContent", "the pod is on no node, so it has no log")
                 if response.status != 200:
                     raise self._failure(response.status, await read(response, MAX_ANSWER_BYTES))
+                opened()
                 async for piece in response.content.iter_any():
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

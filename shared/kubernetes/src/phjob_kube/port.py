@@ -53,6 +53,19 @@ class Kube(Protocol):
         """
         ...
 
+    def follow_log(
+        self, pod: str, container: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        """Yield what the container has written and still writes, in pieces, until it ends.
+
+        `opened` is called when the server has begun to answer.
+
+        Raises:
+            RejectedError: as for `logs`.
+
+        """
+        ...
+
     def watch(
         self, resource: Resource, revision: int, opened: Callable[[], None] = lambda: None
     ) -> AsyncIterator[tuple[str, Object]]:

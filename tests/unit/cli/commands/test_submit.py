@@ -48,6 +48,32 @@ async def test_a_script_is_the_command(tmp_path: Path) -> None:
     assert kube.created[0]["spec"]["command"] == "set -e\npython train.py\n"
 
 
+async def test_a_script_keeps_its_line_ends_and_its_byte_order_mark(tmp_path: Path) -> None:
+    """As in a manifest. What becomes of them is decided in one place, when the pod is made."""
+    script = tmp_path / "train.sh"
+    script.write_bytes(b"\xef\xbb\xbfset -e\r\npython train.py\r\n")
+    kube = FakeUserKube()
+    await submit(a_context(kube), script=script, **FLAGS)
+    assert kube.created[0]["spec"]["command"] == "\ufeffset -e\r\npython train.py\r\n"
+
+
+@pytest.mark.parametrize("flag", ["script", "file"])
+async def test_a_file_in_another_encoding_is_named_with_the_remedy(tmp_path: Path, flag: str) -> None:
+    """In one line. Kubernetes accepts only UTF-8."""
+    path = tmp_path / "train.sh"
+    path.write_bytes("set -e\necho café\n".encode("latin-1"))
+    given: dict[str, Any] = {flag: path if flag == "script" else str(path)}
+    kube = FakeUserKube()
+    with pytest.raises(CliError) as error:
+        await submit(a_context(kube), **given, **FLAGS)
+    assert str(error.value) == (
+        f"{path} is not UTF-8: line 2 has the byte 0xe9; convert it, for example from Latin-1: "
+        f"iconv -f LATIN1 -t UTF-8 {path}"
+    )
+    assert error.value.code is Exit.USAGE
+    assert kube.created == []
+
+
 async def test_missing_flags_are_named_together() -> None:
     """The user corrects them in one step."""
     kube = FakeUserKube()

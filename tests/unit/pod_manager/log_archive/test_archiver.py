@@ -1,12 +1,13 @@
-from collections.abc import AsyncIterator
-from datetime import timedelta
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.fakes.clock import ManualClock
 from tests.fakes.facts import a_job, a_pod
 
-from phjob_core.api import Object, Phase
+from phjob_core.api import Object, Phase, PodPhase
 from phjob_core.errors import RejectedError
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.planner import LogState
@@ -51,6 +52,10 @@ class FakeLogs:
             raise self.error
         yield b"line 1\n"
         yield b"line 2\n"
+
+    async def follow_log(self, pod: str, container: str, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+        opened()
+        yield f"{pod}, {container}: all lines\n".encode()
 
 
 class Archiving:
@@ -174,3 +179,39 @@ async def test_the_line_of_a_container_that_has_not_started_quotes_its_pod() -> 
     url = await archiving.archiver.store(JOB, pod)
     assert url
     assert archiving.archive.stored[url].endswith(b"ImagePullBackOff: no such image\n")
+
+
+RUNNING = {"phase": PodPhase.RUNNING, "start_time": datetime(2026, 11, 25, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_followed"),
+    [
+        (RUNNING, True),
+        ({**RUNNING, "deleting": True}, False),
+        ({**RUNNING, "phase": PodPhase.SUCCEEDED}, False),
+        ({"phase": PodPhase.PENDING}, False),
+    ],
+    ids=["running", "deleted already", "ended", "not started"],
+)
+async def test_the_log_of_a_running_pod_is_followed_before_its_deletion(
+    fields: dict[str, Any], *, is_followed: bool
+) -> None:
+    """Its command may write until its end (spec.md, L14)."""
+    archiving = Archiving()
+    pod = POD.model_copy(update=fields)
+    url = archiving.archive.url(JOB, pod)
+    await archiving.archiver.follow(JOB.model_copy(update={"log_url": url}), pod)
+    await asyncio.sleep(0)
+    expected = {url: f"{pod.name}, main: all lines\n".encode()} if is_followed else {}
+    assert archiving.archive.stored == expected
+    await archiving.archiver.close()
+
+
+@pytest.mark.parametrize("has_archive", [True, False])
+async def test_a_log_that_is_not_stored_is_not_followed(*, has_archive: bool) -> None:
+    """The archive fails, or there is none."""
+    archiving = Archiving(has_archive=has_archive)
+    await archiving.archiver.follow(JOB, POD.model_copy(update=RUNNING))
+    assert archiving.archive.stored == {}
+    await archiving.archiver.close()

@@ -13,6 +13,8 @@ from phjob_pod_manager.manifest.builder import (
     UnbuildableError,
     build,
 )
+from phjob_pod_manager.manifest.entrypoint import literal
+from phjob_pod_manager.manifest.process_one import RUN_COMMAND
 from phjob_runtime.settings import JobSubmission
 
 PODS = Path(__file__).parent / "pods"
@@ -21,8 +23,14 @@ INPUTS = PodInputs(an_image(), an_instance_type())
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_whole_pod_equals_the_recorded_one(name: str) -> None:
-    """Each line of the recorded pods was written by hand from spec.md, P1 to P12."""
-    assert build(*CASES[name]) == yaml.safe_load((PODS / f"{name}.yaml").read_text())
+    """Each line of the recorded pods was written by hand from spec.md, P1 to P12.
+
+    The shell scripts that end every entrypoint are left out of them.
+    """
+    pod = build(*CASES[name])
+    container = pod["spec"]["containers"][0]
+    container["command"] = [part.replace(literal(RUN_COMMAND), "...") for part in container["command"]]
+    assert pod == yaml.safe_load((PODS / f"{name}.yaml").read_text())
 
 
 def test_a_dollar_in_a_name_reaches_the_command_as_it_is() -> None:

@@ -25,6 +25,7 @@ from phjob_core.projection import pod_message
 from phjob_core.timers import Timers
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
+from phjob_pod_manager.log_archive.follower import LogFollower
 from phjob_pod_manager.log_archive.head_tail import HeadTailBuffer
 from phjob_pod_manager.log_archive.store import Archive, ArchiveError
 from phjob_runtime.clock import Clock
@@ -60,6 +61,7 @@ class LogArchiver:
         self._clock = clock
         self._archive = archive
         self._max_bytes = max_bytes
+        self._follower = LogFollower(kube, archive, max_bytes) if archive else None
         self._failed: dict[str, _FailedLog] = {}
         """The failed logs, by the uid of the pod."""
         self._due_since: dict[str, datetime] = {}
@@ -149,6 +151,20 @@ class LogArchiver:
         url = self._archive.url(job, pod)
         _log.info("log_stored", url=url, bytes=size)
         return url
+
+    async def follow(self, job: JobSeen, pod: PodSeen) -> None:
+        """Have the end of a running pod's log stored as well, if the log is stored up to now.
+
+        Returns when the pod can be deleted.
+        """
+        is_running = pod.started and not pod.phase.finished and not pod.deleting
+        if self._archive and self._follower and is_running and job.log_url == self._archive.url(job, pod):
+            await self._follower.follow(job, pod)
+
+    async def close(self) -> None:
+        """Cancel everything that is being followed."""
+        if self._follower:
+            await self._follower.close()
 
     def evict(self, pod_uid: str) -> None:
         """Stop tracking the log of a pod, because the pod is gone or its log is stored."""
