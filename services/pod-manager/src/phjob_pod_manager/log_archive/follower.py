@@ -12,7 +12,7 @@ import structlog
 
 from phjob_core.errors import PhJobError
 from phjob_core.messages import JobSeen, PodSeen
-from phjob_core.projection import MAIN_CONTAINER
+from phjob_core.pod_reading import MAIN_CONTAINER
 from phjob_kube.port import Kube
 from phjob_pod_manager.log_archive.head_tail import HeadTailBuffer
 from phjob_pod_manager.log_archive.store import Archive
