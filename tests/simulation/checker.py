@@ -45,6 +45,7 @@ def violations(store: Store, scenario: Scenario, starts: Sequence[Start]) -> Ite
     for change in changes:
         yield from admissions.violations(replay, change, scenario, rejected)
         yield from outcome_checker.violations(replay, change)
+        yield from outcomes.condition_violations(change)
         replay.apply(change)
         yield from admissions.quota_violations(replay, change, scenario)
     yield from outcome_checker.excess_writes(replay, changes[-1].at)

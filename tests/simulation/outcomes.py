@@ -23,6 +23,8 @@ REASONS_WITHOUT_TTL = ("Cancelled", "OverActiveDeadline", "NodeLost")
 """The reasons of a final phase after which the pod is deleted at once."""
 REASONS_WITHOUT_POD = ("OverRequeueLimit", "InvalidSpec", "OverQuota", "TooManyPending")
 """The reasons of a final phase that do not depend on the pod. `admissions` checks them."""
+CONDITIONS = {"Succeeded": {"Complete"}, "Failed": {"Failed", "Stalled"}, "Cancelled": {"Failed", "Stalled"}}
+"""The conditions that are True in each final phase."""
 BASE_WRITES = 20
 """The number of writes that any job may take."""
 WRITES_PER_ATTEMPT = 12
@@ -69,6 +71,20 @@ class OutcomeChecker:
                 attempts = len(job.admissions) + len(job.requeues) + len(job.pods)
                 if count > BASE_WRITES + WRITES_PER_ATTEMPT * attempts + age / SECONDS_PER_WRITE:
                     yield f"{job.latest['metadata']['name']} took {count} writes in {age:.0f} s"
+
+
+def condition_violations(change: Change) -> Iterator[str]:
+    """Return a violation if the conditions of a job contradict its phase (spec.md, A16)."""
+    if change.plural != "phjobs" or change.gone:
+        return
+    status = change.object["status"]
+    is_true = {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
+    expected = CONDITIONS.get(status["phase"], {"Reconciling"})
+    if status["reason"] == "Suspended":
+        expected = expected | {"Suspended"}
+    if is_true != expected and (is_true or status["phase"] in FINAL_PHASES):
+        name, state = change.object["metadata"]["name"], f"{status['phase']}, {status['reason']}"
+        yield f"{name} is {state}, but its conditions are {', '.join(sorted(is_true)) or 'missing'}"
 
 
 def repeated_starts(starts: Sequence[Start]) -> Iterator[str]:

@@ -17,6 +17,14 @@ DEFAULT_PREFIX = "job"
 _MAX_PREFIX_CHARS = 63 - len("-xxxxx")
 """Longest prefix. The API server adds five characters, and a pod's host name has at most 63."""
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_TRACKING = re.compile(
+    r"app\.kubernetes\.io/(instance|managed-by)|argocd\.argoproj\.io/.*|meta\.helm\.sh/.*|helm\.sh/.*"
+    r"|(kustomize|helm)\.toolkit\.fluxcd\.io/.*"
+)
+"""The labels and annotations by which Argo CD, Helm and Flux know their own objects.
+
+A copy with them would be an object that is not in git, and Argo CD would delete it while it runs.
+"""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
@@ -69,10 +77,14 @@ def copy_for_retry(job: Object) -> dict[str, Any]:
     """Return a copy of a job, to run again under a new name."""
     metadata = job["metadata"]
     copy = _manifest(metadata["name"], {k: v for k, v in job["spec"].items() if k != "cancel"})
-    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != _LAST_APPLIED}
-    for key, value in (("labels", metadata.get("labels")), ("annotations", annotations)):
-        if value:
-            copy["metadata"][key] = value
+    for part in ("labels", "annotations"):
+        kept = {
+            key: value
+            for key, value in (metadata.get(part) or {}).items()
+            if key != _LAST_APPLIED and not _TRACKING.fullmatch(key)
+        }
+        if kept:
+            copy["metadata"][part] = kept
     return copy
 
 

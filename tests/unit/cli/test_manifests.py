@@ -78,3 +78,26 @@ def test_a_copy_for_retry_has_no_state_of_the_first_run() -> None:
         "annotations": {"mine": "1"},
     }
     assert "status" not in copy
+
+
+def test_a_copy_for_retry_belongs_to_no_tool_that_prunes_what_is_not_in_git() -> None:
+    """Argo CD would delete the copy while it runs."""
+    job = {
+        "metadata": {
+            "name": "train",
+            "labels": {
+                "app.kubernetes.io/instance": "jobs",
+                "app.kubernetes.io/managed-by": "Helm",
+                "kustomize.toolkit.fluxcd.io/name": "jobs",
+                "app.kubernetes.io/name": "train",
+            },
+            "annotations": {
+                "argocd.argoproj.io/tracking-id": "jobs:primehub.io/PhJob:hub/train",
+                "meta.helm.sh/release-name": "jobs",
+            },
+        },
+        "spec": {"command": "true"},
+    }
+    assert manifests.copy_for_retry(job)["metadata"] == {
+        "generateName": "train-", "labels": {"app.kubernetes.io/name": "train"},
+    }  # fmt: skip

@@ -5,13 +5,34 @@ from tests.fakes.facts import START, a_job, a_pod, at
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
-from phjob_core.messages import Admit, JobSeen, PodSeen, ReportGroupStatus
+from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
 from phjob_pod_manager import status_patches
 
+CREATED = at(-60)
+RECONCILING = {
+    "type": "Reconciling", "status": "True", "lastTransitionTime": "2025-12-31T23:59:00Z",
+    "reason": "Admitted", "message": "",
+}  # fmt: skip
+
 
 def written(patch: status_patches.Patch) -> dict[str, Any]:
+    """Return the fields that a patch writes, without those of tests of their own (spec.md, A16)."""
+    fields = all_written(patch)
+    return {name: fields[name] for name in fields if name not in ("conditions", "observedGeneration")}
+
+
+def all_written(patch: status_patches.Patch) -> dict[str, Any]:
     return {op["path"].removeprefix("/status/"): op["value"] for op in patch if op["op"] == "add"}
+
+
+def conditions(patch: status_patches.Patch) -> dict[str, tuple[str, str, str]]:
+    """Return the time, the reason and the message of each condition that a patch writes."""
+    return {
+        c["type"]: (c["lastTransitionTime"], c["reason"], c["message"])
+        for c in all_written(patch).get("conditions", ())
+        if c["status"] == "True"
+    }
 
 
 def compared(patch: status_patches.Patch) -> dict[str, Any]:
@@ -42,7 +63,10 @@ def test_an_admission_writes_all_that_a_successor_needs() -> None:
     command = Admit(
         uid="u", name="job-1", group="g", fence="", token="s#1", revision=7, resources={"cpu": 500, "gpu": 2}
     )
-    assert written(status_patches.admit(command, "pod-1", START)) == {
+    patch = status_patches.admit(command, "pod-1", START, status_patches.Observed(CREATED, generation=3))
+    assert all_written(patch)["observedGeneration"] == 3
+    assert all_written(patch)["conditions"] == [RECONCILING]
+    assert written(patch) == {
         "phase": "Preparing",
         "reason": "Admitted",
         "message": "",
@@ -53,6 +77,63 @@ def test_an_admission_writes_all_that_a_successor_needs() -> None:
         "podUID": "pod-1",
         "preparingTime": "2026-01-01T00:00:00Z",
     }
+
+
+OBSERVES = {"op": "copy", "from": "/metadata/generation", "path": "/status/observedGeneration"}
+"""The operation that records the current generation, whatever it is."""
+
+
+def test_the_end_of_a_job_is_a_condition_in_the_same_write() -> None:
+    """The generation is that of the moment, because no edit changes the outcome any more (spec.md, A16)."""
+    job = a_job(phase=Phase.RUNNING, created=CREATED, generation=2)
+    succeeded = apply_event(job, Event.POD_SUCCEEDED, a_pod(job, phase=PodPhase.SUCCEEDED, exit_code=0))
+    assert conditions(succeeded) == {"Complete": ("2026-01-01T00:00:00Z", "Completed", "exit code 0")}
+    assert OBSERVES in succeeded
+    cancelled = apply_event(job, Event.CANCELLED)
+    end = ("2026-01-01T00:00:00Z", "Cancelled", "cancelled while it ran")
+    assert conditions(cancelled) == {"Failed": end, "Stalled": end}
+    rejected = status_patches.reject(
+        Reject(uid="u", name="j", group="g", fence="", reason="OverQuota", message="too large"), START
+    )
+    assert conditions(rejected)["Failed"] == ("2026-01-01T00:00:00Z", "OverQuota", "too large")
+    assert OBSERVES in rejected
+    assert OBSERVES in status_patches.mark_reclaimed(job)
+
+
+def test_a_job_reconciles_from_its_creation_until_its_end() -> None:
+    """Also while it waits or was requeued; the generation is the one that the write was decided on."""
+    job = a_job(phase=Phase.PREPARING, created=CREATED, generation=2)
+    for event in (Event.POD_RUNNING, Event.START_TIMEOUT, Event.NODE_LOST):
+        patch = apply_event(job, event, a_pod(job))
+        assert conditions(patch).keys() == {"Reconciling"}
+        assert conditions(patch)["Reconciling"][0] == "2025-12-31T23:59:00Z"
+        assert all_written(patch)["observedGeneration"] == 2
+        assert OBSERVES not in patch
+
+
+def a_reason(reason: str, **fields: Any) -> SetPendingReason:
+    return SetPendingReason(
+        uid="u", name="j", group="g", fence="", reason=reason, message="m", revision=7, **fields
+    )
+
+
+def test_the_reason_why_a_job_waits_is_in_its_conditions() -> None:
+    """A suspended job has a condition of its own, which the next reason removes."""
+    suspended = status_patches.set_pending_reason(a_reason("Suspended", created=CREATED, generation=2), START)
+    assert conditions(suspended) == {
+        "Suspended": ("2026-01-01T00:00:00Z", "Suspended", "m"),
+        "Reconciling": ("2025-12-31T23:59:00Z", "Suspended", "m"),
+    }
+    assert all_written(suspended)["observedGeneration"] == 2
+    resumed = status_patches.set_pending_reason(a_reason("Queued", created=CREATED, generation=3), START)
+    assert conditions(resumed).keys() == {"Reconciling"}
+
+
+def test_a_command_of_an_older_scheduler_changes_no_condition() -> None:
+    """It does not say when the job was created."""
+    assert all_written(status_patches.set_pending_reason(a_reason("GroupQuota"), START)) == {
+        "phase": "Pending", "reason": "GroupQuota", "message": "m", "revision": 7,
+    }  # fmt: skip
 
 
 def test_settling_replaces_the_fence_and_keeps_the_position_in_the_queue() -> None:

@@ -29,6 +29,7 @@ from phjob_pod_manager.manifest import grants
 from phjob_pod_manager.manifest.builder import PodInputs, UnbuildableError, build
 from phjob_pod_manager.manifest.security import explain_rejection, profile_of
 from phjob_pod_manager.manifest.volumes import GrantedDataset
+from phjob_pod_manager.status_patches import Observed
 from phjob_runtime.clock import Clock
 from phjob_runtime.settings import JobSubmission
 
@@ -67,7 +68,7 @@ class AdmissionOverError(PermanentError):
 class CreatedPod(NamedTuple):
     """The gated pod of an admission, without the job's command. A group may have 16 of them that wait."""
 
-    job_created: datetime
+    observed: Observed
     pod: PodSeen
 
 
@@ -96,7 +97,9 @@ class PodCreator:
         with bound_contextvars(job=command.name, uid=command.uid):
             async with self._slots:
                 job, pod = await self._create(command)
-            return CreatedPod(datetime.fromisoformat(job["metadata"]["creationTimestamp"]), project_pod(pod))
+            metadata = job["metadata"]
+            created = datetime.fromisoformat(metadata["creationTimestamp"])
+            return CreatedPod(Observed(created, metadata.get("generation", 0)), project_pod(pod))
 
     async def find_job(self, command: Admit, *, cached: bool = False) -> Object | None:
         """Return the command's job from the API server; None if it is gone.

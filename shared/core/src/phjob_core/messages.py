@@ -105,6 +105,11 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     """The uid of the pod that its admission names; empty before the first admission and after a requeue."""
     deleting: bool = False
     """True if it has a deletionTimestamp; it is never admitted again."""
+    generation: int = 0
+    """Its `metadata.generation`; 0 from a watcher that does not send it.
+
+    An edit that changes no other field is no new fact, so the generation may be older than the job's.
+    """
 
     @property
     def lacks_revision(self) -> bool:
@@ -330,6 +335,10 @@ class SetPendingReason(Command, frozen=True, kw_only=True):
     reason: str
     message: str
     revision: int
+    created: datetime | None = None
+    """When the job was created; None from a scheduler that does not send it."""
+    generation: int = 0
+    """The job's generation when that was decided; 0 if it is unknown."""
 
 
 class ReportGroupStatus(Message, frozen=True, kw_only=True):

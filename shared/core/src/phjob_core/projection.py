@@ -74,6 +74,7 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             "revision": min(status.get("revision") or revision or resource_version, resource_version),
             "revision_recorded": bool(status.get("revision")),
             "deleting": "deletionTimestamp" in metadata,
+            "generation": metadata.get("generation", 0),
             "message": _message(status) if status.get("phase", Phase.PENDING) == Phase.PENDING else "",
             "log_failed": LOG_FAILED in _message(status),
             "group": spec["groupName"],

@@ -407,4 +407,5 @@ def _set_pending_reason(seen: JobSeen, reason: str, message: str) -> SetPendingR
     return SetPendingReason(
         uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
         reason=reason, message=message, revision=seen.revision,
+        created=seen.created, generation=seen.generation,
     )  # fmt: skip
