@@ -42,16 +42,19 @@ class Job:
     def suspend(self) -> None:
         """Write the reason `Suspended`."""
         seen = project_job(self.object)
-        of_job = {"uid": seen.uid, "name": seen.name, "group": seen.group, "fence": seen.fence}
-        reason = {"reason": "Suspended", "message": "m", "revision": 1}
-        command = SetPendingReason(**of_job, **reason, created=seen.created, generation=seen.generation)
+        command = SetPendingReason(
+            uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence, reason="Suspended", message="m",
+            revision=1, created=seen.created, generation=seen.generation,
+        )  # fmt: skip
         self._store.patch("phjobs", "train", status_patches.set_pending_reason(command, NOW))
 
     def admit(self) -> None:
         """Write Preparing."""
         seen = project_job(self.object)
-        of_job = {"uid": seen.uid, "name": seen.name, "group": seen.group, "fence": seen.fence}
-        command = Admit(**of_job, token="s#1", resources={}, revision=1)
+        command = Admit(
+            uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence, token="s#1", resources={},
+            revision=1,
+        )  # fmt: skip
         observed = status_patches.Observed.of(seen)
         self._store.patch("phjobs", "train", status_patches.admit(command, "pod-1", NOW, observed))
 

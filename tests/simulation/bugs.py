@@ -337,5 +337,7 @@ WORLD_OF_BUG = {
     "an expired watch does not end the term": "expired-watches",
     "the gate is removed by name, not by uid": "delayed-gate-removals",
     "a pod without an owner belongs to no job": "orphan-deletion",
+    "a suspended job is admitted": "suspension",
+    "a suspended job blocks its group": "suspension",
 }
 """The worlds of the bugs that only one kind of fault reveals. In the usual world, that fault is too rare."""

@@ -51,6 +51,8 @@ class JobHistory:
     since_catalog_change: bool = False
     """True if `waiting_since` is a change of the catalog, of which a service may learn later."""
     pods: list[str] = field(default_factory=list)
+    suspended_since: float | None = None
+    """The time since which its user keeps it suspended, without interruption; 0 if since its creation."""
     is_key_certain: bool = True
     """False if the job was edited before its revision was recorded, which a new watcher cannot know."""
 
@@ -76,7 +78,7 @@ class JobHistory:
     def is_waiting(self) -> bool:
         """Return whether the job waits for its admission, in its queue or in its backoff."""
         metadata = self.latest["metadata"]
-        unwanted = self.spec.get("cancel") or "deletionTimestamp" in metadata
+        unwanted = self.spec.get("cancel") or self.spec.get("suspend") or "deletionTimestamp" in metadata
         return not self.gone and self.status["phase"] == "Pending" and not unwanted
 
 
@@ -167,6 +169,10 @@ class Replay:
         if change.before is not None and not before.get("revision") and not now.get("revision"):
             job.is_key_certain = False
         job.latest, job.gone = change.object, change.gone
+        if not job.spec.get("suspend"):
+            job.suspended_since = None
+        elif job.suspended_since is None:
+            job.suspended_since = change.at if change.before else 0.0
         if change.gone:
             job.waiting_since = None
             return

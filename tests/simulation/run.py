@@ -31,6 +31,7 @@ from tests.simulation.scenario import (
     ORPHANS,
     REMOVE_NODES,
     SERVICE_CLOCKS,
+    SUSPENSIONS,
     draw,
 )
 from tests.simulation.store import Change, Store
@@ -63,6 +64,7 @@ WORLDS = {
     "orphan-deletion": World(frozenset({ORPHANS, DELETE_PODS, NAMES, FINALIZERS, LABELS})),
     "unauthorized": World(frozenset(), frozenset({"answer_as_starting_server"})),
     "benign": World(frozenset()),
+    "suspension": World(frozenset({SUSPENSIONS, DELETE_PODS})),
     "delayed-gate-removals": World(faults=frozenset({"delay_gate_removal"})),
     "expired-watches": World(faults=frozenset({"expire_watches", "expire_watches_after_pod_end"})),
     "jobs-deleted-unseen": World(faults=frozenset({"delete_job_before_snapshot"})),

@@ -31,6 +31,8 @@ FIRST_CATCHING_SEED = {
     "a requeue deletes its pod without a finalizer": 2,
     "every deadline is at most two seconds": 2,
     "a requeue has no backoff": 2,
+    "a suspended job is admitted": 2,
+    "a suspended job blocks its group": 3,
     "the gate is removed by name, not by uid": 3,
     "a pod is deleted although it has started since": 3,
     "a session keeps its name after a reconnect": 3,
@@ -90,7 +92,8 @@ def test_no_promise_is_broken(report_measurement: MeasurementReporter) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "world", ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "unauthorized"]
+    "world",
+    ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "unauthorized", "suspension"],
 )
 def test_no_promise_is_broken_where_only_one_thing_goes_wrong(
     world: str, report_measurement: MeasurementReporter

@@ -38,6 +38,7 @@ class Cause(StrEnum):
     IMPOSSIBLE = "Impossible"
     UNAVAILABLE = "Unavailable"
     NOT_ADMITTED = "NotAdmitted"
+    SUSPENDED = "Suspended"
     CANCELLING = "Cancelling"
     STARTING = "Starting"
     NODE_LOST = "NodeLost"
@@ -100,6 +101,10 @@ def _explain_pending(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
     if job.cancel or job.deleting:
         step = "nothing to do: the job ends in a moment"
         return _explanation(job, Cause.CANCELLING, "the job is being cancelled", step)
+    if job.suspend:
+        detail = "spec.suspend is true: the job keeps its place and blocks no other job"
+        step = f"kubectl phjob resume {job.name}"
+        return replace(_explanation(job, Cause.SUSPENDED, detail, step), since=job.created)
     if rejection := snapshot.rejected.get(job.uid):
         step = "correct the job and submit it again: this one fails in a moment"
         return _explanation(job, Cause.IMPOSSIBLE, f"{rejection.reason}: {rejection.message}", step)

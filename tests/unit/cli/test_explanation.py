@@ -193,3 +193,13 @@ def test_a_job_of_a_group_that_does_not_exist_is_impossible() -> None:
     """Such a group has no queue."""
     snapshot = GroupSnapshot(Facts("gone", None, [a_job(group="gone", created=NOW)], ()), NOW)
     assert explained(snapshot, "job-1").detail == "InvalidSpec: group 'gone' does not exist"
+
+
+def test_a_suspended_job_is_outside_the_queue_and_can_be_resumed() -> None:
+    """It has no position and no estimate, and it blocks no other job."""
+    snapshot = a_snapshot(a_job("first", suspend=True), a_job("second", created=at(99)))
+    found = explained(snapshot, "first")
+    assert (found.cause, found.position, found.estimate) == (Cause.SUSPENDED, None, None)
+    assert found.detail == "spec.suspend is true: the job keeps its place and blocks no other job"
+    assert found.next_step == "kubectl phjob resume first"
+    assert explained(snapshot, "second").cause is Cause.NEXT

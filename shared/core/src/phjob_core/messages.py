@@ -80,6 +80,8 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     revision_recorded: bool = False
     """True if `status.revision` contains it. Every write changes the resourceVersion."""
     cancel: bool = False
+    suspend: bool = False
+    """True if its user keeps it from being admitted. It counts only while it is Pending."""
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
     requeue_limit: int | None = None

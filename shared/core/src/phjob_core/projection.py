@@ -35,6 +35,7 @@ _MAX_ATTEMPT_DIGITS = 10
 _JOB_SPEC = {
     "groupId": "group_id",
     "cancel": "cancel",
+    "suspend": "suspend",
     "activeDeadlineSeconds": "active_deadline_seconds",
     "ttlSecondsAfterFinished": "ttl_seconds_after_finished",
     "requeueLimit": "requeue_limit",

@@ -656,3 +656,95 @@ def test_a_change_of_the_catalog_sends_no_rejection_again() -> None:
     granted = a_group(images=("base-notebook", "new"), group_quota={"gpu": 1})
     assert names(engine.on_group(granted, at(3))) == ["job-0"]
     assert rejected(engine) == []
+
+
+SUSPENDED = "spec.suspend is true: the job keeps its place, and waits until its user sets it to false"
+
+
+def reasons(commands: list[Command]) -> dict[str, tuple[str, str]]:
+    return {c.name: (c.reason, c.message) for c in commands if isinstance(c, SetPendingReason)}
+
+
+def test_a_suspended_job_is_not_admitted_blocks_nobody_and_keeps_its_place() -> None:
+    """spec.md, Q12."""
+    first = a_job("first", instance_type="gpu-4", suspend=True)
+    second, third = a_job("second", created=at(1)), a_job("third", created=at(2), instance_type="gpu-4")
+    engine = an_engine(first, started=False)
+    assert engine.start(START) == []
+    assert names(engine.on_job(second, START)) == ["second"]
+    assert names(engine.on_job(third, START)) == []
+    resumed = later(first, suspend=False)
+    assert names(engine.on_job(resumed, START)) == []
+    assert names(engine.on_job_gone(second.uid, START)) == ["first"]
+
+
+def test_a_suspended_job_has_a_reason_which_is_written_once_and_goes_with_the_suspension() -> None:
+    """Its condition follows from the reason (spec.md, A16)."""
+    job = a_job(instance_type="gpu-4", suspend=True, generation=2)
+    engine = an_engine(running_job("other"), job)
+    (command,) = engine.on_wakeup(at(1))
+    assert isinstance(command, SetPendingReason)
+    assert (command.reason, command.message) == ("Suspended", SUSPENDED)
+    assert (command.created, command.generation) == (job.created, 2)
+    written = later(job, reason="Suspended", message=SUSPENDED)
+    engine.on_job(written, at(2))
+    assert reasons(engine.on_wakeup(at(11))) == {}
+    assert engine.next_wakeup() is None
+    engine.on_job(later(written, suspend=False), at(20))
+    (reason,) = reasons(engine.on_wakeup(at(21))).values()
+    assert reason == ("GroupQuota", "group quota: gpu 1 of 4 used, needs 4")
+
+
+def running_job(name: str) -> JobSeen:
+    return a_job(name, phase=Phase.RUNNING, user="lin", resources={"nvidia.com/gpu": 1}, fence="s#1")
+
+
+def test_a_job_that_is_resumed_in_its_backoff_is_queued_and_waits_for_its_end() -> None:
+    """Its status would say until then that it is suspended."""
+    requeued = a_job(requeued=2, requeue_after=at(30), fence="s#1")
+    job = later(requeued, suspend=True, reason="Suspended", message=SUSPENDED)
+    engine = an_engine(job)
+    resumed = later(job, suspend=False)
+    assert engine.on_job(resumed, at(5)) == []
+    assert reasons(engine.on_wakeup(at(6))) == {"job-1": ("Queued", "")}
+    assert names(engine.on_wakeup(at(30))) == ["job-1"]
+
+
+def test_a_suspended_job_fails_for_no_reason_of_the_queue() -> None:
+    """Once it is resumed, it is judged as any other job of its age (spec.md, Q4)."""
+    job = a_job(instance_type="none", suspend=True)
+    engine = an_engine(job)
+    assert not any(isinstance(c, Reject) for c in engine.on_wakeup(at(1)))
+    resumed = later(job, suspend=False)
+    assert any(isinstance(c, Reject) for c in engine.on_job(resumed, at(59)))
+    engine = an_engine(job)
+    assert not any(isinstance(c, Reject) for c in engine.on_job(resumed, at(61)))
+    assert engine.infeasible.keys() == {job.uid}
+
+
+def test_a_suspended_job_counts_as_a_pending_one() -> None:
+    """Otherwise a user could fill every service's memory with suspended jobs (spec.md, Q11)."""
+    engine = an_engine(a_job("one", suspend=True), limits=PendingLimits(per_user=1))
+    (command,) = engine.on_job(a_job("two", suspend=True), START)
+    assert isinstance(command, Reject)
+    assert command.reason == Reason.TOO_MANY_PENDING
+
+
+def test_an_admission_that_was_decided_before_the_suspension_stands() -> None:
+    """The job is Preparing then, and a suspension has no effect on it (spec.md, Q12)."""
+    engine = an_engine()
+    job = a_job(instance_type="gpu-4")
+    command = only_admit(engine.on_job(job, START))
+    suspended = later(job, suspend=True)
+    assert engine.on_job(suspended, START) == []
+    assert gpus(engine) == 4
+    assert engine.on_job(admission_of(suspended, command), START) == []
+    assert gpus(engine) == 4
+
+
+def test_a_suspended_job_that_is_cancelled_gets_no_more_reasons() -> None:
+    """It is about to be Cancelled."""
+    job = a_job(suspend=True)
+    engine = an_engine(job)
+    engine.on_job(later(job, cancel=True), START)
+    assert engine.on_wakeup(at(2)) == []
