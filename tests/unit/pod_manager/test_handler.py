@@ -25,7 +25,7 @@ from phjob_core.planner import PendingCommand
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_pod_manager.handler import PodManagerHandler
 
-JOB = {"uid": "u", "name": "job-1", "group": "g", "fence": "s#1"}
+JOB: dict[str, Any] = {"uid": "u", "name": "job-1", "group": "g", "fence": "s#1"}
 
 
 @dataclass
@@ -66,6 +66,14 @@ class Handled:
     ("message", "pending"),
     [
         (Requeue(**JOB, message="m"), PendingCommand(Event.START_TIMEOUT, "job-1", "s#1", "m")),
+        (
+            Requeue(**JOB, message="m").model_copy(
+                update={"spares_pulling": True, "message_if_pulling": "p"}
+            ),
+            PendingCommand(
+                Event.START_TIMEOUT, "job-1", "s#1", "m", spares_pulling=True, message_if_pulling="p"
+            ),
+        ),
         (
             TimeOut(**JOB, message="m", decided_on={"activeDeadlineSeconds": None}),
             PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", "m", {"activeDeadlineSeconds": None}),

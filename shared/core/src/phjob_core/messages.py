@@ -228,6 +228,8 @@ class GroupSeen(Fact, frozen=True, kw_only=True):
     """The number of its jobs that may be Pending; 0: any number. None: the setting."""
     max_pending_per_user: int | None = None
     """The same for the jobs of one user in it."""
+    preparing_timeout_seconds: int | None = None
+    """The time that a pod of its jobs has to start; None: the setting."""
     invalid: str = ""
     """Why it is unusable, for users; empty if it is usable."""
     datasets: tuple[DatasetGrant, ...] = ()
@@ -372,6 +374,10 @@ class Requeue(Command, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "Requeue"
     message: str
+    spares_pulling: bool = False
+    """True if a pod whose image is still being pulled gets more time; the command is repeated then."""
+    message_if_pulling: str = ""
+    """The message, in place of `message`, if the image is still being pulled."""
 
 
 class TimeOut(Command, frozen=True, kw_only=True):

@@ -46,6 +46,10 @@ class PendingCommand:
     message: str = ""
     decided_on: Mapping[str, int | None] = field(default_factory=dict)
     """The fields of the job's spec that it was decided on. A later edit of one of them makes it stale."""
+    spares_pulling: bool = False
+    """True if a pod whose image is still being pulled gets more time."""
+    message_if_pulling: str = ""
+    """The message, in place of `message`, if the image is still being pulled."""
     explained: bool = False
     """True if the message already contains why the pod has not started."""
 
@@ -168,6 +172,18 @@ def _was_edited(job: JobSeen, decided_on: Mapping[str, int | None]) -> bool:
     """Return whether a field of the spec has another value than the one that was decided on."""
     fields = ((name, field) for name, field in _EDITABLE_FIELDS.items() if name in decided_on)
     return any(getattr(job, field) != decided_on[name] for name, field in fields)
+
+
+def ends_late_start(step: Step, state: JobState) -> bool:
+    """Return whether the step is the first that ends a pod which has not started in time.
+
+    Before it, the pod's Events show why the pod has not started, and whether it gets more time.
+    """
+    command, pod = state.command, state.pod
+    if command is None or command.event is not Event.START_TIMEOUT or command.explained or pod is None:
+        return False
+    is_first = isinstance(step, HoldPod | StoreLog | DeletePod) and not pod.deleting
+    return is_first and state.job.phase is Phase.PREPARING and is_named(state.job, pod)
 
 
 def requires_no_pod(step: Step) -> bool:
