@@ -337,6 +337,9 @@ WORLD_OF_BUG = {
     "an expired watch does not end the term": "expired-watches",
     "the gate is removed by name, not by uid": "delayed-gate-removals",
     "a pod without an owner belongs to no job": "orphan-deletion",
+    "a retry ignores its limit": "retry",
+    "a retry ignores its causes": "retry",
+    "a retry does not wait for the end of the pod": "retry",
     "a suspended job is admitted": "suspension",
     "a suspended job blocks its group": "suspension",
 }

@@ -3,12 +3,13 @@
 Only a comparison with what the pods did, and with what the catalog contained, reveals them.
 """
 
+import dataclasses
 import heapq
 from typing import Any
 
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import planner
+from phjob_core import planner, retry
 from phjob_core.api import Phase, Reason
 from phjob_core.labels import label_value
 from phjob_core.lifecycle import Event, requeue
@@ -139,7 +140,30 @@ def _enqueue_suspended_jobs(self: engine.SchedulingEngine, uid: str, now: Any) -
         self._queue(label).add(queue.QueuedJob(uid, user, {}, key, pending_catalog_check=True))
 
 
+def _permit_without_limit(job: Any, cause: Any) -> bool:
+    return job.retried < 12 and cause in job.retry_on and not job.cancel and not job.deleting
+
+
+def _permit_any_cause(job: Any, _: Any) -> bool:
+    return job.retried < job.retry_limit and not job.cancel and not job.deleting
+
+
+_RUNNING_STEP = planner._running
+
+
+def _retry_vanished_pod(now: Any) -> Any:
+    """Retry a job whose pod is gone, although nobody has seen the end of its command."""
+    step = _RUNNING_STEP(now)
+    if not isinstance(step, planner.ApplyEvent) or step.event is not Event.POD_VANISHED:
+        return step
+    cause = retry.RetryCause.DISRUPTION
+    return dataclasses.replace(step, retry=cause) if retry.is_permitted(now.job, cause) else step
+
+
 GROSS_BUGS: dict[str, Bug] = {
+    "a retry ignores its limit": replace(planner, "is_permitted", _permit_without_limit),
+    "a retry ignores its causes": replace(planner, "is_permitted", _permit_any_cause),
+    "a retry does not wait for the end of the pod": replace(planner, "_running", _retry_vanished_pod),
     "a suspended job is admitted": replace(engine.SchedulingEngine, "on_job", _on_job_without_suspension),
     "a suspended job blocks its group": replace(
         engine.SchedulingEngine, "_enqueue_or_reject", _enqueue_suspended_jobs

@@ -87,15 +87,6 @@ def condition_violations(change: Change) -> Iterator[str]:
         yield f"{name} is {state}, but its conditions are {', '.join(sorted(is_true)) or 'missing'}"
 
 
-def repeated_starts(starts: Sequence[Start]) -> Iterator[str]:
-    """Return each start of a command that had started before."""
-    first_starts: dict[str, Start] = {}
-    for start in starts:
-        first = first_starts.setdefault(start.job, start)
-        if first is not start:
-            yield f"{start.job} started again at {start.at:.1f} s in {start.pod}, after {first.pod}"
-
-
 def _outcome_violations(
     replay: Replay, job: JobHistory, change: Change, scenario: Scenario, started: Mapping[str, float]
 ) -> Iterator[str]:
@@ -205,6 +196,8 @@ def _deletion_violations(job: JobHistory | None, change: Change, scenario: Scena
     phase, name = job.status["phase"], metadata["name"]
     if phase in FINAL_PHASES:
         yield from _reclaim_violations(job, change, scenario)
+    elif phase in ("Preparing", "Running") and _may_await_lost_node(job, scenario):
+        return
     elif phase == "Running":
         yield f"{change.author} deleted the pod of {name}, which is Running"
     elif pod["status"]["phase"] == "Running":
@@ -217,6 +210,13 @@ def _deletion_violations(job: JobHistory | None, change: Change, scenario: Scena
         is_early = change.at < sent + PREPARING_TIMEOUT_SECONDS - MAX_SKEW_SECONDS
         if is_early or sent < arrived - MAX_REACTION_SECONDS:
             yield f"{name} was requeued {change.at - arrived:.1f} s after its admission"
+
+
+def _may_await_lost_node(job: JobHistory, scenario: Scenario) -> bool:
+    """Return whether the job's pod may be deleted because its node is lost, to retry it (spec.md, L17)."""
+    retry = job.spec.get("retry") or {"limit": 0, "on": ()}
+    is_permitted = "NodeLost" in retry["on"] and job.status.get("retried", 0) < retry["limit"]
+    return is_permitted and bool(scenario.node_grace) and job.status["reason"] == "NodeLost"
 
 
 def _reclaim_violations(job: JobHistory, change: Change, scenario: Scenario) -> Iterator[str]:

@@ -38,6 +38,8 @@ class JobHistory:
     admissions: list[Change] = field(default_factory=list)
     requeues: list[Change] = field(default_factory=list)
     """The changes that increased `status.requeued`."""
+    retries: list[Change] = field(default_factory=list)
+    """The changes that increased `status.retried`."""
     is_feasible: bool = False
     """True if the current catalog allows the job to run."""
     was_feasible: bool = False
@@ -181,6 +183,9 @@ class Replay:
         if now.get("requeued", 0) > before.get("requeued", 0):
             job.requeues.append(change)
             job.waiting_since = None  # The requeue starts a new wait.
+        if now.get("retried", 0) > before.get("retried", 0):
+            job.retries.append(change)
+            job.waiting_since = None
         self._update_feasibility(job, change, since_catalog_change=False)
 
     def _is_over_limit(self, job: JobHistory) -> bool:

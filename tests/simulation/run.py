@@ -27,9 +27,11 @@ from tests.simulation.scenario import (
     DRAIN,
     FINALIZERS,
     LABELS,
+    LOSE_NODES,
     NAMES,
     ORPHANS,
     REMOVE_NODES,
+    RETRIES,
     SERVICE_CLOCKS,
     SUSPENSIONS,
     draw,
@@ -64,6 +66,7 @@ WORLDS = {
     "orphan-deletion": World(frozenset({ORPHANS, DELETE_PODS, NAMES, FINALIZERS, LABELS})),
     "unauthorized": World(frozenset(), frozenset({"answer_as_starting_server"})),
     "benign": World(frozenset()),
+    "retry": World(frozenset({RETRIES, DELETE_PODS, DRAIN, REMOVE_NODES, LOSE_NODES})),
     "suspension": World(frozenset({SUSPENSIONS, DELETE_PODS})),
     "delayed-gate-removals": World(faults=frozenset({"delay_gate_removal"})),
     "expired-watches": World(faults=frozenset({"expire_watches", "expire_watches_after_pod_end"})),
@@ -169,8 +172,8 @@ class _Run:
             if SERVICE_CLOCKS in self.scenario.third_parties:
                 await self.installation.restart()  # docs/operate.md, Clocks
             await self._recover()
-            starts = self.cluster.nodes.starts
-            result.violations += checker.violations(self.store, self.scenario, starts)
+            nodes = self.cluster.nodes
+            result.violations += checker.violations(self.store, self.scenario, nodes.starts, nodes.ends)
             result.violations += checker.dead_letters(self.broker)
             result.violations += leaks.leaks(self.store, self.broker, self._now())
             result.violations += [

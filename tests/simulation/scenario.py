@@ -19,6 +19,7 @@ NEW_IMAGES = "make an image for a job"
 ORPHANS = "delete jobs without their pods"
 """Only in a world of its own (`run.WORLDS`)."""
 SUSPENSIONS = "suspend and resume jobs"
+RETRIES = "permit retries"
 NODE_CLOCKS, SERVICE_CLOCKS = "wrong node clocks", "service clocks are set"
 
 THIRD_PARTIES = (
@@ -26,7 +27,7 @@ THIRD_PARTIES = (
     QUOTAS, CATALOG, RECREATE, NAMES, FINALIZERS, NOTEBOOKS, NODE_CLOCKS, SERVICE_CLOCKS, NEW_IMAGES,
 )  # fmt: skip
 """The third parties that a run may have. `third_parties` and `users` have what they do."""
-LATER_THIRD_PARTIES = (SUSPENSIONS,)
+LATER_THIRD_PARTIES = (SUSPENSIONS, RETRIES)
 """Those that are drawn apart from the others, so that every seed without them is the same run as before."""
 THIRD_PARTY_PROBABILITY = 0.2
 """The probability of each third party in a run."""

@@ -20,7 +20,7 @@ Object = Mapping[str, Any]
 
 JOB_DEFAULTS = {
     "phase": "Pending", "reason": "Queued", "requeued": 0, "reclaimed": False, "fence": "",
-    "observedGeneration": 0,
+    "observedGeneration": 0, "retried": 0,
 }  # fmt: skip
 """The defaults of the CRD's `status`."""
 GRACE_SECONDS = 30
@@ -313,6 +313,8 @@ def _value_at(item: Any, path: str) -> Any:
 
 def _apply(item: Any, operation: Object, path: Sequence[str]) -> Any:
     """Return a copy of the item after an operation of a JSON Patch at the path."""
+    if path == ["-"] and isinstance(item, list):
+        return [*item, operation["value"]]
     key: Any = int(path[0]) if isinstance(item, list) else path[0]
     exists = key < len(item) if isinstance(item, list) else key in item
     if len(path) > 1:

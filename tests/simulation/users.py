@@ -10,6 +10,7 @@ from tests.simulation.scenario import (
     INSTANCE_TYPES,
     NAMES,
     NEW_IMAGES,
+    RETRIES,
     SUSPENSIONS,
     USERS,
     Scenario,
@@ -22,6 +23,8 @@ SUBMISSION_PERIOD_SECONDS = 25.0
 CANCEL_BELOW, DELETE_BELOW, EDIT_BELOW = 0.15, 0.25, 0.35
 """Cumulative probabilities: a number drawn for a job selects the first one that exceeds it."""
 SUSPENSION_PROBABILITY = 0.4
+RETRY_PROBABILITY = 0.6
+RETRY_CAUSES = ("Disruption", "NodeLost", "Failure")
 FOREIGN_FINALIZER = "backup.example.com/record"
 """A finalizer of another tool on a job."""
 A_USER = "a user"
@@ -49,6 +52,9 @@ class Users:
         suspends = SUSPENSIONS in self._scenario.third_parties and draws.random() < SUSPENSION_PROBABILITY
         if suspends and draws.random() < 0.5:
             job["spec"]["suspend"] = True
+        if RETRIES in self._scenario.third_parties and draws.random() < RETRY_PROBABILITY:
+            causes = [cause for cause in RETRY_CAUSES if draws.random() < 0.7] or list(RETRY_CAUSES)
+            job["spec"]["retry"] = {"limit": draws.randint(0, 3), "on": causes}
         await asyncio.sleep(
             random.choice((random.uniform(0, SUBMISSION_PERIOD_SECONDS), random.choice((1.0, 5.0, 12.0))))
         )

@@ -122,7 +122,12 @@ def _explain_pending(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
 
 
 def _explain_waiting(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
-    if backoff_until := snapshot.backoff_until(job):
+    backoff_until = snapshot.backoff_until(job)
+    if backoff_until and job.reason == Reason.RETRIED:
+        detail = f"in backoff until {backoff_until:%H:%M:%S} UTC: {job.message}"
+        step = "nothing to do: its command runs again; meanwhile the job keeps its place and blocks nobody"
+        return _explanation(job, Cause.BACKOFF, detail, step)
+    if backoff_until:
         times = "once" if job.requeued == 1 else f"{job.requeued} times"
         detail = f"requeued {times}, in backoff until {backoff_until:%H:%M:%S} UTC: {job.message}"
         step = "fix what kept the pod from starting; meanwhile the job keeps its place and blocks nobody"

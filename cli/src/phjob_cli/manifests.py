@@ -76,7 +76,9 @@ def from_file(path: str, user: str | None = None) -> list[dict[str, Any]]:
 def copy_for_retry(job: Object) -> dict[str, Any]:
     """Return a copy of a job, to run again under a new name."""
     metadata = job["metadata"]
-    copy = _manifest(metadata["name"], {k: v for k, v in job["spec"].items() if k != "cancel"})
+    copy = _manifest(
+        metadata["name"], {k: v for k, v in job["spec"].items() if k not in ("cancel", "suspend")}
+    )
     for part in ("labels", "annotations"):
         kept = {
             key: value

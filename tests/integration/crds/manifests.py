@@ -15,7 +15,7 @@ ERRORS = (ROOT / "docs" / "errors.md").read_text()
 FINAL = ("Succeeded", "Failed", "Cancelled")
 NEW_STATUS = {
     "phase": "Pending", "reason": "Queued", "reclaimed": False, "fence": "", "requeued": 0,
-    "observedGeneration": 0,
+    "observedGeneration": 0, "retried": 0,
 }  # fmt: skip
 
 

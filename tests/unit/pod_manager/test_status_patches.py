@@ -7,6 +7,7 @@ from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
+from phjob_core.retry import RetryCause
 from phjob_pod_manager import status_patches
 
 CREATED = at(-60)
@@ -16,10 +17,13 @@ RECONCILING = {
 }  # fmt: skip
 
 
+OF_OTHER_TESTS = ("conditions", "observedGeneration", "attempts")
+
+
 def written(patch: status_patches.Patch) -> dict[str, Any]:
-    """Return the fields that a patch writes, without those of tests of their own (spec.md, A16)."""
+    """Return the fields that a patch writes, without those that have tests of their own."""
     fields = all_written(patch)
-    return {name: fields[name] for name in fields if name not in ("conditions", "observedGeneration")}
+    return {name: fields[name] for name in fields if name not in OF_OTHER_TESTS}
 
 
 def all_written(patch: status_patches.Patch) -> dict[str, Any]:
@@ -359,3 +363,118 @@ def test_no_text_in_a_status_can_control_a_terminal() -> None:
     report = ReportGroupStatus(uid="u", name="n", group="g", place="1", message=hostile)
     (status,) = written(status_patches.set_group_status(report, "")).values()
     assert status["message"] == shown
+
+
+def retry(job: JobSeen, event: Event, pod: PodSeen, cause: RetryCause) -> status_patches.Patch:
+    change = transition(job.phase, event)
+    assert isinstance(change, Transition)
+    step = ApplyEvent(event, "exit code 1 (Error)", retry=cause)
+    return status_patches.apply_event(job, step, change, pod, START)
+
+
+def test_a_retry_returns_the_job_to_its_queue_with_a_backoff() -> None:
+    """It keeps its fence, so that its place is that of a job which was admitted before (spec.md, L17)."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=3, retried=1, start_time=at(-9), requeued=4, created=CREATED)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1, start_time=at(-9), reason="Error")
+    patch = retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE)
+    assert written(patch) == {
+        "phase": "Pending",
+        "reason": "Retried",
+        "message": "retry 2 of 3 (Failure): exit code 1 (Error)",
+        "retried": 2,
+        "podUID": "",
+        "requeueAfter": "2026-01-01T00:01:00Z",
+    }
+    assert {"op": "remove", "path": "/status/startTime"} in patch
+    assert conditions(patch).keys() == {"Reconciling"}
+    assert "/metadata/generation" not in compared(patch)
+
+
+def test_a_retry_tests_that_its_user_has_not_edited_the_job_since() -> None:
+    """A permission that was withdrawn a moment before counts (spec.md, L17)."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=1, generation=3)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1)
+    assert compared(retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE))["/metadata/generation"] == 3
+    assert "/metadata/generation" not in compared(apply_event(job, Event.POD_FAILED, pod))
+
+
+def test_a_retry_of_a_job_that_was_not_seen_running_removes_no_start() -> None:
+    """A JSON Patch that removes what is not there fails."""
+    job = a_job(phase=Phase.PREPARING, retry_limit=1)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1, start_time=at(-9))
+    patch = retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE)
+    assert not any(op["op"] == "remove" for op in patch)
+
+
+def attempts(patch: status_patches.Patch) -> list[tuple[str, str, Any]]:
+    return [(op["op"], op["path"], op.get("value")) for op in patch if "/attempts" in op["path"]]
+
+
+ENTRY = {
+    "podUID": "pod-of-uid-job-1", "nodeName": "node-1", "startTime": "2025-12-31T23:59:51Z",
+    "finishTime": "2025-12-31T23:59:58Z", "exitCode": 137, "reason": "OOMKilled",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", [None, RetryCause.FAILURE])
+def test_the_write_that_ends_an_attempt_describes_it(cause: RetryCause | None) -> None:
+    """With the container's own times, exit code and reason, whether the job is retried or not."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=3, start_time=at(-9))
+    pod = a_pod(
+        job, phase=PodPhase.FAILED, exit_code=137, start_time=at(-9), finish_time=at(-2), reason="OOMKilled",
+        node="node-1",
+    )  # fmt: skip
+    patch = (
+        retry(job, Event.POD_FAILED, pod, cause) if cause else apply_event(job, Event.POD_FAILED, pod, "x")
+    )
+    assert attempts(patch) == [("add", "/status/attempts", [ENTRY])]
+
+
+def test_the_last_five_attempts_stay() -> None:
+    """The number in the status decides, and the compare-and-swap protects it."""
+
+    def paths(before: int) -> list[str]:
+        job = a_job(phase=Phase.RUNNING, attempts=before)
+        return [f"{op} {path}" for op, path, _ in attempts(apply_event(job, Event.CANCELLED, a_pod(job)))]
+
+    assert paths(1) == ["add /status/attempts/-"]
+    assert paths(4) == ["add /status/attempts/-"]
+    assert paths(5) == ["remove /status/attempts/0", "add /status/attempts/-"]
+
+
+def test_only_the_end_of_an_attempt_describes_one() -> None:
+    """A job that ends while it waits has none, and neither has a start or a lost node."""
+    assert attempts(apply_event(a_job(), Event.CANCELLED)) == []
+    job = a_job(phase=Phase.PREPARING)
+    assert attempts(apply_event(job, Event.POD_RUNNING, a_pod(job))) == []
+    assert attempts(apply_event(job, Event.NODE_LOST, a_pod(job))) == []
+
+
+def test_an_attempt_whose_pod_is_gone_has_what_the_job_knows() -> None:
+    """Its end is the time of the write."""
+    job = a_job(phase=Phase.RUNNING, pod_uid="p", node="node-1", start_time=at(-9))
+    ((_, _, entries),) = attempts(apply_event(job, Event.POD_VANISHED))
+    assert entries == [
+        {
+            "podUID": "p", "nodeName": "node-1", "startTime": "2025-12-31T23:59:51Z",
+            "finishTime": "2026-01-01T00:00:00Z", "reason": "PodDeleted",
+        },
+    ]  # fmt: skip
+    waiting = a_job(phase=Phase.PREPARING, pod_uid="p", node="of an earlier attempt")
+    ((_, _, entries),) = attempts(apply_event(waiting, Event.POD_GONE_UNSTARTED))
+    assert entries == [{"podUID": "p", "finishTime": "2026-01-01T00:00:00Z", "reason": "Requeued"}]
+
+
+def test_the_log_of_an_attempt_is_described_with_it_or_added_to_it() -> None:
+    """A requeue stores the log before its write, every other end after it (spec.md, L14)."""
+    url = "file:///logs/escaped-phusers/job-1/uid-job-1/attempt-2.log"
+    job = a_job(phase=Phase.PREPARING, requeued=1, log_url=url)
+    ((_, _, (entry,)),) = attempts(apply_event(job, Event.START_TIMEOUT, a_pod(job, attempt=2)))
+    assert entry["logURL"] == url
+    later = a_job(phase=Phase.PREPARING, requeued=2, log_url=url)
+    ((_, _, (entry,)),) = attempts(apply_event(later, Event.START_TIMEOUT, a_pod(later, attempt=3)))
+    assert "logURL" not in entry
+    ended = a_job(phase=Phase.FAILED, attempts=3)
+    assert attempts(status_patches.set_log_url(ended, url)) == [("add", "/status/attempts/2/logURL", url)]
+    assert attempts(status_patches.set_log_url(a_job(phase=Phase.PREPARING, attempts=3), url)) == []
+    assert attempts(status_patches.set_log_url(a_job(phase=Phase.FAILED), url)) == []

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from phjob_core.api import Object, Phase
+from phjob_core.api import Object, Phase, Reason
 from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle, is_being_pulled
 from phjob_core.kinds import PHJOBS
 from phjob_core.lifecycle import Event, Ignored, transition
@@ -303,8 +303,10 @@ class Reconciler:
         if not await self._jobs.write_status(job, patch, step.event.name):
             return Progress.REPLAN
         outcome = status_patches.written_outcome(patch)
-        metrics.transition_written(job.group, outcome.phase, change.reason or "")
-        if step.event is not Event.POD_FAILED:  # Its reason is the user's own, and it may quote the log.
+        reason = Reason.RETRIED if step.retry else change.reason or ""
+        metrics.transition_written(job.group, outcome.phase, reason)
+        # The reason of a failed job is the user's own, and its message may quote the log.
+        if step.retry or step.event is not Event.POD_FAILED:
             self._events.record(job.uid, job.name, outcome.reason, outcome.message)
         if step.event is Event.CANCELLED and (observed := self._cancel_observed_at.pop(job.uid, None)):
             metrics.job_cancelled(self._clock.now() - observed)

@@ -5,7 +5,7 @@ nothing to a job that has changed (spec.md, A5; design/consistency.md, The fence
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from phjob_core.api import LOG_FAILED, Phase, Reason
@@ -14,7 +14,10 @@ from phjob_core.lifecycle import Event, Transition, requeue
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
 from phjob_core.quantities import render_all
+from phjob_core.retry import RetryCause, retry_backoff
 from phjob_core.text import escape_controls
+from phjob_pod_manager.attempts import append_attempt, describe_attempt, set_attempt_log
+from phjob_pod_manager.timestamps import rfc3339
 
 Patch = list[dict[str, Any]]
 
@@ -167,10 +170,16 @@ def apply_event(
         fields = _requeue_fields(job, message, now, max_requeues)
         if fields["phase"].final and pod is None:
             fields["reclaimed"] = True
-        return [*tests, *_enters(fields, now, Observed.of(job))]
+        return [*tests, *_enters(fields, now, Observed.of(job)), *_ends_attempt(job, pod, fields, now)]
     fields = {"phase": change.phase, "reason": change.reason, "message": message}
     if step.event is Event.POD_FAILED and pod and pod.reason:
         fields["reason"] = pod.reason
+    if step.retry:
+        if job.generation:  # Any edit changes it. The job is then read again, and the step planned again.
+            tests.append({"op": "test", "path": "/metadata/generation", "value": job.generation})
+        retried = _retry_fields(job, step.retry, message, now)
+        attempt = _ends_attempt(job, pod, {**fields, "phase": Phase.PENDING}, now)
+        return [*tests, *_enters(retried, now, Observed.of(job)), *_forget_start(job), *attempt]
     if pod:
         fields |= _pod_fields(pod, now, has_ended=change.phase.final)
     if change.phase.final:
@@ -179,7 +188,7 @@ def apply_event(
             fields["reclaimed"] = True
     elif change.phase is Phase.RUNNING and job.start_time is None:
         fields.setdefault("startTime", rfc3339(now))
-    return [*tests, *_enters(fields, now, Observed.of(job))]
+    return [*tests, *_enters(fields, now, Observed.of(job)), *_ends_attempt(job, pod, fields, now)]
 
 
 def mark_reclaimed(job: JobSeen, message: str = "") -> Patch:
@@ -194,7 +203,8 @@ def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
     `message`: the job's message, if it ends in an archive error, which the patch removes.
     """
     fields = {"message": message.rpartition(LOG_FAILED)[0]} if LOG_FAILED in message else {}
-    return [*_tests(job.uid, job.phase, job.fence), *_sets(logURL=url, **fields)]
+    log = set_attempt_log(job, url)
+    return [*_tests(job.uid, job.phase, job.fence), *_sets(logURL=url, **fields), *log]
 
 
 def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
@@ -227,11 +237,6 @@ def readable(text: str, max_chars: int) -> str:
     return escape_controls(text, keep_layout=True)[:max_chars]
 
 
-def rfc3339(time: datetime) -> str:
-    """Return the time in Kubernetes' format, in whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _requeue_fields(job: JobSeen, message: str, now: datetime, max_requeues: int) -> dict[str, Any]:
     """Return the fields of a requeue, or of the failure over its limit or its cap (spec.md, Q5)."""
     limit, which = job.requeue_limit, "its limit"
@@ -249,6 +254,31 @@ def _requeue_fields(job: JobSeen, message: str, now: datetime, max_requeues: int
         if outcome.requeue_after:
             fields["requeueAfter"] = rfc3339(outcome.requeue_after)
     return fields
+
+
+def _retry_fields(job: JobSeen, cause: RetryCause, message: str, now: datetime) -> dict[str, Any]:
+    """Return the fields of a retry (spec.md, L17)."""
+    retries = job.retried + 1
+    return {
+        "phase": Phase.PENDING,
+        "reason": Reason.RETRIED,
+        "message": f"retry {retries} of {job.retry_limit} ({cause}): {message}",
+        "retried": retries,
+        "podUID": "",
+        "requeueAfter": rfc3339(now + retry_backoff(retries)),
+    }
+
+
+def _forget_start(job: JobSeen) -> Patch:
+    """Return the operation that removes the start of the attempt that has ended, if it has one."""
+    return [{"op": "remove", "path": "/status/startTime"}] if job.start_time else []
+
+
+def _ends_attempt(job: JobSeen, pod: PodSeen | None, fields: Mapping[str, Any], now: datetime) -> Patch:
+    """Return the operations that describe the attempt, if a write of these fields ends it."""
+    if not job.phase.admitted or fields["phase"].admitted:
+        return []
+    return append_attempt(job, describe_attempt(job, pod, _readable("reason", fields), now))
 
 
 def _pod_fields(pod: PodSeen, now: datetime, *, has_ended: bool) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     USER_QUOTA = "UserQuota"
     GROUP_QUOTA = "GroupQuota"
     REQUEUED = "Requeued"
+    RETRIED = "Retried"
     SUSPENDED = "Suspended"
     ADMITTED = "Admitted"
     STARTED = "Started"

@@ -85,12 +85,20 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
     requeue_limit: int | None = None
+    retry_limit: int = 0
+    """The number of times that its user permits to run its command again."""
+    retry_on: tuple[str, ...] = ()
+    """The causes for which they permit that (`retry.RetryCause`)."""
     phase: Phase = Phase.PENDING
     reason: str = ""
     message: str = ""
     """Why it waits, while it is Pending; otherwise empty, because it may quote the job's log."""
     fence: str = ""
     requeued: int = 0
+    retried: int = 0
+    """The number of times that its command was to run again."""
+    attempts: int = 0
+    """The number of its attempts that the status describes."""
     requeue_after: datetime | None = None
     preparing_time: datetime | None = None
     start_time: datetime | None = None
@@ -143,7 +151,7 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     """True if nothing controls it, so that Kubernetes does not delete it with its job."""
     fence: str = ""
     attempt: int = 1
-    """The number of its job's attempt: one more than the job's requeues before it."""
+    """The number of its job's attempt: one more than the job's requeues and retries before it."""
     phase: PodPhase = PodPhase.PENDING
     gated: bool = False
     """True while it has our scheduling gate, so that it has no node and none of its containers can start."""

@@ -748,3 +748,39 @@ def test_a_suspended_job_that_is_cancelled_gets_no_more_reasons() -> None:
     engine = an_engine(job)
     engine.on_job(later(job, cancel=True), START)
     assert engine.on_wakeup(at(2)) == []
+
+
+def test_a_retried_job_keeps_its_place_and_waits_for_the_end_of_its_backoff() -> None:
+    """Its old pod counts until it has ended, and the new admission has a charge of its own (spec.md, L17)."""
+    engine = an_engine()
+    job = a_job("first", instance_type="gpu-4")
+    command = only_admit(engine.on_job(job, START))
+    preparing = later(admission_of(job, command), pod_uid="pod-1")
+    engine.on_job(preparing, START)
+    pod = a_pod(preparing, uid="pod-1", limits=command.resources, phase=PodPhase.RUNNING)
+    engine.on_pod(pod, START)
+    engine.on_job(a_job("second", instance_type="gpu-4", created=at(1)), START)
+    retried = later(
+        preparing, phase=Phase.PENDING, reason="Retried", message="m", retried=1, pod_uid="",
+        requeue_after=at(40),
+    )  # fmt: skip
+    assert engine.on_job(retried, at(10)) == []
+    assert gpus(engine) == 4
+    ended = pod.model_copy(update={"phase": PodPhase.FAILED, "start_time": at(1), "exit_code": 1})
+    assert names(engine.on_pod(ended, at(10))) == ["second"]
+    assert names(engine.on_wakeup(at(40))) == []
+    assert names(engine.on_job_gone("uid-second", at(50))) == ["first"]
+    assert gpus(engine) == 4
+
+
+def test_the_backoff_of_a_retry_counts_although_the_job_was_never_requeued() -> None:
+    """A wrong clock of pod-manager can prolong it by no more than the retries permit."""
+    job = a_job(retried=2, fence="s#1", requeue_after=at(3600), reason="Retried")
+    engine = an_engine(job)
+    assert engine.next_wakeup() == at(60)
+
+
+def test_the_message_of_a_retry_stays_while_the_job_does_not_block() -> None:
+    """It says why the command runs again."""
+    engine = an_engine(a_job(retried=1, fence="s#1", requeue_after=at(30), reason="Retried", message="m"))
+    assert reasons(engine.on_wakeup(at(20))) == {}

@@ -15,6 +15,7 @@ from phjob_core.labels import label_value
 from phjob_core.lifecycle import requeue_backoff
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
 from phjob_core.quantities import Amounts, quota_charge
+from phjob_core.retry import retry_backoff
 from phjob_core.scheduling.acceptance import NO_LIMITS, Acceptance, PendingLimits
 from phjob_core.scheduling.accounting import Accounting, BackoffEnd, Reservation, TrackedJob
 from phjob_core.scheduling.eligibility import Catalog, Ineligible
@@ -327,13 +328,14 @@ class SchedulingEngine:
         """Return when the job's backoff is over, by the time of day; None if it has none.
 
         pod-manager wrote it by its own clock, which may be an hour ahead. It is therefore limited to the
-        longest backoff that the job's requeues can cause, from the time at which it was first observed.
+        longest backoff that the job's requeues and retries can cause, from the time of its first observation.
         """
         written = job.seen.requeue_after
         if written is None:
             return None
         if job.backoff_end is None or job.backoff_end.written != written:
-            longest = max(requeue_backoff(job.seen.requeued), MAX_CREATION_DELAY)
+            backoffs = requeue_backoff(job.seen.requeued), retry_backoff(job.seen.retried)
+            longest = max(*backoffs, MAX_CREATION_DELAY)
             effective = min(written, now + self.wall_clock_offset + longest)
             job.backoff_end = BackoffEnd(written, effective)
         return job.backoff_end.effective

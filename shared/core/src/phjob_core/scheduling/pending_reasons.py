@@ -70,5 +70,5 @@ class PendingReasons:
 
 
 def _keeps_requeue_message(written: PendingReason, current: PendingReason) -> bool:
-    """Return whether the message of a requeue stays, because the job does not block."""
-    return current[0] == Reason.QUEUED and written[0] == Reason.REQUEUED
+    """Return whether the message of a requeue or a retry stays, because the job does not block."""
+    return current[0] == Reason.QUEUED and written[0] in (Reason.REQUEUED, Reason.RETRIED)

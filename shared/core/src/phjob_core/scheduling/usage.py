@@ -98,7 +98,7 @@ def _add_job(engine: SchedulingEngine, job: TrackedJob, usage: Usage) -> None:
         if ineligible := engine.infeasible.get(seen.uid):
             usage.pending[ineligible.reason] += 1
         elif seen.requeue_after and (queue is None or seen.uid not in queue.jobs):
-            usage.pending[Reason.REQUEUED] += 1
+            usage.pending[Reason.RETRIED if seen.reason == Reason.RETRIED else Reason.REQUEUED] += 1
     if seen.phase is Phase.PREPARING and seen.preparing_time:
         usage.preparing_since = min(usage.preparing_since or seen.preparing_time, seen.preparing_time)
 
