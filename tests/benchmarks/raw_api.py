@@ -126,7 +126,8 @@ def _status_write(status_format: str, job: dict[str, Any], created: Response, na
     path = f"{collection_path('PhJob', namespace)}/{name}/status"
     metadata = {**job["metadata"], "uid": created.uid, "resourceVersion": created.version}
     command = _admit_command({**job, "metadata": metadata})
-    patch = status_patches.admit(command, created.uid, datetime.now(UTC))
+    now = datetime.now(UTC)
+    patch = status_patches.admit(command, created.uid, now, status_patches.Observed(now, generation=1))
     if status_format == JSON_PATCH:
         return Request(name, path, patch, "PATCH", "application/json-patch+json")
     fields = {op["path"].removeprefix("/status/"): op["value"] for op in patch if op["op"] != "test"}

@@ -84,7 +84,7 @@ def runtime_class(cluster: Cluster) -> Iterator[str]:
 def test_the_overhead_of_a_runtime_class_counts_and_no_quota_is_exceeded(
     cluster: Cluster, runtime_class: str
 ) -> None:
-    """The quota has room for three jobs, but for two with their overhead (spec.md, Q12)."""
+    """The quota has room for three jobs, but for two with their overhead (spec.md, Q13)."""
     kind = cluster.unique_name("sandboxed")
     cluster.create(an_instance_type(kind, {"limits.cpu": 1, "runtimeClassName": runtime_class}))
     spec = {"groupQuota": {"cpu": 3}, "instanceTypes": [kind]}

@@ -27,7 +27,7 @@ from phjob_core.labels import GROUP_LABEL, label_value
 
 SHORTER = {
     **dict.fromkeys(("for: 5m", "for: 2m", "for: 1m", "for: 30s", "for: 15s"), "for: 3s"),
-    "> 600": "> 15",
+    "> 2400": "> 15",
     "[10m]": "[20s]",
     "[5m]": "[20s]",
     "[2m]": "[10s]",

@@ -96,6 +96,10 @@ def _admission_violations(
     deleted = change.object["metadata"].get("deletionTimestamp")
     if deleted and change.at > seconds(deleted) + MAX_REACTION_SECONDS:
         yield f"{name} was admitted {change.at - seconds(deleted):.0f} s after its deletion was requested"
+    if job.suspended_since is not None and change.at > job.suspended_since + MAX_REACTION_SECONDS:
+        yield f"{name} was admitted {change.at - job.suspended_since:.0f} s after it was suspended"
+    elif job.suspended_since == 0:
+        yield f"{name} was admitted, but has been suspended since its creation"
     after = change.object["status"].get("requeueAfter")
     if (
         after

@@ -343,5 +343,10 @@ WORLD_OF_BUG = {
     "the gate is removed by name, not by uid": "delayed-gate-removals",
     "a pod without an owner belongs to no job": "orphan-deletion",
     "a job waits for the end of a sidecar": "sidecars",
+    "a retry ignores its limit": "retry",
+    "a retry ignores its causes": "retry",
+    "a retry does not wait for the end of the pod": "retry",
+    "a suspended job is admitted": "suspension",
+    "a suspended job blocks its group": "suspension",
 }
 """The worlds of the bugs that only one kind of fault reveals. In the usual world, that fault is too rare."""

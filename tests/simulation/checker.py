@@ -4,10 +4,10 @@
 groups. `admissions` and `outcomes` compare each step of a service with what really happened.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.simulation import admissions, outcomes
+from tests.simulation import admissions, outcomes, retries
 from tests.simulation.broker import Broker
 from tests.simulation.loop import seconds, time_of_day
 from tests.simulation.nodes import Start
@@ -32,21 +32,28 @@ def events(changes: Sequence[Change]) -> list[WatchEvent]:
     ]
 
 
-def violations(store: Store, scenario: Scenario, starts: Sequence[Start]) -> Iterator[str]:
-    """Return each violation of a promise, at any revision. `starts` are those that the nodes recorded."""
+def violations(
+    store: Store, scenario: Scenario, starts: Sequence[Start], ends: Mapping[str, float]
+) -> Iterator[str]:
+    """Return each violation of a promise, at any revision.
+
+    `starts` are those that the nodes recorded, and `ends` when the command of each pod ended.
+    """
     changes = store.changes
     history = events(changes)
     yield from promises.state_diagram_violations(history)
     yield from promises.single_pod_violations(history)
     yield from fence_violations(history)
-    yield from outcomes.repeated_starts(starts)
     replay, outcome_checker = Replay(), outcomes.OutcomeChecker(scenario, starts)
     rejected = admissions.Rejected.of(store)
     for change in changes:
         yield from admissions.violations(replay, change, scenario, rejected)
         yield from outcome_checker.violations(replay, change)
+        yield from outcomes.condition_violations(change)
+        yield from retries.violations(replay, change, scenario)
         replay.apply(change)
         yield from admissions.quota_violations(replay, change, scenario)
+    yield from retries.start_violations(replay, starts, ends)
     yield from outcome_checker.excess_writes(replay, changes[-1].at)
 
 

@@ -3,13 +3,15 @@
 Only a comparison with what the pods did, and with what the catalog contained, reveals them.
 """
 
+import dataclasses
 import heapq
 from typing import Any
 
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import planner
-from phjob_core.api import Reason
+from phjob_core import planner, retry
+from phjob_core.api import Phase, Reason
+from phjob_core.labels import label_value
 from phjob_core.lifecycle import Event, requeue
 from phjob_core.messages import Admit
 from phjob_core.scheduling import eligibility, engine, ledger, queue
@@ -119,7 +121,53 @@ def _release_with_user_quotas(self: queue.GroupQueue, holder: str) -> None:
     (_release_and_wake_all if self.user_quota else _RELEASE)(self, holder)
 
 
+_ON_JOB = engine.SchedulingEngine.on_job
+
+
+def _on_job_without_suspension(self: engine.SchedulingEngine, seen: Any, now: Any) -> Any:
+    return _ON_JOB(self, seen.model_copy(update={"suspend": False}), now)
+
+
+_ENQUEUE = engine.SchedulingEngine._enqueue_or_reject
+
+
+def _enqueue_suspended_jobs(self: engine.SchedulingEngine, uid: str, now: Any) -> None:
+    """Let a suspended job keep its group waiting, as one does that awaits a catalog check."""
+    _ENQUEUE(self, uid, now)
+    seen, label = self.jobs[uid].seen, label_value(self.jobs[uid].seen.group)
+    if seen.suspend and seen.phase is Phase.PENDING and not self.jobs[uid].reservation:
+        user, key = label_value(seen.user), engine.queue_key(seen)
+        self._queue(label).add(queue.QueuedJob(uid, user, {}, key, pending_catalog_check=True))
+
+
+def _permit_without_limit(job: Any, cause: Any) -> bool:
+    return job.retried < 12 and cause in job.retry_on and not job.cancel and not job.deleting
+
+
+def _permit_any_cause(job: Any, _: Any) -> bool:
+    return job.retried < job.retry_limit and not job.cancel and not job.deleting
+
+
+_RUNNING_STEP = planner._running
+
+
+def _retry_vanished_pod(now: Any) -> Any:
+    """Retry a job whose pod is gone, although nobody has seen the end of its command."""
+    step = _RUNNING_STEP(now)
+    if not isinstance(step, planner.ApplyEvent) or step.event is not Event.POD_VANISHED:
+        return step
+    cause = retry.RetryCause.DISRUPTION
+    return dataclasses.replace(step, retry=cause) if retry.is_permitted(now.job, cause) else step
+
+
 GROSS_BUGS: dict[str, Bug] = {
+    "a retry ignores its limit": replace(planner, "is_permitted", _permit_without_limit),
+    "a retry ignores its causes": replace(planner, "is_permitted", _permit_any_cause),
+    "a retry does not wait for the end of the pod": replace(planner, "_running", _retry_vanished_pod),
+    "a suspended job is admitted": replace(engine.SchedulingEngine, "on_job", _on_job_without_suspension),
+    "a suspended job blocks its group": replace(
+        engine.SchedulingEngine, "_enqueue_or_reject", _enqueue_suspended_jobs
+    ),
     "a quarter of all feasible jobs is rejected": replace(eligibility.Catalog, "check", _reject_some),
     "every admission gives and charges almost nothing": replace(
         engine.SchedulingEngine, "_decide", _give_little

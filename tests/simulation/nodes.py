@@ -61,6 +61,8 @@ class Nodes:
         """For each pod, by uid: set when its kubelet learns of the deletion."""
         self.starts: list[Start] = []
         """Every start of a command, whether its kubelet has reported it or not."""
+        self.ends: dict[str, float] = {}
+        """When the command of each pod ended, by the uid of the pod."""
         self.all = {name: Node(name) for name in NODES}
 
     def begin(self) -> None:
@@ -214,6 +216,7 @@ class Nodes:
             if await self._wait_for(deleted, seconds):
                 await asyncio.sleep(self._random.uniform(0.01, 2))
                 code = 0 if self._random.random() < 0.1 else 143
+        self.ends[uid] = self._now()
         terminated = {
             "exitCode": code,
             "reason": "Completed" if code == 0 else "Error",

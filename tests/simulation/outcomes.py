@@ -23,6 +23,8 @@ REASONS_WITHOUT_TTL = ("Cancelled", "OverActiveDeadline", "NodeLost")
 """The reasons of a final phase after which the pod is deleted at once."""
 REASONS_WITHOUT_POD = ("OverRequeueLimit", "InvalidSpec", "OverQuota", "TooManyPending")
 """The reasons of a final phase that do not depend on the pod. `admissions` checks them."""
+CONDITIONS = {"Succeeded": {"Complete"}, "Failed": {"Failed", "Stalled"}, "Cancelled": {"Failed", "Stalled"}}
+"""The conditions that are True in each final phase."""
 BASE_WRITES = 20
 """The number of writes that any job may take."""
 WRITES_PER_ATTEMPT = 12
@@ -71,13 +73,18 @@ class OutcomeChecker:
                     yield f"{job.latest['metadata']['name']} took {count} writes in {age:.0f} s"
 
 
-def repeated_starts(starts: Sequence[Start]) -> Iterator[str]:
-    """Return each start of a command that had started before."""
-    first_starts: dict[str, Start] = {}
-    for start in starts:
-        first = first_starts.setdefault(start.job, start)
-        if first is not start:
-            yield f"{start.job} started again at {start.at:.1f} s in {start.pod}, after {first.pod}"
+def condition_violations(change: Change) -> Iterator[str]:
+    """Return a violation if the conditions of a job contradict its phase (spec.md, A16)."""
+    if change.plural != "phjobs" or change.gone:
+        return
+    status = change.object["status"]
+    is_true = {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
+    expected = CONDITIONS.get(status["phase"], {"Reconciling"})
+    if status["reason"] == "Suspended":
+        expected = expected | {"Suspended"}
+    if is_true != expected and (is_true or status["phase"] in FINAL_PHASES):
+        name, state = change.object["metadata"]["name"], f"{status['phase']}, {status['reason']}"
+        yield f"{name} is {state}, but its conditions are {', '.join(sorted(is_true)) or 'missing'}"
 
 
 def _outcome_violations(
@@ -196,6 +203,8 @@ def _deletion_violations(job: JobHistory | None, change: Change, scenario: Scena
     phase, name = job.status["phase"], metadata["name"]
     if phase in FINAL_PHASES:
         yield from _reclaim_violations(job, change, scenario)
+    elif phase in ("Preparing", "Running") and _may_await_lost_node(job, scenario):
+        return
     elif phase == "Running":
         yield f"{change.author} deleted the pod of {name}, which is Running"
     elif pod["status"]["phase"] == "Running":
@@ -208,6 +217,13 @@ def _deletion_violations(job: JobHistory | None, change: Change, scenario: Scena
         is_early = change.at < sent + PREPARING_TIMEOUT_SECONDS - MAX_SKEW_SECONDS
         if is_early or sent < arrived - MAX_REACTION_SECONDS:
             yield f"{name} was requeued {change.at - arrived:.1f} s after its admission"
+
+
+def _may_await_lost_node(job: JobHistory, scenario: Scenario) -> bool:
+    """Return whether the job's pod may be deleted because its node is lost, to retry it (spec.md, L17)."""
+    retry = job.spec.get("retry") or {"limit": 0, "on": ()}
+    is_permitted = "NodeLost" in retry["on"] and job.status.get("retried", 0) < retry["limit"]
+    return is_permitted and bool(scenario.node_grace) and job.status["reason"] == "NodeLost"
 
 
 def _reclaim_violations(job: JobHistory, change: Change, scenario: Scenario) -> Iterator[str]:

@@ -38,6 +38,8 @@ class JobHistory:
     admissions: list[Change] = field(default_factory=list)
     requeues: list[Change] = field(default_factory=list)
     """The changes that increased `status.requeued`."""
+    retries: list[Change] = field(default_factory=list)
+    """The changes that increased `status.retried`."""
     is_feasible: bool = False
     """True if the current catalog allows the job to run."""
     was_feasible: bool = False
@@ -51,6 +53,8 @@ class JobHistory:
     since_catalog_change: bool = False
     """True if `waiting_since` is a change of the catalog, of which a service may learn later."""
     pods: list[str] = field(default_factory=list)
+    suspended_since: float | None = None
+    """The time since which its user keeps it suspended, without interruption; 0 if since its creation."""
     is_key_certain: bool = True
     """False if the job was edited before its revision was recorded, which a new watcher cannot know."""
 
@@ -76,7 +80,7 @@ class JobHistory:
     def is_waiting(self) -> bool:
         """Return whether the job waits for its admission, in its queue or in its backoff."""
         metadata = self.latest["metadata"]
-        unwanted = self.spec.get("cancel") or "deletionTimestamp" in metadata
+        unwanted = self.spec.get("cancel") or self.spec.get("suspend") or "deletionTimestamp" in metadata
         return not self.gone and self.status["phase"] == "Pending" and not unwanted
 
 
@@ -167,6 +171,10 @@ class Replay:
         if change.before is not None and not before.get("revision") and not now.get("revision"):
             job.is_key_certain = False
         job.latest, job.gone = change.object, change.gone
+        if not job.spec.get("suspend"):
+            job.suspended_since = None
+        elif job.suspended_since is None:
+            job.suspended_since = change.at if change.before else 0.0
         if change.gone:
             job.waiting_since = None
             return
@@ -175,6 +183,9 @@ class Replay:
         if now.get("requeued", 0) > before.get("requeued", 0):
             job.requeues.append(change)
             job.waiting_since = None  # The requeue starts a new wait.
+        if now.get("retried", 0) > before.get("retried", 0):
+            job.retries.append(change)
+            job.waiting_since = None
         self._update_feasibility(job, change, since_catalog_change=False)
 
     def _is_over_limit(self, job: JobHistory) -> bool:

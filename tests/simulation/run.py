@@ -31,8 +31,10 @@ from tests.simulation.scenario import (
     NAMES,
     ORPHANS,
     REMOVE_NODES,
+    RETRIES,
     SERVICE_CLOCKS,
     SIDECARS,
+    SUSPENSIONS,
     draw,
 )
 from tests.simulation.store import Change, Store
@@ -66,6 +68,8 @@ WORLDS = {
     "sidecars": World(frozenset({SIDECARS, DELETE_PODS, COLLECT_PODS, DRAIN, LOSE_NODES})),
     "unauthorized": World(frozenset(), frozenset({"answer_as_starting_server"})),
     "benign": World(frozenset()),
+    "retry": World(frozenset({RETRIES, DELETE_PODS, DRAIN, REMOVE_NODES, LOSE_NODES})),
+    "suspension": World(frozenset({SUSPENSIONS, DELETE_PODS})),
     "delayed-gate-removals": World(faults=frozenset({"delay_gate_removal"})),
     "expired-watches": World(faults=frozenset({"expire_watches", "expire_watches_after_pod_end"})),
     "jobs-deleted-unseen": World(faults=frozenset({"delete_job_before_snapshot"})),
@@ -170,8 +174,8 @@ class _Run:
             if SERVICE_CLOCKS in self.scenario.third_parties:
                 await self.installation.restart()  # docs/operate.md, Clocks
             await self._recover()
-            starts = self.cluster.nodes.starts
-            result.violations += checker.violations(self.store, self.scenario, starts)
+            nodes = self.cluster.nodes
+            result.violations += checker.violations(self.store, self.scenario, nodes.starts, nodes.ends)
             result.violations += checker.dead_letters(self.broker)
             result.violations += leaks.leaks(self.store, self.broker, self._now())
             result.violations += [

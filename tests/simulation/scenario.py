@@ -18,6 +18,8 @@ NAMES, FINALIZERS, NOTEBOOKS = "reuse names", "hold records", "notebooks"
 NEW_IMAGES = "make an image for a job"
 ORPHANS = "delete jobs without their pods"
 SIDECARS = "inject sidecars"
+SUSPENSIONS = "suspend and resume jobs"
+RETRIES = "permit retries"
 """Only in worlds of their own (`run.WORLDS`)."""
 NODE_CLOCKS, SERVICE_CLOCKS = "wrong node clocks", "service clocks are set"
 
@@ -26,6 +28,8 @@ THIRD_PARTIES = (
     QUOTAS, CATALOG, RECREATE, NAMES, FINALIZERS, NOTEBOOKS, NODE_CLOCKS, SERVICE_CLOCKS, NEW_IMAGES,
 )  # fmt: skip
 """The third parties that a run may have. `third_parties` and `users` have what they do."""
+LATER_THIRD_PARTIES = (SUSPENSIONS, RETRIES)
+"""Those that are drawn apart from the others, so that every seed without them is the same run as before."""
 THIRD_PARTY_PROBABILITY = 0.2
 """The probability of each third party in a run."""
 
@@ -56,6 +60,8 @@ class Scenario:
     """jobSubmission.defaultActiveDeadlineSeconds; 0: none."""
     node_grace: int
     """jobSubmission.nodeLostGraceSeconds; 0: none."""
+    draws: str = ""
+    """The seed of further generators. More draws from that of the run would make each seed another run."""
 
 
 def draw(random: Random, only: frozenset[str] | None = None) -> Scenario:
@@ -81,4 +87,8 @@ def draw(random: Random, only: frozenset[str] | None = None) -> Scenario:
         else only
     )
     deadline, grace = random.choice((60, 60, 0)), random.choice((0, 0, 10))
-    return Scenario(chosen, jobs, stuck, drawn, deadline, grace)
+    draws = f"{drawn_limits} {jobs} {stuck} {sorted(drawn)} {deadline} {grace}"
+    if only is None:
+        later = Random(draws)  # noqa: S311 - the same seed is the same run
+        drawn |= {name for name in LATER_THIRD_PARTIES if later.random() < THIRD_PARTY_PROBABILITY}
+    return Scenario(chosen, jobs, stuck, drawn, deadline, grace, draws)

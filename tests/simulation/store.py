@@ -18,7 +18,10 @@ from phjob_core.labels import JOB_UID_LABEL
 
 Object = Mapping[str, Any]
 
-JOB_DEFAULTS = {"phase": "Pending", "reason": "Queued", "requeued": 0, "reclaimed": False, "fence": ""}
+JOB_DEFAULTS = {
+    "phase": "Pending", "reason": "Queued", "requeued": 0, "reclaimed": False, "fence": "",
+    "observedGeneration": 0, "retried": 0,
+}  # fmt: skip
 """The defaults of the CRD's `status`."""
 GRACE_SECONDS = 30
 """The default of a pod's terminationGracePeriodSeconds."""
@@ -137,10 +140,12 @@ class Store:
         return self._put(plural, {**body, "metadata": {**before, **body["metadata"]}})
 
     def patch(self, plural: str, name: str, operations: Sequence[Object]) -> Object:
-        """Apply a JSON Patch of `test`, `add` and `remove`; 422 if a test fails."""
+        """Apply a JSON Patch of `test`, `add`, `copy` and `remove`; 422 if a test fails."""
         new: Any = self._get_existing(plural, name)
         for operation in operations:
-            new = _apply(new, operation, operation["path"][1:].split("/"))
+            source = operation.get("from")
+            value = {"value": _value_at(new, source)} if source else {}
+            new = _apply(new, {**operation, **value}, operation["path"][1:].split("/"))
         added = {*_finalizers(new)} - {*_finalizers(self._get_existing(plural, name))}
         if added and "deletionTimestamp" in new["metadata"]:
             raise RejectedError(422, "Invalid", f"no new finalizers can be added to {plural} {name!r}")
@@ -297,8 +302,19 @@ def _finalizers(item: Object) -> Sequence[str]:
     return item["metadata"].get("finalizers") or ()
 
 
+def _value_at(item: Any, path: str) -> Any:
+    """Return the value at the path of a JSON Patch; 422 if there is none."""
+    for key in path[1:].split("/"):
+        if key not in item:
+            raise RejectedError(422, "Invalid", f"there is no {path}")
+        item = item[key]
+    return item
+
+
 def _apply(item: Any, operation: Object, path: Sequence[str]) -> Any:
     """Return a copy of the item after an operation of a JSON Patch at the path."""
+    if path == ["-"] and isinstance(item, list):
+        return [*item, operation["value"]]
     key: Any = int(path[0]) if isinstance(item, list) else path[0]
     exists = key < len(item) if isinstance(item, list) else key in item
     if len(path) > 1:

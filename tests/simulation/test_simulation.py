@@ -34,6 +34,9 @@ FIRST_CATCHING_SEED = {
     "a requeue deletes its pod without a finalizer": 2,
     "every deadline is at most two seconds": 2,
     "a requeue has no backoff": 2,
+    "a retry ignores its limit": 3,
+    "a suspended job is admitted": 2,
+    "a suspended job blocks its group": 3,
     "the gate is removed by name, not by uid": 3,
     "a pod is deleted although it has started since": 3,
     "a session keeps its name after a reconnect": 3,
@@ -41,9 +44,11 @@ FIRST_CATCHING_SEED = {
     "a snapshot lacks the changes during its LIST": 4,
     "an expired watch does not end the term": 6,
     "a deleted pod counts as never started": 8,
+    "a retry does not wait for the end of the pod": 8,
     "a quarter of all feasible jobs is rejected": 9,
     "a job that awaits a catalog check blocks nobody": 11,
     "preconditions are not verified with the API server": 12,
+    "a retry ignores its causes": 15,
     "a pod without an owner belongs to no job": 17,
     "a settled command does not void the later ones": 22,
     "gated pods are never charged": 32,
@@ -94,7 +99,16 @@ def test_no_promise_is_broken(report_measurement: MeasurementReporter) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "world",
-    ["quiet", "late-creations", "third-party-deletion", "orphan-deletion", "sidecars", "unauthorized"],
+    [
+        "quiet",
+        "late-creations",
+        "third-party-deletion",
+        "orphan-deletion",
+        "sidecars",
+        "unauthorized",
+        "suspension",
+        "retry",
+    ],
 )
 def test_no_promise_is_broken_where_only_one_thing_goes_wrong(
     world: str, report_measurement: MeasurementReporter

@@ -5,7 +5,16 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from tests.simulation.scenario import FINALIZERS, INSTANCE_TYPES, NAMES, NEW_IMAGES, USERS, Scenario
+from tests.simulation.scenario import (
+    FINALIZERS,
+    INSTANCE_TYPES,
+    NAMES,
+    NEW_IMAGES,
+    RETRIES,
+    SUSPENSIONS,
+    USERS,
+    Scenario,
+)
 from tests.simulation.store import Object, Store
 from tests.support.builders import a_job, an_image
 
@@ -13,6 +22,9 @@ SUBMISSION_PERIOD_SECONDS = 25.0
 """The time from the beginning in which users submit jobs."""
 CANCEL_BELOW, DELETE_BELOW, EDIT_BELOW = 0.15, 0.25, 0.35
 """Cumulative probabilities: a number drawn for a job selects the first one that exceeds it."""
+SUSPENSION_PROBABILITY = 0.4
+RETRY_PROBABILITY = 0.6
+RETRY_CAUSES = ("Disruption", "NodeLost", "Failure")
 FOREIGN_FINALIZER = "backup.example.com/record"
 """A finalizer of another tool on a job."""
 A_USER = "a user"
@@ -36,10 +48,25 @@ class Users:
         random = self._random
         name, job = f"job-{number}", self._draw_job(f"job-{number}")
         choice = random.random()
+        draws = Random(f"{self._scenario.draws} {name}")  # noqa: S311 - the same seed is the same run
+        suspends = SUSPENSIONS in self._scenario.third_parties and draws.random() < SUSPENSION_PROBABILITY
+        if suspends and draws.random() < 0.5:
+            job["spec"]["suspend"] = True
+        if RETRIES in self._scenario.third_parties and draws.random() < RETRY_PROBABILITY:
+            causes = [cause for cause in RETRY_CAUSES if draws.random() < 0.7] or list(RETRY_CAUSES)
+            job["spec"]["retry"] = {"limit": draws.randint(0, 3), "on": causes}
         await asyncio.sleep(
             random.choice((random.uniform(0, SUBMISSION_PERIOD_SECONDS), random.choice((1.0, 5.0, 12.0))))
         )
         self._create(job)
+        if suspends:
+            await asyncio.gather(self._change(name, choice), self._suspend(name, draws))
+        else:
+            await self._change(name, choice)
+
+    async def _change(self, name: str, choice: float) -> None:
+        """Cancel, delete or edit a job, or leave it as it is."""
+        random = self._random
         await self._wait_to_change(name)
         if choice < CANCEL_BELOW:
             self._edit(name, cancel=True)
@@ -48,7 +75,15 @@ class Users:
         elif choice < EDIT_BELOW:
             self._edit(name, activeDeadlineSeconds=random.randint(1, 30))
 
-    def _draw_job(self, name: str) -> Object:
+    async def _suspend(self, name: str, draws: Random) -> None:
+        """Suspend a job once or twice, and resume it each time."""
+        for _ in range(draws.choice((1, 1, 2))):
+            await asyncio.sleep(draws.uniform(0, 5))
+            self._edit(name, suspend=True)
+            await asyncio.sleep(draws.choice((draws.uniform(0, 10), draws.uniform(60, 120))))
+            self._edit(name, suspend=False)
+
+    def _draw_job(self, name: str) -> dict[str, Any]:
         random = self._random
         fields: dict[str, Any] = {"requeueLimit": 4}
         if random.random() < self._scenario.stuck:

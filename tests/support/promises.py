@@ -25,7 +25,10 @@ ALLOWED_TRANSITIONS = {
     "Failed": set(),
     "Cancelled": set(),
 }
-"""The phases that can follow each phase (spec.md, L1). A short job may skip Running (spec.md, L4)."""
+"""The phases that can follow each phase (spec.md, L1). A short job may skip Running (spec.md, L4).
+
+A retry also leads from Running to Pending (spec.md, L17).
+"""
 ADMITTED_PHASES = {"Preparing", "Running"}
 FINISHED_POD_PHASES = {"Succeeded", "Failed"}
 
@@ -33,23 +36,30 @@ FINISHED_POD_PHASES = {"Succeeded", "Failed"}
 def state_diagram_violations(events: Iterable[WatchEvent]) -> list[str]:
     """Return the transitions that are not in the state diagram."""
     phases: dict[str, str] = defaultdict(str)
+    retries: dict[str, int] = defaultdict(int)
     violations = []
     for event in events:
         if event.kind != "PhJob" or event.gone:
             continue
         before, phases[event.uid] = phases[event.uid], event.phase
-        if event.phase not in {before, *ALLOWED_TRANSITIONS[before]}:
+        retried = event.object["status"].get("retried", 0)
+        is_retry = retried > retries[event.uid] and (before, event.phase) == ("Running", "Pending")
+        retries[event.uid] = retried
+        if event.phase not in {before, *ALLOWED_TRANSITIONS[before]} and not is_retry:
             transition = f"from {before or 'nothing'} to {event.phase}"
             violations.append(f"{event.name} went {transition} at r{event.revision}")
     return violations
 
 
 def single_pod_violations(events: Iterable[WatchEvent]) -> list[str]:
-    """Return the times at which a job had two live pods, or its command started again."""
+    """Return the times at which a job had two live pods, or its command started again without a retry."""
     live: dict[str, set[str]] = defaultdict(set)
     started: dict[str, set[str]] = defaultdict(set)
+    retries: dict[str, int] = defaultdict(int)
     violations = []
     for event in events:
+        if event.kind == "PhJob":
+            retries[event.uid] = event.object.get("status", {}).get("retried", 0)
         job = controlling_job(event)
         if not job:
             continue
@@ -61,7 +71,7 @@ def single_pod_violations(events: Iterable[WatchEvent]) -> list[str]:
             violations.append(f"{event.name} had {len(live[job])} live pods at r{event.revision}")
         if has_started(event) and event.uid not in started[job]:
             started[job].add(event.uid)
-            if len(started[job]) > 1:
+            if len(started[job]) > 1 + retries[job]:
                 violations.append(f"{event.name} started again at r{event.revision}")
     return violations
 

@@ -35,6 +35,7 @@ class HistoryBuilder:
         pod: str = "",
         second: int = 0,
         requeued: int = 0,
+        retried: int = 0,
     ) -> None:
         """Append a revision of a job.
 
@@ -51,6 +52,7 @@ class HistoryBuilder:
             "podUID": pod_uid,
             "resources": resources,
             "requeued": requeued,
+            "retried": retried,
         }
         self._append("PhJob", {"metadata": metadata, "spec": spec, "status": status})
 
@@ -112,6 +114,29 @@ def test_a_transition_that_is_not_in_the_state_diagram_is_found() -> None:
         for phase in ("Pending", "Preparing", before, after):
             history.job("a", phase)
         assert promises.state_diagram_violations(history.events)
+
+
+def test_only_a_counted_retry_leads_back_from_running() -> None:
+    """Each one, and no later return (spec.md, L17)."""
+    history = HistoryBuilder()
+    for phase, retried in (("Pending", 0), ("Preparing", 0), ("Running", 0), ("Pending", 1)):
+        history.job("a", phase, retried=retried)
+    assert not promises.state_diagram_violations(history.events)
+    for phase in ("Preparing", "Running", "Pending"):
+        history.job("a", phase, retried=1)
+    assert promises.state_diagram_violations(history.events)
+
+
+def test_a_command_may_run_once_more_for_each_retry() -> None:
+    """A further start is found."""
+    history = HistoryBuilder()
+    for number in (1, 2):
+        history.pod(f"a/{number}", "Running")
+        history.pod(f"a/{number}", "Failed")
+        history.job("a", "Pending", retried=1)
+    assert not promises.single_pod_violations(history.events)
+    history.pod("a/3", "Running")
+    assert promises.single_pod_violations(history.events)
 
 
 def test_a_job_that_is_first_seen_admitted_is_found() -> None:

@@ -38,6 +38,7 @@ class Cause(StrEnum):
     IMPOSSIBLE = "Impossible"
     UNAVAILABLE = "Unavailable"
     NOT_ADMITTED = "NotAdmitted"
+    SUSPENDED = "Suspended"
     CANCELLING = "Cancelling"
     STARTING = "Starting"
     NODE_LOST = "NodeLost"
@@ -100,6 +101,10 @@ def _explain_pending(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
     if job.cancel or job.deleting:
         step = "nothing to do: the job ends in a moment"
         return _explanation(job, Cause.CANCELLING, "the job is being cancelled", step)
+    if job.suspend:
+        detail = "spec.suspend is true: the job keeps its place and blocks no other job"
+        step = f"kubectl phjob resume {job.name}"
+        return replace(_explanation(job, Cause.SUSPENDED, detail, step), since=job.created)
     if rejection := snapshot.rejected.get(job.uid):
         step = "correct the job and submit it again: this one fails in a moment"
         return _explanation(job, Cause.IMPOSSIBLE, f"{rejection.reason}: {rejection.message}", step)
@@ -117,7 +122,12 @@ def _explain_pending(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
 
 
 def _explain_waiting(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
-    if backoff_until := snapshot.backoff_until(job):
+    backoff_until = snapshot.backoff_until(job)
+    if backoff_until and job.reason == Reason.RETRIED:
+        detail = f"in backoff until {backoff_until:%H:%M:%S} UTC: {job.message}"
+        step = "nothing to do: its command runs again; meanwhile the job keeps its place and blocks nobody"
+        return _explanation(job, Cause.BACKOFF, detail, step)
+    if backoff_until:
         times = "once" if job.requeued == 1 else f"{job.requeued} times"
         detail = f"requeued {times}, in backoff until {backoff_until:%H:%M:%S} UTC: {job.message}"
         step = "fix what kept the pod from starting; meanwhile the job keeps its place and blocks nobody"

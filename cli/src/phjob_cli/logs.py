@@ -22,7 +22,7 @@ async def read_log(
         CliError: There is no log, or the user cannot read it. The message names the place or the cause.
 
     """
-    latest = job.requeued + 1
+    latest = _latest_attempt(job)
     if attempt is not None and not 1 <= attempt <= latest:
         msg = f"job {job.name!r} has no attempt {attempt}: its latest attempt is {latest}"
         raise CliError(msg, Exit.NOT_FOUND)
@@ -44,8 +44,15 @@ async def read_log(
         yield piece
 
 
+def _latest_attempt(job: JobSeen) -> int:
+    """Return the number of the latest attempt that has a log, or may have one."""
+    next_attempt = job.requeued + job.retried + 1
+    is_waiting = job.phase is Phase.PENDING and bool(job.log_url)
+    return next_attempt - 1 if is_waiting and next_attempt > 1 else next_attempt
+
+
 def _describe_missing(job: JobSeen, cause: str) -> str:
-    if job.phase is Phase.PENDING and not job.requeued:
+    if job.phase is Phase.PENDING and not job.requeued and not job.retried:
         return f"job {job.name!r} waits: it has no log yet"
     if job.phase is Phase.PREPARING:
         return f"job {job.name!r} has not started: {cause}"

@@ -115,7 +115,8 @@ def _decode(content: bytes, path: str) -> str:
 def copy_for_retry(job: Object) -> dict[str, Any]:
     """Return a copy of a job, to run again under a new name."""
     metadata = job["metadata"]
-    copy = _manifest(metadata["name"], {k: v for k, v in job["spec"].items() if k != "cancel"})
+    not_copied = ("cancel", "suspend")
+    copy = _manifest(metadata["name"], {k: v for k, v in job["spec"].items() if k not in not_copied})
     for field in ("labels", "annotations"):
         kept = {
             key: value

@@ -16,7 +16,7 @@ Data = dict[str, Any]
 
 _JOB_FIELDS = (
     "name", "uid", "user", "group", "phase", "reason", "message", "image", "instance_type", "created",
-    "preparing_time", "start_time", "finish_time", "requeued", "requeue_after", "node", "log_url",
+    "preparing_time", "start_time", "finish_time", "requeued", "retried", "requeue_after", "node", "log_url",
 )  # fmt: skip
 
 

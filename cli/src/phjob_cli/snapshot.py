@@ -107,7 +107,8 @@ class GroupSnapshot:
     def _pending_jobs(self) -> Iterator[JobSeen]:
         for tracked in self.engine.jobs.values():
             job = tracked.seen
-            is_pending = job.phase is Phase.PENDING and not job.cancel and not job.deleting
+            is_unwanted = job.cancel or job.deleting or job.suspend
+            is_pending = job.phase is Phase.PENDING and not is_unwanted
             if is_pending and job.uid not in self.rejected and job.uid not in self.engine.infeasible:
                 yield job
 

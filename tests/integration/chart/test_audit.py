@@ -16,6 +16,7 @@ from dev.stack import Part, Stack
 
 from .conftest import wait_for_policies
 
+SUSPENDED = {"suspend": True, "retry": {"limit": 0, "on": ["Failure"]}}
 PAGE = (ROOT / "docs" / "operate.md").read_text()
 SECTION = PAGE[PAGE.index("### Who did what") :]
 PARTS: tuple[Part, ...] = ("control-plane",)
@@ -66,6 +67,12 @@ def test_the_audit_log_says_who_cancelled_and_who_extended(audited: tuple[Releas
             None,
         ),
         ("oidc:bob", ("annotate", "phjob", "train", "note=x"), None),
+        (
+            "oidc:bob",
+            ("patch", "phjob", "train", "--type=merge", "-p", json.dumps({"spec": SUSPENDED})),
+            None,
+        ),
+        ("oidc:olga", ("patch", "phjob", "train", "--type=merge", "-p", '{"spec":{"suspend":false}}'), None),
         ("oidc:olga", ("patch", "phjob", "train", "--type=merge", "-p", '{"spec":{"cancel":true}}'), None),
         ("oidc:olga", ("delete", "phjob", "train"), None),
     )
@@ -93,6 +100,8 @@ def test_the_audit_log_says_who_cancelled_and_who_extended(audited: tuple[Releas
         ("olga", "patch", "activeDeadlineSeconds: 60 to 0"),
         ("bob", "patch", "ttlSecondsAfterFinished: default to 1"),
         ("bob", "patch", ""),
+        ("bob", "patch", "suspend, retry"),
+        ("olga", "patch", "resume"),
         ("olga", "patch", "cancel"),
         ("olga", "delete", ""),
     ]

@@ -13,7 +13,10 @@ EXAMPLES = ROOT / "k8s" / "examples"
 ERRORS = (ROOT / "docs" / "errors.md").read_text()
 
 FINAL = ("Succeeded", "Failed", "Cancelled")
-NEW_STATUS = {"phase": "Pending", "reason": "Queued", "reclaimed": False, "fence": "", "requeued": 0}
+NEW_STATUS = {
+    "phase": "Pending", "reason": "Queued", "reclaimed": False, "fence": "", "requeued": 0,
+    "observedGeneration": 0, "retried": 0,
+}  # fmt: skip
 
 
 def example(name: str, namespace: str) -> str:

@@ -193,3 +193,23 @@ def test_a_job_of_a_group_that_does_not_exist_is_impossible() -> None:
     """Such a group has no queue."""
     snapshot = GroupSnapshot(Facts("gone", None, [a_job(group="gone", created=NOW)], ()), NOW)
     assert explained(snapshot, "job-1").detail == "InvalidSpec: group 'gone' does not exist"
+
+
+def test_a_suspended_job_is_outside_the_queue_and_can_be_resumed() -> None:
+    """It has no position and no estimate, and it blocks no other job."""
+    snapshot = a_snapshot(a_job("first", suspend=True), a_job("second", created=at(99)))
+    found = explained(snapshot, "first")
+    assert (found.cause, found.position, found.estimate) == (Cause.SUSPENDED, None, None)
+    assert found.detail == "spec.suspend is true: the job keeps its place and blocks no other job"
+    assert found.next_step == "kubectl phjob resume first"
+    assert explained(snapshot, "second").cause is Cause.NEXT
+
+
+def test_a_retried_job_in_its_backoff_shows_why_its_command_runs_again() -> None:
+    """Nobody has to fix anything."""
+    message = "retry 1 of 3 (Failure): exit code 1 (Error)"
+    job = a_job(reason="Retried", retried=1, requeue_after=at(130), message=message, fence="s#1")
+    found = explained(a_snapshot(job), "job-1")
+    assert found.cause is Cause.BACKOFF
+    assert found.detail == f"in backoff until 00:02:10 UTC: {message}"
+    assert found.next_step.startswith("nothing to do")

@@ -120,3 +120,18 @@ async def test_without_obstore_the_error_names_the_extra_to_install(
         f"the log is archived at {url}, but obstore is not installed: pip install 'kubectl-phjob[logs]'"
     )
     assert error.value.code is Exit.NOT_FOUND
+
+
+async def test_a_retried_job_that_waits_shows_the_log_of_its_last_attempt(tmp_path: Path) -> None:
+    """Its next attempt has not begun."""
+    job = a_job(phase=Phase.PENDING, retried=2, log_url=archived(tmp_path))
+    assert await read(without_pods(), job) == b"attempt 2"
+    assert await read(without_pods(), job, attempt=1) == b"attempt 1"
+    with pytest.raises(CliError, match="has no attempt 3: its latest attempt is 2"):
+        await read(without_pods(), job, attempt=3)
+
+
+async def test_the_attempts_of_a_job_are_its_requeues_and_retries(tmp_path: Path) -> None:
+    """Both begin a new pod, and a new log."""
+    job = finished(requeued=0, retried=1, log_url=archived(tmp_path))
+    assert await read(without_pods(), job) == b"attempt 2"

@@ -23,7 +23,7 @@ def test_a_job_has_these_keys_and_no_command(capsys: pytest.CaptureFixture[str])
     )  # fmt: skip
     assert keys(serialize.job(job), capsys) == [
         "name", "uid", "user", "group", "phase", "reason", "message", "image", "instanceType", "created",
-        "preparingTime", "startTime", "finishTime", "requeued", "requeueAfter", "node", "logUrl",
+        "preparingTime", "startTime", "finishTime", "requeued", "retried", "requeueAfter", "node", "logUrl",
     ]  # fmt: skip
 
 

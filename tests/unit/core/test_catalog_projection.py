@@ -171,8 +171,10 @@ def test_a_groups_limits_are_those_of_its_spec() -> None:
     """An absent limit of pending jobs is that of the settings; 0 is no limit (spec.md, Q11, L8)."""
     plain = project_group(an_object(spec={}))
     assert (plain.max_pending, plain.max_pending_per_user) == (None, None)
+    assert plain.preparing_timeout_seconds is None
     assert plain.max_active_deadline_seconds == 0
     limits = {"maxPending": 0, "maxPendingPerUser": 5, "maxActiveDeadlineSeconds": 60}
+    assert project_group(an_object(spec={"preparingTimeoutSeconds": 9})).preparing_timeout_seconds == 9
     seen = project_group(an_object(spec=limits))
     assert (seen.max_pending, seen.max_pending_per_user, seen.max_active_deadline_seconds) == (0, 5, 60)
 

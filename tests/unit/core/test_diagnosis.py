@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from tests.fakes.facts import a_job, a_pod
 
-from phjob_core.diagnosis import describe_start_obstacle
+from phjob_core.diagnosis import describe_start_obstacle, is_being_pulled
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,49 @@ def test_events_explain_a_pod_whose_own_reason_is_uninformative() -> None:
     assert (
         describe_start_obstacle(pod, events=events[1:]) == "its image is still being pulled: Pulling: details"
     )
+
+
+def of_container(name: str, reason: str, second: int, **times: str) -> dict[str, Any]:
+    event = an_event("Normal", reason, second)
+    return {**event, "involvedObject": {"fieldPath": f"spec.containers{{{name}}}"}, **times}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        ([], False),
+        (["Scheduled"], False),
+        (["Scheduled", "Pulling"], True),
+        (["Pulling", "Pulled"], False),
+        (["Pulling", "Pulled", "Created"], False),
+        (["Pulling", "Failed"], False),
+        (["Pulling", "Failed", "BackOff"], False),
+        (["Pulling", "Failed", "BackOff", "Pulling"], True),
+        (["Pulled", "Created", "Started"], False),
+    ],
+)
+def test_an_image_is_being_pulled_from_one_event_of_the_kubelet_to_the_next(
+    reasons: list[str], *, expected: bool
+) -> None:
+    """The pod's own status does not show it (spec.md, Q5)."""
+    events = [of_container("main", reason, second) for second, reason in enumerate(reasons)]
+    assert is_being_pulled(events) is expected
+    assert is_being_pulled(reversed(events)) is expected
+
+
+def test_the_pull_of_each_container_is_considered_by_itself() -> None:
+    """An injected container's image may be pulled in the same second in which the job's own pull begins."""
+    sidecar = [of_container("proxy", "Pulling", 1), of_container("proxy", "Pulled", 2)]
+    assert is_being_pulled([*sidecar, of_container("main", "Pulling", 2)])
+
+
+def test_a_pull_that_ended_in_the_second_in_which_it_began_has_ended() -> None:
+    """Otherwise a pod that is stuck for another reason would count as being pulled."""
+    assert not is_being_pulled([of_container("main", "Pulled", 1), of_container("main", "Pulling", 1)])
+
+
+def test_a_repeated_event_counts_when_it_occurred_last() -> None:
+    """The kubelet counts repetitions in one Event, and changes its lastTimestamp."""
+    first = of_container("main", "Pulling", 1, lastTimestamp="2026-01-01T00:00:40Z")
+    failed = of_container("main", "Failed", 20, lastTimestamp="2026-01-01T00:00:20Z")
+    assert is_being_pulled([first, failed])

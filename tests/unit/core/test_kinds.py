@@ -54,6 +54,13 @@ def test_a_deletion_keeps_the_identity_and_has_a_revision_of_its_own(kind: Kind)
     )
 
 
+def test_a_new_generation_alone_is_no_change() -> None:
+    """Every edit of a spec has one, also of a field that no service reads."""
+    seen = a_job(generation=1)
+    assert not PHJOBS.has_changed(seen, seen.model_copy(update={"generation": 2}))
+    assert PHJOBS.has_changed(seen, seen.model_copy(update={"generation": 2, "cancel": True}))
+
+
 def test_an_edit_that_no_service_reads_is_no_change() -> None:
     """A user who changes `displayName` in a loop occupies nobody. Only the first edit matters: see below."""
     item = a_phjob_object(revision=40)

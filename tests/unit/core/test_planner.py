@@ -25,6 +25,7 @@ from phjob_core.planner import (
     requires_no_pod,
     step_without_job,
 )
+from phjob_core.retry import RetryCause
 
 
 def command(event: Event, job: JobSeen) -> PendingCommand:
@@ -629,3 +630,84 @@ def test_a_finished_jobs_pod_is_deleted_at_once_if_the_table_deletes_it(phase: P
     job = final(phase, reason)
     pod = a_pod(job, phase=PodPhase.FAILED)
     assert step(job, pod) == (DeletePod(pod) if reason in REASONS_WITHOUT_POD else None)
+
+
+RETRY: dict[str, Any] = {"retry_limit": 2, "retry_on": ("Disruption", "NodeLost")}
+EVICTED: dict[str, Any] = {
+    "phase": PodPhase.FAILED, "deleting": True, "deleted_at": at(10), "start_time": at(5),
+    "finish_time": at(12), "exit_code": 143, "disruption": "EvictionByEvictionAPI: evicting",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("job", [preparing(**RETRY), running(**RETRY)], ids=["Preparing", "Running"])
+def test_a_job_whose_user_permits_it_is_retried_after_its_pod_has_ended(job: JobSeen) -> None:
+    """It quotes no log, because the message of a Pending job is in facts (spec.md, E7)."""
+    assert step(job, a_pod(job, **EVICTED)) == ApplyEvent(
+        Event.POD_KILLED,
+        ": EvictionByEvictionAPI: evicting; exit code 143 (Error)",
+        retry=RetryCause.DISRUPTION,
+    )
+    failed = {**EVICTED, "deleting": False, "deleted_at": None, "disruption": "", "exit_code": 1}
+    assert step(job, a_pod(job, **failed)) == ApplyEvent(
+        Event.POD_FAILED, "exit code 1 (Error)", quotes_pod=True
+    )
+    used_up = job.model_copy(update={"retried": 2})
+    end = ApplyEvent(Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)")
+    assert step(used_up, a_pod(used_up, **EVICTED)) == end
+
+
+@pytest.mark.parametrize("job", [running(**RETRY, cancel=True), running(**RETRY, deleting=True)])
+def test_a_job_that_is_cancelled_or_deleted_is_not_retried(job: JobSeen) -> None:
+    """Its user does not want it to run again. The end of its command counts (spec.md, L9)."""
+    assert step(job, a_pod(job, **EVICTED)) == ApplyEvent(
+        Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)"
+    )
+
+
+def test_a_pod_that_is_gone_is_no_reason_for_a_retry() -> None:
+    """Nobody has seen the end of its command, which may still run (spec.md, L17)."""
+    for job in (preparing(**RETRY), running(**RETRY)):
+        assert step(job) == ApplyEvent(Event.POD_VANISHED)
+
+
+def test_a_retried_job_waits_until_the_log_of_its_pod_is_stored_and_the_pod_deleted() -> None:
+    """Its next pod has the same name. Another program may be deleting the old one already."""
+    job = a_job(fence="s#1", retried=1, reason=Reason.RETRIED)
+    pod = a_pod(job, **EVICTED)
+    assert step(job, pod, log=LogState(should_store=True, blocks_deletion=True)) == StoreLog(pod)
+    assert step(job, pod) is None
+    ended = a_pod(job, **{**EVICTED, "deleting": False})
+    assert step(job, ended, log=LogState(blocks_deletion=True)) is None
+    assert step(job, ended) == DeletePod(ended, stray=True)
+
+
+@pytest.mark.parametrize("job", [preparing(**RETRY), running(**RETRY)], ids=["Preparing", "Running"])
+def test_a_retry_of_a_job_on_a_lost_node_waits_for_the_end_of_its_pod(job: JobSeen) -> None:
+    """Its command may still run there. The pod is deleted without force, so that its node has to answer."""
+    job = job.model_copy(update={"reason": Reason.NODE_LOST})
+    phase = PodPhase.RUNNING if job.phase is Phase.RUNNING else PodPhase.PENDING
+    pod = a_pod(job, phase=phase, node="node-1")
+    assert step(job, pod, Event.NODE_LOST_TOO_LONG, **LOST) == DeletePod(pod)
+    deleting = pod.model_copy(update={"deleting": True})
+    assert step(job, deleting, Event.NODE_LOST_TOO_LONG, **LOST) is None
+    assert step(job, deleting) is None
+    killed = a_pod(job, **{**EVICTED, "disruption": ""})
+    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, retry=RetryCause.NODE_LOST)
+    collected = a_pod(job, phase=PodPhase.FAILED, node="node-1", disruption="DeletionByPodGC: node is gone")
+    found = step(job, collected)
+    assert isinstance(found, ApplyEvent)
+    assert found.retry is RetryCause.NODE_LOST
+
+
+def test_a_job_on_a_lost_node_without_a_retry_left_fails_as_before() -> None:
+    """It is given up, and its pod is deleted by force (spec.md, L12)."""
+    job = running(**RETRY, retried=2, reason=Reason.NODE_LOST)
+    pod = a_pod(job, phase=PodPhase.RUNNING)
+    assert step(job, pod, Event.NODE_LOST_TOO_LONG, **LOST) == ApplyEvent(Event.NODE_LOST_TOO_LONG, "because")
+
+
+def test_a_timeout_of_a_job_that_may_be_retried_ends_it() -> None:
+    """A retry is for a command that somebody else has ended, or that has failed (spec.md, L17)."""
+    job = running(retry_limit=9, retry_on=("Disruption", "NodeLost", "Failure"))
+    pod = a_pod(job, phase=PodPhase.RUNNING)
+    assert step(job, pod, Event.OVER_DEADLINE) == ApplyEvent(Event.OVER_DEADLINE, "because")

@@ -302,3 +302,15 @@ def test_a_job_and_its_pod_name_the_resource_that_is_a_gpu() -> None:
     assert project_pod(a_pod_object(annotations=annotations)).gpu_resource == ""
     job = project_job(a_phjob_object(gpuResource="example.com/x", overhead={"cpu": "250m"}))
     assert (job.gpu_resource, job.overhead) == ("example.com/x", {"cpu": 250})
+
+
+@pytest.mark.parametrize("key", ["on", "true"])
+def test_the_permission_to_retry_may_have_either_key(key: str) -> None:
+    """YAML 1.1 takes `on:` without quotes for true (spec.md, L17)."""
+    item = a_phjob_object(retried=1, attempts=[{"podUID": "p"}])
+    item["spec"]["retry"] = {"limit": 2, key: ["Failure", "NodeLost"]}
+    job = project_job(item)
+    assert (job.retry_limit, job.retry_on) == (2, ("Failure", "NodeLost"))
+    assert (job.retried, job.attempts) == (1, 1)
+    plain = project_job(a_phjob_object())
+    assert (plain.retry_limit, plain.retry_on, plain.retried, plain.attempts) == (0, (), 0, 0)

@@ -22,10 +22,11 @@ def deadline(
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation | None = None,
+    now: datetime = LATER,
 ) -> Deadline | None:
     """Return the deadline of a job that a snapshot reported long after all of its times."""
     observation = observation or PhaseObservation(LATER, is_entry=False)
-    return next_deadline(job, group, lost_since, settings, observation)
+    return next_deadline(job, group, lost_since, settings, observation, now)
 
 
 def test_the_janitors_own_observation_of_a_phase_counts() -> None:
@@ -78,8 +79,66 @@ def test_a_pod_that_does_not_start_in_time_is_requeued() -> None:
     assert due is not None
     assert due.at == at(180)
     assert due.command == Requeue(
-        uid=job.uid, name=job.name, group=job.group, fence="s#1", message="the pod did not start within 180 s"
+        uid=job.uid,
+        name=job.name,
+        group=job.group,
+        fence="s#1",
+        message="the pod did not start within 180 s",
+        message_if_pulling=(
+            "its image was not pulled within 1800 s (jobSubmission.pullTimeoutSeconds): use a smaller image, "
+            "pull it to the nodes ahead of time, or raise that value"
+        ),
     )
+
+
+def requeue_of(group: GroupSeen | None, now: datetime, settings: JobSubmission = SETTINGS) -> Requeue:
+    """Return the command for a job that was admitted at START."""
+    job = a_job(phase=Phase.PREPARING, preparing_time=START, fence="s#1")
+    due = deadline(job, group, None, settings, now=now)
+    assert due is not None
+    assert isinstance(due.command, Requeue)
+    return due.command
+
+
+def test_a_pod_whose_image_is_still_being_pulled_is_spared_until_the_pull_timeout() -> None:
+    """The janitor decides that by its own observation, so that no clock ends it early (spec.md, Q5)."""
+    assert requeue_of(None, at(181)).spares_pulling
+    assert requeue_of(None, at(1799)).spares_pulling
+    assert not requeue_of(None, at(1800)).spares_pulling
+
+
+@pytest.mark.parametrize(
+    ("of_group", "seconds", "pull_seconds", "name"),
+    [
+        (None, 180, 1800, "jobSubmission.pullTimeoutSeconds"),
+        (900, 900, 1800, "jobSubmission.pullTimeoutSeconds"),
+        (3600, 3600, 3600, "preparingTimeoutSeconds of its group"),
+    ],
+)
+def test_a_group_may_have_its_own_time_to_start(
+    of_group: int | None, seconds: int, pull_seconds: int, name: str
+) -> None:
+    """A pull never has less time than any other start (spec.md, Q5)."""
+    job = a_job(phase=Phase.PREPARING, preparing_time=START, fence="s#1")
+    group = a_group(preparing_timeout_seconds=of_group)
+    due = deadline(job, group, None, SETTINGS)
+    assert due is not None
+    assert due.at == at(seconds)
+    command = requeue_of(group, at(pull_seconds - 1))
+    assert command.spares_pulling
+    assert command.message == f"the pod did not start within {seconds} s"
+    assert command.message_if_pulling.startswith(
+        f"its image was not pulled within {pull_seconds} s ({name}):"
+    )
+    assert not requeue_of(group, at(pull_seconds)).spares_pulling
+
+
+def test_a_short_pull_timeout_shortens_no_other_time() -> None:
+    """The longer of the two counts."""
+    settings = JobSubmission(preparingTimeoutSeconds=60, pullTimeoutSeconds=10)
+    command = requeue_of(None, at(60), settings)
+    assert not command.spares_pulling
+    assert "within 60 s (jobSubmission.preparingTimeoutSeconds)" in command.message_if_pulling
 
 
 def test_a_time_in_the_future_counts_from_its_observation() -> None:

@@ -16,6 +16,7 @@ from phjob_core.messages import (
     Message,
     NodeSeen,
     Reclaim,
+    Requeue,
     SnapshotBegin,
     SnapshotRequest,
     TimeOut,
@@ -74,6 +75,19 @@ def test_a_command_is_repeated_until_it_has_an_effect() -> None:
     assert isinstance(command, Reclaim)
     assert janitor.commands_at(at(6)) == []
     assert len(janitor.commands_at(at(5) + REPEAT_INTERVAL)) == 1
+
+
+def test_the_command_to_requeue_spares_a_pull_until_its_time_is_over() -> None:
+    """pod-manager ignores it meanwhile, so it is repeated (spec.md, Q5)."""
+    settings = JobSubmission(**WITHOUT_HISTORY, preparingTimeoutSeconds=20, pullTimeoutSeconds=60)
+    janitor = Janitor(settings)
+    janitor.handler.on_fact(a_job(phase=Phase.PREPARING, preparing_time=START), from_snapshot=False)
+    spares = []
+    for seconds in (20, 50, 80):
+        (command,) = janitor.commands_at(at(seconds))
+        assert isinstance(command, Requeue)
+        spares.append(command.spares_pulling)
+    assert spares == [True, True, False]
 
 
 def test_an_outstanding_command_is_not_repeated_because_of_another_change_of_its_job() -> None:

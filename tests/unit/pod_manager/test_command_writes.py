@@ -105,7 +105,7 @@ def test_a_pod_that_cannot_be_created_is_an_event_with_its_reason_and_not_a_line
 
 
 def test_a_job_records_what_the_cluster_adds_to_its_pod_and_then_gets_room_for_it() -> None:
-    """It is no requeue: the job waits five seconds (spec.md, Q12)."""
+    """It is no requeue: the job waits five seconds (spec.md, Q13)."""
 
     async def scenario(pod_manager: SimulatedPodManager) -> None:
         create = pod_manager.store.create

@@ -67,6 +67,14 @@ class Handled:
     [
         (Requeue(**JOB, message="m"), PendingCommand(Event.START_TIMEOUT, "job-1", "s#1", "m")),
         (
+            Requeue(**JOB, message="m").model_copy(
+                update={"spares_pulling": True, "message_if_pulling": "p"}
+            ),
+            PendingCommand(
+                Event.START_TIMEOUT, "job-1", "s#1", "m", spares_pulling=True, message_if_pulling="p"
+            ),
+        ),
+        (
             TimeOut(**JOB, message="m", decided_on={"activeDeadlineSeconds": None}),
             PendingCommand(Event.OVER_DEADLINE, "job-1", "s#1", "m", {"activeDeadlineSeconds": None}),
         ),

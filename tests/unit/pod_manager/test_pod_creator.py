@@ -165,7 +165,7 @@ def test_an_invalid_pod_fails_its_job_and_a_policy_does_not() -> None:
 
 
 def test_a_pod_that_the_cluster_makes_larger_than_its_reservation_is_deleted() -> None:
-    """RuntimeClass overhead and injected containers use the group's quota, too (spec.md, Q12)."""
+    """RuntimeClass overhead and injected containers use the group's quota, too (spec.md, Q13)."""
 
     async def scenario(pod_manager: SimulatedPodManager) -> None:
         create = pod_manager.store.create

@@ -223,6 +223,95 @@ def test_a_requeue_keeps_the_pod_until_its_last_state_is_read() -> None:
     assert run_scenario(scenario) == ["held", "held, deleting", "Pending", "released, deleting", "gone"]
 
 
+def write_event(pod_manager: SimulatedPodManager, reason: str) -> None:
+    """Write an Event about the job's container, as its kubelet does."""
+    pod = pod_manager.pod()
+    assert pod
+    involved = {"uid": pod["metadata"]["uid"], "fieldPath": "spec.containers{main}"}
+    event = {"metadata": {"name": f"job-1.{reason}"}, "involvedObject": involved, "type": "Normal"}
+    pod_manager.store.create("events", {**event, "reason": reason, "message": f"{reason} image"})
+
+
+def late_start(pod_manager: SimulatedPodManager, *, spares_pulling: bool) -> None:
+    """Send the janitor's command to requeue the job, maybe unless its image is being pulled."""
+    job = project_job(pod_manager.job())
+    command = PendingCommand(
+        Event.START_TIMEOUT, job.name, job.fence, "late", spares_pulling=spares_pulling,
+        message_if_pulling="not pulled in time",
+    )  # fmt: skip
+    pod_manager.reconciler.on_command(job.uid, command)
+
+
+async def observe_requeue(pod_manager: SimulatedPodManager) -> tuple[str, str]:
+    """Let the watch report the pod until the job is requeued. Returns the job's phase and message."""
+    for _ in range(5):
+        await asyncio.sleep(1)
+        if pod_manager.pod():
+            pod_manager.observe_pod()
+    status = pod_manager.job()["status"]
+    return status["phase"], status["message"]
+
+
+def test_a_pod_whose_image_is_being_pulled_gets_more_time() -> None:
+    """The janitor repeats its command. The pod is untouched, and each command costs one request."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[tuple[str, str], int, object]:
+        await admit(pod_manager)
+        write_event(pod_manager, "Pulling")
+        for _ in range(3):
+            late_start(pod_manager, spares_pulling=True)
+            await asyncio.sleep(30)
+        pod = pod_manager.pod()
+        assert pod
+        status = pod_manager.job()["status"]
+        commands = pod_manager.reconciler.debug_state()["pending_commands"]
+        return (status["phase"], status["message"]), len(commands), pod["metadata"].get("finalizers")
+
+    assert run_scenario(scenario) == (("Preparing", ""), 0, None)
+
+
+def test_a_pod_whose_pull_has_just_ended_gets_time_to_start_once() -> None:
+    """Otherwise it would be deleted in the moment in which it starts."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> list[str]:
+        await admit(pod_manager)
+        write_event(pod_manager, "Pulling")
+        late_start(pod_manager, spares_pulling=True)
+        await asyncio.sleep(30)
+        write_event(pod_manager, "Pulled")
+        phases = []
+        for _ in range(2):
+            late_start(pod_manager, spares_pulling=True)
+            phases.append((await observe_requeue(pod_manager))[0])
+        return phases
+
+    assert run_scenario(scenario) == ["Preparing", "Pending"]
+
+
+def test_a_pull_that_takes_too_long_is_named_in_the_message() -> None:
+    """With its remedy, and with what Kubernetes says."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, str]:
+        await admit(pod_manager)
+        write_event(pod_manager, "Pulling")
+        late_start(pod_manager, spares_pulling=False)
+        return await observe_requeue(pod_manager)
+
+    message = "not pulled in time; its image is still being pulled: Pulling: Pulling image"
+    assert run_scenario(scenario) == ("Pending", message)
+
+
+def test_a_pod_that_is_not_being_pulled_is_requeued_at_once() -> None:
+    """The time of a pull is for pulls only."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, str]:
+        await admit(pod_manager)
+        late_start(pod_manager, spares_pulling=True)
+        return await observe_requeue(pod_manager)
+
+    assert run_scenario(scenario) == ("Pending", "late")
+
+
 def test_a_pod_that_starts_before_its_deletion_runs_on() -> None:
     """The deletion requires that the pod is unchanged since the finalizer was added."""
 

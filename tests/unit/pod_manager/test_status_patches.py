@@ -5,13 +5,38 @@ from tests.fakes.facts import START, a_job, a_pod, at
 
 from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
-from phjob_core.messages import Admit, JobSeen, PodSeen, ReportGroupStatus
+from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
+from phjob_core.retry import RetryCause
 from phjob_pod_manager import status_patches
+
+CREATED = at(-60)
+RECONCILING = {
+    "type": "Reconciling", "status": "True", "lastTransitionTime": "2025-12-31T23:59:00Z",
+    "reason": "Admitted", "message": "",
+}  # fmt: skip
+
+
+OF_OTHER_TESTS = ("conditions", "observedGeneration", "attempts")
 
 
 def written(patch: status_patches.Patch) -> dict[str, Any]:
+    """Return the fields that a patch writes, without those that have tests of their own."""
+    fields = all_written(patch)
+    return {name: fields[name] for name in fields if name not in OF_OTHER_TESTS}
+
+
+def all_written(patch: status_patches.Patch) -> dict[str, Any]:
     return {op["path"].removeprefix("/status/"): op["value"] for op in patch if op["op"] == "add"}
+
+
+def conditions(patch: status_patches.Patch) -> dict[str, tuple[str, str, str]]:
+    """Return the time, the reason and the message of each condition that a patch writes."""
+    return {
+        c["type"]: (c["lastTransitionTime"], c["reason"], c["message"])
+        for c in all_written(patch).get("conditions", ())
+        if c["status"] == "True"
+    }
 
 
 def compared(patch: status_patches.Patch) -> dict[str, Any]:
@@ -54,7 +79,10 @@ def test_an_admission_writes_all_that_a_successor_needs() -> None:
     command = Admit(
         uid="u", name="job-1", group="g", fence="", token="s#1", revision=7, resources={"cpu": 500, "gpu": 2}
     )
-    assert written(status_patches.admit(command, "pod-1", START)) == {
+    patch = status_patches.admit(command, "pod-1", START, status_patches.Observed(CREATED, generation=3))
+    assert all_written(patch)["observedGeneration"] == 3
+    assert all_written(patch)["conditions"] == [RECONCILING]
+    assert written(patch) == {
         "phase": "Preparing",
         "reason": "Admitted",
         "message": "",
@@ -65,6 +93,63 @@ def test_an_admission_writes_all_that_a_successor_needs() -> None:
         "podUID": "pod-1",
         "preparingTime": "2026-01-01T00:00:00Z",
     }
+
+
+OBSERVES = {"op": "copy", "from": "/metadata/generation", "path": "/status/observedGeneration"}
+"""The operation that records the current generation, whatever it is."""
+
+
+def test_the_end_of_a_job_is_a_condition_in_the_same_write() -> None:
+    """The generation is that of the moment, because no edit changes the outcome any more (spec.md, A16)."""
+    job = a_job(phase=Phase.RUNNING, created=CREATED, generation=2)
+    succeeded = apply_event(job, Event.POD_SUCCEEDED, a_pod(job, phase=PodPhase.SUCCEEDED, exit_code=0))
+    assert conditions(succeeded) == {"Complete": ("2026-01-01T00:00:00Z", "Completed", "exit code 0")}
+    assert OBSERVES in succeeded
+    cancelled = apply_event(job, Event.CANCELLED)
+    end = ("2026-01-01T00:00:00Z", "Cancelled", "cancelled while it ran")
+    assert conditions(cancelled) == {"Failed": end, "Stalled": end}
+    rejected = status_patches.reject(
+        Reject(uid="u", name="j", group="g", fence="", reason="OverQuota", message="too large"), START
+    )
+    assert conditions(rejected)["Failed"] == ("2026-01-01T00:00:00Z", "OverQuota", "too large")
+    assert OBSERVES in rejected
+    assert OBSERVES in status_patches.mark_reclaimed(job)
+
+
+def test_a_job_reconciles_from_its_creation_until_its_end() -> None:
+    """Also while it waits or was requeued; the generation is the one that the write was decided on."""
+    job = a_job(phase=Phase.PREPARING, created=CREATED, generation=2)
+    for event in (Event.POD_RUNNING, Event.START_TIMEOUT, Event.NODE_LOST):
+        patch = apply_event(job, event, a_pod(job))
+        assert conditions(patch).keys() == {"Reconciling"}
+        assert conditions(patch)["Reconciling"][0] == "2025-12-31T23:59:00Z"
+        assert all_written(patch)["observedGeneration"] == 2
+        assert OBSERVES not in patch
+
+
+def a_reason(reason: str, **fields: Any) -> SetPendingReason:
+    return SetPendingReason(
+        uid="u", name="j", group="g", fence="", reason=reason, message="m", revision=7, **fields
+    )
+
+
+def test_the_reason_why_a_job_waits_is_in_its_conditions() -> None:
+    """A suspended job has a condition of its own, which the next reason removes."""
+    suspended = status_patches.set_pending_reason(a_reason("Suspended", created=CREATED, generation=2), START)
+    assert conditions(suspended) == {
+        "Suspended": ("2026-01-01T00:00:00Z", "Suspended", "m"),
+        "Reconciling": ("2025-12-31T23:59:00Z", "Suspended", "m"),
+    }
+    assert all_written(suspended)["observedGeneration"] == 2
+    resumed = status_patches.set_pending_reason(a_reason("Queued", created=CREATED, generation=3), START)
+    assert conditions(resumed).keys() == {"Reconciling"}
+
+
+def test_a_command_of_an_older_scheduler_changes_no_condition() -> None:
+    """It does not say when the job was created."""
+    assert all_written(status_patches.set_pending_reason(a_reason("GroupQuota"), START)) == {
+        "phase": "Pending", "reason": "GroupQuota", "message": "m", "revision": 7,
+    }  # fmt: skip
 
 
 def test_settling_replaces_the_fence_and_keeps_the_position_in_the_queue() -> None:
@@ -298,7 +383,8 @@ def test_an_admission_records_what_few_jobs_have_only_if_they_have_it() -> None:
         uid="u", name="j", group="g", fence="", token="t", revision=7, resources={"example.com/x": 2},
         gpu_resource="example.com/x", overhead={"memory": 2**20},
     )  # fmt: skip
-    fields = written(status_patches.admit(command, "pod-1", START))
+    observed = status_patches.Observed(CREATED, generation=1)
+    fields = written(status_patches.admit(command, "pod-1", START, observed))
     assert (fields["gpuResource"], fields["overhead"]) == ("example.com/x", {"memory": "1Mi"})
     assert written(status_patches.set_overhead({"cpu": 1})) == {"overhead": {"cpu": "1m"}}
     assert status_patches.set_overhead({}) == []
@@ -310,3 +396,118 @@ def test_the_status_of_a_group_names_the_patterns_of_gpus_if_there_are_any() -> 
     assert status_patches.set_group_status(report, "0")[-1]["value"]["gpuResourceNames"] == ["example.com/*"]
     report = report.model_copy(update={"gpu_resource_names": ()})
     assert "gpuResourceNames" not in status_patches.set_group_status(report, "0")[-1]["value"]
+
+
+def retry(job: JobSeen, event: Event, pod: PodSeen, cause: RetryCause) -> status_patches.Patch:
+    change = transition(job.phase, event)
+    assert isinstance(change, Transition)
+    step = ApplyEvent(event, "exit code 1 (Error)", retry=cause)
+    return status_patches.apply_event(job, step, change, pod, START)
+
+
+def test_a_retry_returns_the_job_to_its_queue_with_a_backoff() -> None:
+    """It keeps its fence, so that its place is that of a job which was admitted before (spec.md, L17)."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=3, retried=1, start_time=at(-9), requeued=4, created=CREATED)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1, start_time=at(-9), reason="Error")
+    patch = retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE)
+    assert written(patch) == {
+        "phase": "Pending",
+        "reason": "Retried",
+        "message": "retry 2 of 3 (Failure): exit code 1 (Error)",
+        "retried": 2,
+        "podUID": "",
+        "requeueAfter": "2026-01-01T00:01:00Z",
+    }
+    assert {"op": "remove", "path": "/status/startTime"} in patch
+    assert conditions(patch).keys() == {"Reconciling"}
+    assert "/metadata/generation" not in compared(patch)
+
+
+def test_a_retry_tests_that_its_user_has_not_edited_the_job_since() -> None:
+    """A permission that was withdrawn a moment before counts (spec.md, L17)."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=1, generation=3)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1)
+    assert compared(retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE))["/metadata/generation"] == 3
+    assert "/metadata/generation" not in compared(apply_event(job, Event.POD_FAILED, pod))
+
+
+def test_a_retry_of_a_job_that_was_not_seen_running_removes_no_start() -> None:
+    """A JSON Patch that removes what is not there fails."""
+    job = a_job(phase=Phase.PREPARING, retry_limit=1)
+    pod = a_pod(job, phase=PodPhase.FAILED, exit_code=1, start_time=at(-9))
+    patch = retry(job, Event.POD_FAILED, pod, RetryCause.FAILURE)
+    assert not any(op["op"] == "remove" for op in patch)
+
+
+def attempts(patch: status_patches.Patch) -> list[tuple[str, str, Any]]:
+    return [(op["op"], op["path"], op.get("value")) for op in patch if "/attempts" in op["path"]]
+
+
+ENTRY = {
+    "podUID": "pod-of-uid-job-1", "nodeName": "node-1", "startTime": "2025-12-31T23:59:51Z",
+    "finishTime": "2025-12-31T23:59:58Z", "exitCode": 137, "reason": "OOMKilled",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", [None, RetryCause.FAILURE])
+def test_the_write_that_ends_an_attempt_describes_it(cause: RetryCause | None) -> None:
+    """With the container's own times, exit code and reason, whether the job is retried or not."""
+    job = a_job(phase=Phase.RUNNING, retry_limit=3, start_time=at(-9))
+    pod = a_pod(
+        job, phase=PodPhase.FAILED, exit_code=137, start_time=at(-9), finish_time=at(-2), reason="OOMKilled",
+        node="node-1",
+    )  # fmt: skip
+    patch = (
+        retry(job, Event.POD_FAILED, pod, cause) if cause else apply_event(job, Event.POD_FAILED, pod, "x")
+    )
+    assert attempts(patch) == [("add", "/status/attempts", [ENTRY])]
+
+
+def test_the_last_five_attempts_stay() -> None:
+    """The number in the status decides, and the compare-and-swap protects it."""
+
+    def paths(before: int) -> list[str]:
+        job = a_job(phase=Phase.RUNNING, attempts=before)
+        return [f"{op} {path}" for op, path, _ in attempts(apply_event(job, Event.CANCELLED, a_pod(job)))]
+
+    assert paths(1) == ["add /status/attempts/-"]
+    assert paths(4) == ["add /status/attempts/-"]
+    assert paths(5) == ["remove /status/attempts/0", "add /status/attempts/-"]
+
+
+def test_only_the_end_of_an_attempt_describes_one() -> None:
+    """A job that ends while it waits has none, and neither has a start or a lost node."""
+    assert attempts(apply_event(a_job(), Event.CANCELLED)) == []
+    job = a_job(phase=Phase.PREPARING)
+    assert attempts(apply_event(job, Event.POD_RUNNING, a_pod(job))) == []
+    assert attempts(apply_event(job, Event.NODE_LOST, a_pod(job))) == []
+
+
+def test_an_attempt_whose_pod_is_gone_has_what_the_job_knows() -> None:
+    """Its end is the time of the write."""
+    job = a_job(phase=Phase.RUNNING, pod_uid="p", node="node-1", start_time=at(-9))
+    ((_, _, entries),) = attempts(apply_event(job, Event.POD_VANISHED))
+    assert entries == [
+        {
+            "podUID": "p", "nodeName": "node-1", "startTime": "2025-12-31T23:59:51Z",
+            "finishTime": "2026-01-01T00:00:00Z", "reason": "PodDeleted",
+        },
+    ]  # fmt: skip
+    waiting = a_job(phase=Phase.PREPARING, pod_uid="p", node="of an earlier attempt")
+    ((_, _, entries),) = attempts(apply_event(waiting, Event.POD_GONE_UNSTARTED))
+    assert entries == [{"podUID": "p", "finishTime": "2026-01-01T00:00:00Z", "reason": "Requeued"}]
+
+
+def test_the_log_of_an_attempt_is_described_with_it_or_added_to_it() -> None:
+    """A requeue stores the log before its write, every other end after it (spec.md, L14)."""
+    url = "file:///logs/escaped-phusers/job-1/uid-job-1/attempt-2.log"
+    job = a_job(phase=Phase.PREPARING, requeued=1, log_url=url)
+    ((_, _, (entry,)),) = attempts(apply_event(job, Event.START_TIMEOUT, a_pod(job, attempt=2)))
+    assert entry["logURL"] == url
+    later = a_job(phase=Phase.PREPARING, requeued=2, log_url=url)
+    ((_, _, (entry,)),) = attempts(apply_event(later, Event.START_TIMEOUT, a_pod(later, attempt=3)))
+    assert "logURL" not in entry
+    ended = a_job(phase=Phase.FAILED, attempts=3)
+    assert attempts(status_patches.set_log_url(ended, url)) == [("add", "/status/attempts/2/logURL", url)]
+    assert attempts(status_patches.set_log_url(a_job(phase=Phase.PREPARING, attempts=3), url)) == []
+    assert attempts(status_patches.set_log_url(a_job(phase=Phase.FAILED), url)) == []

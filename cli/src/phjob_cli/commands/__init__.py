@@ -2,7 +2,7 @@
 
 import typer
 
-from phjob_cli.commands import cancel, list_jobs, logs, queue, submit, top, why
+from phjob_cli.commands import cancel, list_jobs, logs, queue, submit, suspend, top, why
 from phjob_cli.context import Command
 from phjob_cli.runner import add_command
 
@@ -13,6 +13,8 @@ COMMANDS: dict[str, Command] = {
     "queue": queue.queue,
     "submit": submit.submit,
     "retry": submit.retry,
+    "suspend": suspend.suspend,
+    "resume": suspend.resume,
     "top": top.top,
     "why": why.why,
     "explain": why.explain,

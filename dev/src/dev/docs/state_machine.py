@@ -23,6 +23,10 @@ the phases for users, and [spec, L1 to L15](../spec.md#l1) has the exact rules.
 `make docs` generates this page from one pure table, `TABLE` in
 [lifecycle.py](../../shared/core/src/phjob_core/lifecycle.py). pod-manager executes the transitions.
 
+If the user permits it, a job that would become Failed becomes Pending instead, with the reason
+`Retried` ([spec, L17](../spec.md#l17)). [retry.py](../../shared/core/src/phjob_core/retry.py) decides that
+after the table.
+
 ## Phases
 
 {diagram}

@@ -14,6 +14,8 @@ from phjob_runtime.settings import JobSubmission
 
 _GROUP_CAP = "its group (maxActiveDeadlineSeconds)"
 _DEADLINE_CAP = "jobSubmission.maxActiveDeadlineSeconds"
+_PULL_TIMEOUT = "jobSubmission.pullTimeoutSeconds"
+_PULL_REMEDY = "use a smaller image, pull it to the nodes ahead of time, or raise that value"
 _TTL_CAP = "jobSubmission.maxTTLSecondsAfterFinished"
 
 
@@ -53,13 +55,14 @@ def next_deadline(
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation,
+    now: datetime,
 ) -> Deadline | None:
     """Return the job's next deadline; None if it has none.
 
     `group` is its PhGroup, if it exists. `lost_since` is the time since which its node has been unresponsive;
-    None if it is not.
+    None if it is not. `now`, by the janitor's clock, decides which command a deadline of the past has.
     """
-    found = _deadlines(job, group, lost_since, settings, observation)
+    found = _deadlines(job, group, lost_since, settings, observation, now)
     return min(found, key=lambda deadline: deadline.at, default=None)
 
 
@@ -69,13 +72,20 @@ def _deadlines(
     lost_since: datetime | None,
     settings: JobSubmission,
     observation: PhaseObservation,
+    now: datetime,
 ) -> Iterator[Deadline]:
     of_job = {"uid": job.uid, "name": job.name, "group": job.group, "fence": job.fence}
     is_lost = job.reason == Reason.NODE_LOST and not job.phase.final
     if job.phase is Phase.PREPARING and not is_lost:
-        seconds = settings.preparing_timeout_seconds
-        requeue = Requeue(**of_job, message=f"the pod did not start within {seconds} s")
-        yield Deadline(_after(observation.phase_start(job.preparing_time), seconds), requeue)
+        start = observation.phase_start(job.preparing_time)
+        seconds, pull_seconds, name = _start_timeouts(group, settings)
+        requeue = Requeue(
+            **of_job,
+            message=f"the pod did not start within {seconds} s",
+            spares_pulling=now < _after(start, pull_seconds),
+            message_if_pulling=f"its image was not pulled within {pull_seconds} s ({name}): {_PULL_REMEDY}",
+        )
+        yield Deadline(_after(start, seconds), requeue)
     if job.phase is Phase.RUNNING:
         seconds, cap = _active_deadline(job, group, settings)
         if seconds:
@@ -97,6 +107,20 @@ def _deadlines(
             reclaim = Reclaim(**of_job, message=message, decided_on=decided_on)
             end = observation.phase_start(job.finish_time, job.start_time, job.preparing_time)
             yield Deadline(_after(end, ttl), reclaim)
+
+
+def _start_timeouts(group: GroupSeen | None, settings: JobSubmission) -> tuple[int, int, str]:
+    """Return the seconds that a pod has to start, those while its image is pulled, and the latter's name."""
+    of_group = group.preparing_timeout_seconds if group else None
+    seconds = settings.preparing_timeout_seconds if of_group is None else of_group
+    if seconds < settings.pull_timeout_seconds:
+        return seconds, settings.pull_timeout_seconds, _PULL_TIMEOUT
+    name = (
+        "jobSubmission.preparingTimeoutSeconds"
+        if of_group is None
+        else "preparingTimeoutSeconds of its group"
+    )
+    return seconds, seconds, name
 
 
 def _active_deadline(job: JobSeen, group: GroupSeen | None, settings: JobSubmission) -> tuple[int, str]:

@@ -191,7 +191,8 @@ class JanitorHandler:
     def _next_deadline(self, job: JobSeen) -> Deadline | None:
         group = self._groups_by_name.get(job.group)
         observation = self._observations[job.uid]
-        return next_deadline(job, group, self._lost_nodes.get(job.node), self._settings, observation)
+        lost_since, now = self._lost_nodes.get(job.node), self._clock.now()
+        return next_deadline(job, group, lost_since, self._settings, observation, now)
 
     def _set_timer(self, job: JobSeen) -> None:
         """Set the job's timer, unless the command of the same deadline is outstanding."""

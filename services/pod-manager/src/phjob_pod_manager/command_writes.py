@@ -93,13 +93,13 @@ class CommandWriter:
             return
         pod_uid = created.pod.uid
         admitted = await self._compare_and_swap(
-            command, lambda now: status_patches.admit(command, pod_uid, now), "admit"
+            command, lambda now: status_patches.admit(command, pod_uid, now, created.observed), "admit"
         )
         if admitted is None:
             return
         self._reconciler.on_admitted(admitted)
         metrics.transition_written(command.group, Phase.PREPARING, Reason.ADMITTED)
-        metrics.job_admitted(command.group, self._clock.now() - created.job_created)
+        metrics.job_admitted(command.group, self._clock.now() - created.observed.created)
         _log.info("job_admitted", group=command.group, pod=pod_uid, fence=command.token)
 
     async def reject(self, command: Reject) -> None:
@@ -122,7 +122,8 @@ class CommandWriter:
             RejectedError: the job has changed.
 
         """
-        await self._patch(command.name, status_patches.set_pending_reason(command), "set pending reason")
+        patch = status_patches.set_pending_reason(command, self._clock.now())
+        await self._patch(command.name, patch, "set pending reason")
 
     def record_rejection(self, command: Command, error: Exception) -> None:
         """Log and count a command that is not written, because its job has changed."""

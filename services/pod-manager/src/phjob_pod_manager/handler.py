@@ -106,7 +106,10 @@ def _pending(command: Requeue | TimeOut | FailNodeLost | Reclaim | DeleteJob) ->
     name, fence = command.name, command.fence
     match command:
         case Requeue():
-            return PendingCommand(Event.START_TIMEOUT, name, fence, command.message)
+            return PendingCommand(
+                Event.START_TIMEOUT, name, fence, command.message,
+                spares_pulling=command.spares_pulling, message_if_pulling=command.message_if_pulling,
+            )  # fmt: skip
         case TimeOut():
             return PendingCommand(Event.OVER_DEADLINE, name, fence, command.message, command.decided_on)
         case FailNodeLost():

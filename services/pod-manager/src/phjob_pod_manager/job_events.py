@@ -16,15 +16,17 @@ from phjob_core.errors import DeniedError, RejectedError, UnreachableError
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
-from phjob_pod_manager.status_patches import readable, rfc3339
+from phjob_pod_manager.status_patches import readable
+from phjob_pod_manager.timestamps import rfc3339
 from phjob_runtime.clock import Clock
 from phjob_runtime.keyed_queue import KeyedWorkQueue
 
 EVENTS = Resource("events")
 EVENT_REASONS = frozenset(
     {
-        Reason.REQUEUED, Reason.OVER_REQUEUE_LIMIT, Reason.OVER_ACTIVE_DEADLINE, Reason.NODE_LOST,
-        Reason.POD_CREATION_FAILED, Reason.POD_DELETED, Reason.OVER_QUOTA, Reason.INVALID_SPEC,
+        Reason.REQUEUED, Reason.RETRIED, Reason.OVER_REQUEUE_LIMIT, Reason.OVER_ACTIVE_DEADLINE,
+        Reason.NODE_LOST, Reason.POD_CREATION_FAILED, Reason.POD_DELETED, Reason.OVER_QUOTA,
+        Reason.INVALID_SPEC,
     }
 )  # fmt: skip
 """The reasons that get an Event. A failed command gets none, because its reason is the user's own."""

@@ -29,6 +29,7 @@ from phjob_pod_manager.manifest import grants
 from phjob_pod_manager.manifest.builder import PodInputs, UnbuildableError, build
 from phjob_pod_manager.manifest.security import explain_rejection, profile_of
 from phjob_pod_manager.manifest.volumes import GrantedDataset
+from phjob_pod_manager.status_patches import Observed
 from phjob_runtime.clock import Clock
 from phjob_runtime.settings import JobSubmission
 
@@ -67,7 +68,7 @@ class AdmissionOverError(PermanentError):
 class CreatedPod(NamedTuple):
     """The gated pod of an admission, without the job's command. A group may have 16 of them that wait."""
 
-    job_created: datetime
+    observed: Observed
     pod: PodSeen
 
 
@@ -98,7 +99,9 @@ class PodCreator:
                 job, created = await self._create(command)
                 pod = project_pod(created)
                 await self._check_size(pod, command)
-            return CreatedPod(datetime.fromisoformat(job["metadata"]["creationTimestamp"]), pod)
+            metadata = job["metadata"]
+            job_created = datetime.fromisoformat(metadata["creationTimestamp"])
+            return CreatedPod(Observed(job_created, metadata.get("generation", 0)), pod)
 
     async def find_job(self, command: Admit, *, cached: bool = False) -> Object | None:
         """Return the command's job from the API server; None if it is gone.
@@ -111,7 +114,7 @@ class PodCreator:
         return job if job and job["metadata"]["uid"] == command.uid else None
 
     async def _check_size(self, pod: PodSeen, command: Admit) -> None:
-        """Delete the pod if it is larger than what the admission has reserved (spec.md, Q12).
+        """Delete the pod if it is larger than what the admission has reserved (spec.md, Q13).
 
         The API server adds the overhead of a RuntimeClass, and a webhook may add containers. Without this, a
         group could exceed its quota.

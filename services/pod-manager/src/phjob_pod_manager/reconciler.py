@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from phjob_core.api import Object, Phase
-from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle
+from phjob_core.api import Object, Phase, Reason
+from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle, is_being_pulled
 from phjob_core.kinds import PHJOBS
 from phjob_core.lifecycle import Event, Ignored, transition
 from phjob_core.messages import (
@@ -41,6 +41,7 @@ from phjob_core.planner import (
     Step,
     StoreLog,
     Ungate,
+    ends_late_start,
     next_step,
     step_without_job,
 )
@@ -99,6 +100,8 @@ class Reconciler:
         """When each cancel that is not written yet was observed, by the uid of the job."""
         self._admissions: Counter[str] = Counter()
         """The number of `Admit` commands in execution, by the uid of the job."""
+        self._pulling: set[str] = set()
+        """The uids of the pods that got more time, because their image was being pulled."""
         self._synced = False
         self._workers = KeyedWorkQueue(self._reconcile, MAX_JOBS_AT_ONCE)
         self._log_workers = KeyedWorkQueue(self._store_log, MAX_CONCURRENT_LOGS)
@@ -115,6 +118,7 @@ class Reconciler:
         self._catalog.reset(revisions)
         self._logs.reset()
         self._cancel_observed_at.clear()
+        self._pulling.clear()
 
     def on_snapshot_end(self) -> None:
         """Reconcile every job, and every pod whose job was deleted."""
@@ -139,6 +143,7 @@ class Reconciler:
             case PodGone():
                 self._wake(fact.job_uid, changed=store.remove_pod(fact))
                 self._logs.evict(fact.uid)
+                self._pulling.discard(fact.uid)
             case NodeSeen():
                 for uid in store.upsert_node(fact, from_snapshot=from_snapshot):
                     self._workers.add(uid)
@@ -230,6 +235,9 @@ class Reconciler:
                 step = next_step(state)
                 if step is None:
                     return
+                if ends_late_start(step, state):
+                    await self._judge_late_start(state)
+                    continue
                 if not await self._preconditions.verify(step, state):
                     continue
                 if await self._execute(step, state) is Progress.WAIT:
@@ -273,7 +281,6 @@ class Reconciler:
                 self._log_workers.add(job.uid)
                 return Progress.WAIT
             case DeletePod():
-                await self._record_why_not_started(job, step.pod)
                 self._logs.record_loss(step.pod)
                 if not step.force:
                     await self._logs.follow(job, step.pod)
@@ -307,8 +314,9 @@ class Reconciler:
         if not await self._jobs.write_status(job, patch, step.event.name):
             return Progress.REPLAN
         outcome = status_patches.written_outcome(patch)
-        metrics.transition_written(job.group, outcome.phase, change.reason or "")
-        if step.event is not Event.POD_FAILED:  # Its reason is the user's own.
+        reason = Reason.RETRIED if step.retry else change.reason or ""
+        metrics.transition_written(job.group, outcome.phase, reason)
+        if step.retry or step.event is not Event.POD_FAILED:  # The reason of a failed job is the user's own.
             public = status_patches.written_outcome(patch_with(quotes and quotes.without_log()))
             self._events.record(job.uid, job.name, public.reason, public.message)
         if step.event is Event.CANCELLED and (observed := self._cancel_observed_at.pop(job.uid, None)):
@@ -341,17 +349,27 @@ class Reconciler:
             message = await self._jobs.read_message(job) if job.log_failed else ""
             await self._jobs.write_status(job, status_patches.set_log_url(job, url, message), "set log URL")
 
-    async def _record_why_not_started(self, job: JobSeen, pod: PodSeen) -> None:
-        """Record why the pod did not start; the information is lost with the pod."""
-        command = self._store.pending_command(job.uid)
-        if command is None or command.event is not Event.START_TIMEOUT or command.explained:
+    async def _judge_late_start(self, state: JobState) -> None:
+        """Record why the pod has not started, which is lost with the pod, or give the pod more time.
+
+        A pod whose image is still being pulled gets more time. So does one whose pull has ended since the
+        last command, because it is about to start. The janitor repeats its command.
+        """
+        command, pod = state.command, state.pod
+        assert command is not None and pod is not None  # noqa: S101, PT018 - `ends_late_start` has tested it
+        events = await self._events_of(pod) if pod.reason in UNINFORMATIVE_REASONS else ()
+        is_pulling, was_pulling = is_being_pulled(events), pod.uid in self._pulling
+        self._pulling.discard(pod.uid)
+        if command.spares_pulling and not pod.held and (is_pulling or was_pulling):
+            if is_pulling:
+                self._pulling.add(pod.uid)
+            self._store.drop_command(state.job.uid)
             return
-        if pod.reason in UNINFORMATIVE_REASONS:
-            why = describe_start_obstacle(pod, events=await self._events_of(pod))
-        else:
-            why = describe_start_obstacle(pod, await self._pods.read_message(pod))
-        message = f"{command.message}; {why}" if why else command.message
-        self._store.set_command(job.uid, replace(command, message=message, explained=True))
+        message = "" if pod.reason in UNINFORMATIVE_REASONS else await self._pods.read_message(pod)
+        why = describe_start_obstacle(pod, message, events)
+        said = command.message_if_pulling if is_pulling and command.message_if_pulling else command.message
+        explained = replace(command, message=f"{said}; {why}" if why else said, explained=True)
+        self._store.set_command(state.job.uid, explained)
 
     async def _events_of(self, pod: PodSeen) -> Sequence[Object]:
         """Return the Kubernetes Events about the pod."""

@@ -4,36 +4,58 @@ Each patch to a PhJob's status is a compare-and-swap. It tests the job's uid, ph
 nothing to a job that has changed (spec.md, A5; design/consistency.md, The fence).
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from phjob_core.api import LOG_FAILED, Phase, Reason
+from phjob_core.conditions import Condition, conditions_of
 from phjob_core.lifecycle import Event, Transition, requeue
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
 from phjob_core.planner import ApplyEvent
 from phjob_core.quantities import Amounts, render_all
+from phjob_core.retry import RetryCause, retry_backoff
 from phjob_core.text import escape_controls
+from phjob_pod_manager.attempts import append_attempt, describe_attempt, set_attempt_log
+from phjob_pod_manager.timestamps import rfc3339
 
 Patch = list[dict[str, Any]]
+
+
+class Observed(NamedTuple):
+    """The part of a job's metadata that its conditions depend on, as a service has observed it."""
+
+    created: datetime
+    generation: int
+    """0 if it is unknown, because an older watcher has sent the job."""
+
+    @classmethod
+    def of(cls, job: JobSeen) -> "Observed":
+        """Return that part of a job."""
+        return cls(job.created, job.generation)
+
 
 NOT_YET_PAUSE = timedelta(seconds=5)
 """The time before the next admission of a job whose pod's name is taken by a pod that is ending."""
 _MAX_CHARS = {"reason": 128, "message": 4096}
 """The CRD's bounds. Reasons and messages of other programs may be longer, and contain any character."""
 _MAX_ARCHIVE_ERROR_CHARS = 512
+OBSERVE_GENERATION: Final[dict[str, Any]] = {
+    "op": "copy", "from": "/metadata/generation", "path": "/status/observedGeneration",
+}  # fmt: skip
+"""The operation of a final write. No later edit of the spec can change the outcome, so each is observed."""
 
 
 # --- patches for commands of the scheduler ---
 
 
-def admit(command: Admit, pod_uid: str, now: datetime) -> Patch:
+def admit(command: Admit, pod_uid: str, now: datetime, observed: Observed) -> Patch:
     """Return the patch from Pending to Preparing, with the uid of the named pod."""
+    state = {"phase": Phase.PREPARING, "reason": Reason.ADMITTED, "message": ""}
     return [
         *_tests(command.uid, Phase.PENDING, command.fence),
+        *_enters(state, now, observed),
         *_sets(
-            phase=Phase.PREPARING,
-            reason=Reason.ADMITTED,
-            message="",
             fence=command.token,
             revision=command.revision,
             resources=render_all(command.resources),
@@ -60,7 +82,11 @@ def fail_admission(
     if fields["phase"].final:
         fields |= {"finishTime": rfc3339(now), "reclaimed": True}
     spent = {"fence": command.token, "revision": command.revision}
-    return [*_tests(command.uid, Phase.PENDING, command.fence), *_sets(**fields, **spent)]
+    return [
+        *_tests(command.uid, Phase.PENDING, command.fence),
+        *_enters(fields, now, Observed.of(job)),
+        *_sets(**spent),
+    ]
 
 
 def set_overhead(overhead: Amounts) -> Patch:
@@ -78,23 +104,22 @@ def settle(command: Admit, token: str) -> Patch:
 
 def reject(command: Reject, now: datetime) -> Patch:
     """Return the patch from Pending to Failed."""
+    state = {"phase": Phase.FAILED, "reason": command.reason, "message": command.message}
     return [
         *_tests(command.uid, Phase.PENDING, command.fence),
-        *_sets(
-            phase=Phase.FAILED,
-            reason=command.reason,
-            message=command.message,
-            finishTime=rfc3339(now),
-            reclaimed=True,
-        ),
+        *_enters(state, now),
+        *_sets(finishTime=rfc3339(now), reclaimed=True),
     ]
 
 
-def set_pending_reason(command: SetPendingReason) -> Patch:
+def set_pending_reason(command: SetPendingReason, now: datetime) -> Patch:
     """Return the patch that writes why a Pending job waits."""
+    state = {"phase": Phase.PENDING, "reason": command.reason, "message": command.message}
+    observed = Observed(command.created, command.generation) if command.created else None
     return [
         *_tests(command.uid, Phase.PENDING, command.fence),
-        *_sets(reason=command.reason, message=command.message, revision=command.revision),
+        *_enters(state, now, observed),
+        *_sets(revision=command.revision),
     ]
 
 
@@ -152,10 +177,16 @@ def apply_event(
         fields = _requeue_fields(job, message, now, max_requeues)
         if fields["phase"].final and pod is None:
             fields["reclaimed"] = True
-        return [*tests, *_sets(**fields)]
+        return [*tests, *_enters(fields, now, Observed.of(job)), *_ends_attempt(job, pod, fields, now)]
     fields = {"phase": change.phase, "reason": change.reason, "message": message}
     if step.event is Event.POD_FAILED and pod and pod.reason:
         fields["reason"] = pod.reason
+    if step.retry:
+        if job.generation:  # Any edit changes it. The job is then read again, and the step planned again.
+            tests.append({"op": "test", "path": "/metadata/generation", "value": job.generation})
+        retried = _retry_fields(job, step.retry, message, now)
+        attempt = _ends_attempt(job, pod, {**fields, "phase": Phase.PENDING}, now)
+        return [*tests, *_enters(retried, now, Observed.of(job)), *_forget_start(job), *attempt]
     if pod:
         fields |= _pod_fields(pod, now, has_ended=change.phase.final)
     if change.phase.final:
@@ -164,13 +195,17 @@ def apply_event(
             fields["reclaimed"] = True
     elif change.phase is Phase.RUNNING and job.start_time is None:
         fields.setdefault("startTime", rfc3339(now))
-    return [*tests, *_sets(**fields)]
+    return [*tests, *_enters(fields, now, Observed.of(job)), *_ends_attempt(job, pod, fields, now)]
 
 
 def mark_reclaimed(job: JobSeen, message: str = "") -> Patch:
     """Return the patch that marks a finished job whose pod is gone, with a new message if there is one."""
     fields = {"message": message} if message else {}
-    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(reclaimed=True, **fields)]
+    return [
+        *_tests(job.uid, job.foreign_phase or job.phase, job.fence),
+        *_sets(reclaimed=True, **fields),
+        OBSERVE_GENERATION,
+    ]
 
 
 def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
@@ -179,7 +214,8 @@ def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
     `message`: the job's message, if it ends in an archive error, which the patch removes.
     """
     fields = {"message": message.rpartition(LOG_FAILED)[0]} if LOG_FAILED in message else {}
-    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(logURL=url, **fields)]
+    log = set_attempt_log(job, url)
+    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(logURL=url, **fields), *log]
 
 
 def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
@@ -212,11 +248,6 @@ def readable(text: str, max_chars: int) -> str:
     return escape_controls(text, keep_layout=True)[:max_chars]
 
 
-def rfc3339(time: datetime) -> str:
-    """Return the time in Kubernetes' format, in whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _reserved(gpu_resource: str, overhead: Amounts) -> dict[str, Any]:
     """Return the fields of an admission that most jobs do not have."""
     fields = {"gpuResource": gpu_resource, "overhead": render_all(overhead)}
@@ -242,6 +273,31 @@ def _requeue_fields(job: JobSeen, message: str, now: datetime, max_requeues: int
     return fields
 
 
+def _retry_fields(job: JobSeen, cause: RetryCause, message: str, now: datetime) -> dict[str, Any]:
+    """Return the fields of a retry (spec.md, L17)."""
+    retries = job.retried + 1
+    return {
+        "phase": Phase.PENDING,
+        "reason": Reason.RETRIED,
+        "message": f"retry {retries} of {job.retry_limit} ({cause}): {message}",
+        "retried": retries,
+        "podUID": "",
+        "requeueAfter": rfc3339(now + retry_backoff(retries)),
+    }
+
+
+def _forget_start(job: JobSeen) -> Patch:
+    """Return the operation that removes the start of the attempt that has ended, if it has one."""
+    return [{"op": "remove", "path": "/status/startTime"}] if job.start_time else []
+
+
+def _ends_attempt(job: JobSeen, pod: PodSeen | None, fields: Mapping[str, Any], now: datetime) -> Patch:
+    """Return the operations that describe the attempt, if a write of these fields ends it."""
+    if not job.phase.admitted or fields["phase"].admitted:
+        return []
+    return append_attempt(job, describe_attempt(job, pod, _readable("reason", fields), now))
+
+
 def _pod_fields(pod: PodSeen, now: datetime, *, has_ended: bool) -> dict[str, Any]:
     """Return the fields that describe the pod and its container."""
     fields: dict[str, Any] = {"podUID": pod.uid}
@@ -265,9 +321,41 @@ def _tests(uid: str, phase: str, fence: str) -> Patch:
     ]
 
 
+def _enters(fields: dict[str, Any], now: datetime, observed: Observed | None = None) -> Patch:
+    """Return the operations that write a phase, its reason and message, and the conditions that follow.
+
+    Without `observed`, those of an unfinished job are not written: an older scheduler does not send it.
+    """
+    phase, reason, message = Phase(fields["phase"]), _readable("reason", fields), _readable("message", fields)
+    writes = _sets(**{**fields, "reason": reason, "message": message})
+    if phase.final:
+        writes.append(OBSERVE_GENERATION)
+    elif observed and observed.generation:
+        writes += _sets(observedGeneration=observed.generation)
+    if phase.final or observed:
+        created = observed.created if observed else now  # Only the conditions of an unfinished job have it.
+        found = conditions_of(phase, reason, message, created=created, now=now)
+        writes += _sets(conditions=[_render(condition) for condition in found])
+    return writes
+
+
+def _render(condition: Condition) -> dict[str, str]:
+    """Return a condition in Kubernetes' form."""
+    return {
+        "type": condition.type,
+        "status": "True",
+        "lastTransitionTime": rfc3339(condition.since),
+        "reason": condition.reason,
+        "message": condition.message,
+    }
+
+
+def _readable(name: str, fields: Mapping[str, Any]) -> str:
+    """Return a text of a status as people may read it."""
+    return readable(fields[name], _MAX_CHARS[name])
+
+
 def _sets(**fields: Any) -> Patch:
     """Return the operations that write the fields, with texts as `readable` makes them."""
-    for name, max_chars in _MAX_CHARS.items():
-        if name in fields:
-            fields[name] = readable(fields[name], max_chars)
+    fields |= {name: _readable(name, fields) for name in _MAX_CHARS if name in fields}
     return [{"op": "add", "path": f"/status/{name}", "value": value} for name, value in fields.items()]

@@ -90,6 +90,8 @@ class Reason(StrEnum):
     USER_QUOTA = "UserQuota"
     GROUP_QUOTA = "GroupQuota"
     REQUEUED = "Requeued"
+    RETRIED = "Retried"
+    SUSPENDED = "Suspended"
     ADMITTED = "Admitted"
     STARTED = "Started"
     NODE_LOST = "NodeLost"

@@ -60,6 +60,7 @@ def project_group(item: Object) -> GroupSeen:
         max_active_deadline_seconds=spec.get("maxActiveDeadlineSeconds") or 0,
         max_pending=spec.get("maxPending"),
         max_pending_per_user=spec.get("maxPendingPerUser"),
+        preparing_timeout_seconds=spec.get("preparingTimeoutSeconds"),
         invalid="; ".join(problems),
         datasets=tuple(
             DatasetGrant(name=grant["name"], writable=bool(grant.get("writable")))

@@ -11,9 +11,12 @@ from phjob_core.messages import PodSeen
 UNINFORMATIVE_REASONS = ("", "ContainerCreating", "PodInitializing")
 """The reasons of a pod that is being prepared. Only its events show why it does not get on."""
 
+_PULLING = "Pulling"
+_AFTER_PULLING = ("Pulled", "Failed", "BackOff", "InspectFailed", "Created", "Started")
+"""The kubelet's reasons that show that a pull has ended, well or badly."""
 CATEGORIES: Mapping[str, tuple[str, ...]] = {
     "no node can take it": ("Unschedulable", "SchedulingGated"),
-    "its image is still being pulled": ("Pulling",),
+    "its image is still being pulled": (_PULLING,),
     "its image cannot be pulled": (
         "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
         "RegistryUnavailable",
@@ -53,12 +56,34 @@ def describe_start_obstacle(pod: PodSeen, message: str = "", events: Iterable[Ob
     return ": ".join(filter(None, (category, reason, message.strip())))[:_MAX_CHARS]
 
 
+def is_being_pulled(events: Iterable[Object]) -> bool:
+    """Return whether the kubelet is pulling an image for the pod that the events are about.
+
+    It writes an Event when a pull begins, before the pull waits for its turn on the node, and one when the
+    pull ends. Two Events of the same second count as an end, because their order is unknown.
+
+    Source: pkg/kubelet/images/image_manager.go, pkg/kubelet/events/event.go.
+    """
+    last: dict[str, tuple[str, bool]] = {}
+    for event in events:
+        reason, container = event.get("reason"), (event.get("involvedObject") or {}).get("fieldPath", "")
+        if reason == _PULLING or reason in _AFTER_PULLING:
+            entry = _time_of(event), reason != _PULLING
+            last[container] = max(last.get(container, entry), entry)
+    return any(not has_ended for _, has_ended in last.values())
+
+
+def _time_of(event: Object) -> str:
+    """Return when the event occurred last, as text that sorts by time."""
+    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
+    return next(str(time) for time in times if time)
+
+
 def _is_informative(event: Object) -> bool:
     """Return whether the event may show why the pod has not started."""
-    return event.get("type") == "Warning" or event.get("reason") == "Pulling"
+    return event.get("type") == "Warning" or event.get("reason") == _PULLING
 
 
 def _priority(event: Object) -> tuple[bool, str]:
     """Return a sort key: a warning is greater than any other event, and a later event than an earlier one."""
-    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"]["creationTimestamp"])
-    return event.get("type") == "Warning", next(str(time) for time in times if time)
+    return event.get("type") == "Warning", _time_of(event)

@@ -76,6 +76,8 @@ class Kind:
         match previous, fact:
             case JobSeen(lacks_revision=False), JobSeen(lacks_revision=True):
                 return True  # The scheduler has to record its revision.
+            case JobSeen(), JobSeen():
+                previous = previous.model_copy(update={"generation": fact.generation})
         return previous.model_copy(update={"resource_version": fact.resource_version}) != fact
 
     def deletion(self, last: Fact, revision: int) -> Fact:

@@ -80,9 +80,15 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     revision_recorded: bool = False
     """True if `status.revision` contains it. Every write changes the resourceVersion."""
     cancel: bool = False
+    suspend: bool = False
+    """True if its user keeps it from being admitted. It counts only while it is Pending."""
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
     requeue_limit: int | None = None
+    retry_limit: int = 0
+    """The number of times that its user permits to run its command again."""
+    retry_on: tuple[str, ...] = ()
+    """The causes for which they permit that (`retry.RetryCause`)."""
     phase: Phase = Phase.PENDING
     foreign_phase: str = ""
     """The phase in its status, if that is PrimeHub's `Unknown`. `phase` is what it counts as."""
@@ -91,6 +97,10 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     """Why it waits, while it is Pending; otherwise empty, because it may quote the job's log."""
     fence: str = ""
     requeued: int = 0
+    retried: int = 0
+    """The number of times that its command was to run again."""
+    attempts: int = 0
+    """The number of its attempts that the status describes."""
     requeue_after: datetime | None = None
     preparing_time: datetime | None = None
     start_time: datetime | None = None
@@ -100,7 +110,7 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     gpu_resource: str = ""
     """The resource among them that `limits.gpu` of its instance type meant; empty if none."""
     overhead: dict[str, int] = {}
-    """What the cluster adds to its pod beside `resources`, as far as that is known (spec.md, Q12)."""
+    """What the cluster adds to its pod beside `resources`, as far as that is known (spec.md, Q13)."""
     node: str = ""
     log_url: str = ""
     log_failed: bool = False
@@ -111,6 +121,11 @@ class JobSeen(Fact, frozen=True, kw_only=True):
     """The uid of the pod that its admission names; empty before the first admission and after a requeue."""
     deleting: bool = False
     """True if it has a deletionTimestamp; it is never admitted again."""
+    generation: int = 0
+    """Its `metadata.generation`; 0 from a watcher that does not send it.
+
+    An edit that changes no other field is no new fact, so the generation may be older than the job's.
+    """
 
     @property
     def lacks_revision(self) -> bool:
@@ -151,7 +166,7 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     """True if nothing controls it, so that Kubernetes does not delete it with its job."""
     fence: str = ""
     attempt: int = 1
-    """The number of its job's attempt: one more than the job's requeues before it."""
+    """The number of its job's attempt: one more than the job's requeues and retries before it."""
     phase: PodPhase = PodPhase.PENDING
     gated: bool = False
     """True while it has our scheduling gate, so that it has no node and none of its containers can start."""
@@ -254,6 +269,8 @@ class GroupSeen(Fact, frozen=True, kw_only=True):
     """The number of its jobs that may be Pending; 0: any number. None: the setting."""
     max_pending_per_user: int | None = None
     """The same for the jobs of one user in it."""
+    preparing_timeout_seconds: int | None = None
+    """The time that a pod of its jobs has to start; None: the setting."""
     invalid: str = ""
     """Why it is unusable, for users; empty if it is usable."""
     datasets: tuple[DatasetGrant, ...] = ()
@@ -351,7 +368,7 @@ class Admit(Command, frozen=True, kw_only=True):
     gpu_resource: str = ""
     """As in `JobSeen`."""
     overhead: dict[str, int] = {}
-    """What is reserved beside `resources`, for what the cluster adds to the pod (spec.md, Q12)."""
+    """What is reserved beside `resources`, for what the cluster adds to the pod (spec.md, Q13)."""
 
 
 class Reject(Command, frozen=True, kw_only=True):
@@ -369,6 +386,10 @@ class SetPendingReason(Command, frozen=True, kw_only=True):
     reason: str
     message: str
     revision: int
+    created: datetime | None = None
+    """When the job was created; None from a scheduler that does not send it."""
+    generation: int = 0
+    """The job's generation when that was decided; 0 if it is unknown."""
 
 
 class ReportGroupStatus(Message, frozen=True, kw_only=True):
@@ -402,6 +423,10 @@ class Requeue(Command, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "Requeue"
     message: str
+    spares_pulling: bool = False
+    """True if a pod whose image is still being pulled gets more time; the command is repeated then."""
+    message_if_pulling: str = ""
+    """The message, in place of `message`, if the image is still being pulled."""
 
 
 class TimeOut(Command, frozen=True, kw_only=True):

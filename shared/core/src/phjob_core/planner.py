@@ -8,7 +8,8 @@ The checks run in this order:
 
 1. A finalizer of ours that has no purpose any more is removed.
 2. A stray pod is deleted. Only the pod that the admission names (`status.podUID`) is the job's pod.
-3. The end of the pod's container decides, whatever the user or the janitor wants.
+3. The end of the pod's container decides, whatever the user or the janitor wants. If the user permits it, the
+   job is retried (`retry`).
 4. The user's request to cancel or to delete the job decides.
 5. The start of the container makes the job Running.
 6. The janitor's command is executed.
@@ -18,12 +19,13 @@ docs/design/admission.md has the hazards, and the mechanism against each.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phjob_core.api import Phase, Reason
 from phjob_core.lifecycle import REASONS_WITHOUT_POD, Effect, Event, Transition, transition
 from phjob_core.messages import JobSeen, PodSeen
 from phjob_core.pod_status import describe_end, state_of
+from phjob_core.retry import RetryCause, cause_of_end, is_permitted
 
 _EDITABLE_FIELDS = {
     "activeDeadlineSeconds": "active_deadline_seconds",
@@ -47,6 +49,10 @@ class PendingCommand:
     message: str = ""
     decided_on: Mapping[str, int | None] = field(default_factory=dict)
     """The fields of the job's spec that it was decided on. A later edit of one of them makes it stale."""
+    spares_pulling: bool = False
+    """True if a pod whose image is still being pulled gets more time."""
+    message_if_pulling: str = ""
+    """The message, in place of `message`, if the image is still being pulled."""
     explained: bool = False
     """True if the message already contains why the pod has not started."""
 
@@ -135,6 +141,11 @@ class ApplyEvent:
     """True if the detail quotes the pod. The executor reads the pod, and describes its end again."""
     decided_on: Mapping[str, int | None] = field(default_factory=dict)
     """The fields of the job's spec that must be unchanged, by name. None: the field is absent."""
+    retry: RetryCause | None = None
+    """The cause for which the job returns to its queue instead of failing; None if it fails.
+
+    The write tests that the whole spec is unchanged, so that a permission which is withdrawn counts.
+    """
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,18 @@ def _was_edited(job: JobSeen, decided_on: Mapping[str, int | None]) -> bool:
     """Return whether a field of the spec has another value than the one that was decided on."""
     fields = ((name, field) for name, field in _EDITABLE_FIELDS.items() if name in decided_on)
     return any(getattr(job, field) != decided_on[name] for name, field in fields)
+
+
+def ends_late_start(step: Step, state: JobState) -> bool:
+    """Return whether the step is the first that ends a pod which has not started in time.
+
+    Before it, the pod's Events show why the pod has not started, and whether it gets more time.
+    """
+    command, pod = state.command, state.pod
+    if command is None or command.event is not Event.START_TIMEOUT or command.explained or pod is None:
+        return False
+    is_first = isinstance(step, HoldPod | StoreLog | DeletePod) and not pod.deleting
+    return is_first and state.job.phase is Phase.PREPARING and is_named(state.job, pod)
 
 
 def requires_no_pod(step: Step) -> bool:
@@ -226,6 +249,8 @@ def _pending(state: JobState) -> Step | None:
         return _cancel(state.job)
     if state.pod is None or (state.pod.gated and state.admitting):
         return None  # An admission is about to name the gated pod.
+    if state.pod.phase.finished and state.log.should_store:
+        return StoreLog(state.pod)  # Of a retry: another program may be about to delete the pod.
     return _delete(state, state.pod, stray=True)
 
 
@@ -235,11 +260,11 @@ def _preparing(state: JobState) -> Step | None:
         return _preparing_without_pod(state)
     step = _apply_pod_state(state, pod)
     if step and not (_is_to_be_cancelled(job) and step.event is Event.POD_RUNNING):
-        return step
+        return _retry_or_fail(state, step)
     if _is_to_be_cancelled(job):
         return _cancel(job)
     if command := _command_with(state, Effect.DELETE_AFTER):
-        return _apply(command)
+        return _give_up(state, command, pod)
     if pod.never_started or pod.held or _command_with(state, Effect.DELETE_BEFORE):
         return _next_requeue_step(state, pod)
     if pod.gated and not pod.deleting:
@@ -271,13 +296,13 @@ def _preparing_without_pod(state: JobState) -> Step | None:
 def _running(state: JobState) -> Step | None:
     job, pod = state.job, state.pod
     if pod and (step := _apply_pod_state(state, pod)) and step.event is not Event.POD_RUNNING:
-        return step
+        return _retry_or_fail(state, step)
     if _is_to_be_cancelled(job):
         return _cancel(job)
     if pod is None:
         return ApplyEvent(Event.POD_VANISHED)
     if command := _command_with(state, Effect.DELETE_AFTER):
-        return _apply(command)
+        return _give_up(state, command, pod)
     return _apply_node_state(state, pod)
 
 
@@ -310,6 +335,30 @@ def _command_with(state: JobState, *effects: Effect) -> PendingCommand | None:
 def _apply(command: PendingCommand) -> ApplyEvent:
     """Return the step that writes the transition of the janitor's command."""
     return ApplyEvent(command.event, command.message, decided_on=command.decided_on)
+
+
+# --- Retry. ---
+
+
+def _retry_or_fail(state: JobState, step: ApplyEvent) -> ApplyEvent:
+    """Return the step that ends the attempt, as a retry if the job's user permits that."""
+    cause = cause_of_end(step.event, state.job, state.pod)
+    if cause is None or not is_permitted(state.job, cause):
+        return step
+    # Its message is part of the facts about a Pending job, so it must not quote the log (spec.md, E7).
+    return replace(step, retry=cause, quotes_pod=False)
+
+
+def _give_up(state: JobState, command: PendingCommand, pod: PodSeen) -> Step | None:
+    """Return the step for a command that ends the job.
+
+    A job that may be retried is not ended for its lost node. Its pod is deleted without force, and the job
+    waits for the pod's end: the node has returned, or its object is deleted. Otherwise the command might run
+    on the lost node and on another one at the same time.
+    """
+    if command.event is not Event.NODE_LOST_TOO_LONG or not is_permitted(state.job, RetryCause.NODE_LOST):
+        return _apply(command)
+    return None if pod.deleting else DeletePod(pod)
 
 
 # --- Cancel. ---
@@ -400,6 +449,8 @@ def _apply_node_state(state: JobState, pod: PodSeen) -> ApplyEvent | None:
     """Return the event that the node's state means for the job; None if the job's reason shows it already."""
     if state.node_lost == (state.job.reason == Reason.NODE_LOST):
         return None
+    if pod.deleting and is_permitted(state.job, RetryCause.NODE_LOST):
+        return None  # The reason shows why the pod is about to end (`_give_up`).
     return ApplyEvent(Event.NODE_LOST if state.node_lost else Event.NODE_BACK, pod.node)
 
 

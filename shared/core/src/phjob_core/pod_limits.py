@@ -72,7 +72,7 @@ def excess(needed: Amounts, available: Amounts) -> dict[str, int]:
 
 
 def describe_overhead(overhead: Amounts) -> str:
-    """Return what the cluster adds to a job's pod, for its user (spec.md, Q12)."""
+    """Return what the cluster adds to a job's pod, for its user (spec.md, Q13)."""
     added = ", ".join(f"{name} {render(name, amount)}" for name, amount in overhead.items())
     return f"the cluster adds {added} to the pod (overhead of its RuntimeClass, or an injected container)"
 

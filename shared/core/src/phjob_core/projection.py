@@ -31,6 +31,7 @@ _MAX_ATTEMPT_DIGITS = 10
 _JOB_SPEC = {
     "groupId": "group_id",
     "cancel": "cancel",
+    "suspend": "suspend",
     "activeDeadlineSeconds": "active_deadline_seconds",
     "ttlSecondsAfterFinished": "ttl_seconds_after_finished",
     "requeueLimit": "requeue_limit",
@@ -41,6 +42,7 @@ _JOB_STATUS = {
     "fence": "fence",
     "gpuResource": "gpu_resource",
     "requeued": "requeued",
+    "retried": "retried",
     "requeueAfter": "requeue_after",
     "preparingTime": "preparing_time",
     "startTime": "start_time",
@@ -62,7 +64,7 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
     The fact has the message of a Pending job only: that of an ended job may quote its log.
     """
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    resource_version = int(metadata["resourceVersion"])
+    resource_version, retry = int(metadata["resourceVersion"]), spec.get("retry") or {}
     return JobSeen.model_validate(
         {
             "name": metadata["name"],
@@ -73,6 +75,11 @@ def project_job(item: Object, revision: int | None = None) -> JobSeen:
             "revision": min(status.get("revision") or revision or resource_version, resource_version),
             "revision_recorded": bool(status.get("revision")),
             "deleting": "deletionTimestamp" in metadata,
+            "generation": metadata.get("generation", 0),
+            "retry_limit": retry.get("limit", 0),
+            # YAML 1.1 takes a key `on` without quotes for the boolean true.
+            "retry_on": tuple(retry.get("on") or retry.get("true") or ()),
+            "attempts": len(status.get("attempts") or ()),
             "message": _message(status) if status.get("phase", Phase.PENDING) == Phase.PENDING else "",
             "log_failed": LOG_FAILED in _message(status),
             "group": spec["groupName"],

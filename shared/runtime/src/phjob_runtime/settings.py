@@ -74,6 +74,8 @@ class JobSubmission(BaseModel):
     """The cap of every job's `requeueLimit`; 0: no cap (spec.md, Q5)."""
     preparing_timeout_seconds: Annotated[int, Field(ge=1)] = 180
     """The time a pod has to start before its job is requeued (spec.md, Q5)."""
+    pull_timeout_seconds: Annotated[int, Field(ge=1)] = 1800
+    """The time a pod has instead while its image is still being pulled, if it is longer (spec.md, Q5)."""
     node_lost_grace_seconds: Seconds = 0
     """The time a node may be unresponsive before its jobs fail; 0: unlimited (spec.md, L12)."""
     history_ttl_seconds: Seconds = Field(2592000, alias="historyTTLSeconds")

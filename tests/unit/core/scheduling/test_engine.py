@@ -721,7 +721,7 @@ def refused(job: JobSeen, command: Admit, overhead: dict[str, int]) -> JobSeen:
 
 
 def test_a_job_is_admitted_again_with_room_for_what_the_cluster_adds_to_its_pod() -> None:
-    """The reservation has to hold all that the pod counts from then on (spec.md, Q12)."""
+    """The reservation has to hold all that the pod counts from then on (spec.md, Q13)."""
     engine = an_engine(group=a_group(group_quota={"cpu": 2600, "gpu": 4}))
     first, second = a_job("first"), a_job("second")
     command = only_admit(engine.on_job(first, START))
@@ -759,7 +759,7 @@ def test_waiting_jobs_are_judged_again_when_the_cluster_adds_something_to_pods()
 
 
 def test_a_job_that_was_admitted_with_its_overhead_is_never_rejected() -> None:
-    """A quota that is lowered, or an overhead that grows, lets it wait (spec.md, Q4, Q12)."""
+    """A quota that is lowered, or an overhead that grows, lets it wait (spec.md, Q4, Q13)."""
     seen = a_job(fence="f", overhead={"cpu": 250}, requeued=1, preparing_time=START)
     engine = an_engine(group=a_group(group_quota={"cpu": 1000}))
     assert engine.on_job(seen, at(1)) == []
@@ -776,3 +776,131 @@ def test_a_job_of_the_snapshot_reserves_what_its_admission_did() -> None:
     engine = an_engine(job, finished, started=False)
     (queue,) = engine.queues.values()
     assert queue.ledger.group_usage["cpu"] == 2021
+
+
+SUSPENDED = "spec.suspend is true: the job keeps its place, and waits until its user sets it to false"
+
+
+def reasons(commands: list[Command]) -> dict[str, tuple[str, str]]:
+    return {c.name: (c.reason, c.message) for c in commands if isinstance(c, SetPendingReason)}
+
+
+def test_a_suspended_job_is_not_admitted_blocks_nobody_and_keeps_its_place() -> None:
+    """spec.md, Q13."""
+    first = a_job("first", instance_type="gpu-4", suspend=True)
+    second, third = a_job("second", created=at(1)), a_job("third", created=at(2), instance_type="gpu-4")
+    engine = an_engine(first, started=False)
+    assert engine.start(START) == []
+    assert names(engine.on_job(second, START)) == ["second"]
+    assert names(engine.on_job(third, START)) == []
+    resumed = later(first, suspend=False)
+    assert names(engine.on_job(resumed, START)) == []
+    assert names(engine.on_job_gone(second.uid, START)) == ["first"]
+
+
+def test_a_suspended_job_has_a_reason_which_is_written_once_and_goes_with_the_suspension() -> None:
+    """Its condition follows from the reason (spec.md, A16)."""
+    job = a_job(instance_type="gpu-4", suspend=True, generation=2)
+    engine = an_engine(running_job("other"), job)
+    (command,) = engine.on_wakeup(at(1))
+    assert isinstance(command, SetPendingReason)
+    assert (command.reason, command.message) == ("Suspended", SUSPENDED)
+    assert (command.created, command.generation) == (job.created, 2)
+    written = later(job, reason="Suspended", message=SUSPENDED)
+    engine.on_job(written, at(2))
+    assert reasons(engine.on_wakeup(at(11))) == {}
+    assert engine.next_wakeup() is None
+    engine.on_job(later(written, suspend=False), at(20))
+    (reason,) = reasons(engine.on_wakeup(at(21))).values()
+    assert reason == ("GroupQuota", "group quota: gpu 1 of 4 used, needs 4")
+
+
+def running_job(name: str) -> JobSeen:
+    return a_job(name, phase=Phase.RUNNING, user="lin", resources={"nvidia.com/gpu": 1}, fence="s#1")
+
+
+def test_a_job_that_is_resumed_in_its_backoff_is_queued_and_waits_for_its_end() -> None:
+    """Its status would say until then that it is suspended."""
+    requeued = a_job(requeued=2, requeue_after=at(30), fence="s#1")
+    job = later(requeued, suspend=True, reason="Suspended", message=SUSPENDED)
+    engine = an_engine(job)
+    resumed = later(job, suspend=False)
+    assert engine.on_job(resumed, at(5)) == []
+    assert reasons(engine.on_wakeup(at(6))) == {"job-1": ("Queued", "")}
+    assert names(engine.on_wakeup(at(30))) == ["job-1"]
+
+
+def test_a_suspended_job_fails_for_no_reason_of_the_queue() -> None:
+    """Once it is resumed, it is judged as any other job of its age (spec.md, Q4)."""
+    job = a_job(instance_type="none", suspend=True)
+    engine = an_engine(job)
+    assert not any(isinstance(c, Reject) for c in engine.on_wakeup(at(1)))
+    resumed = later(job, suspend=False)
+    assert any(isinstance(c, Reject) for c in engine.on_job(resumed, at(59)))
+    engine = an_engine(job)
+    assert not any(isinstance(c, Reject) for c in engine.on_job(resumed, at(61)))
+    assert engine.infeasible.keys() == {job.uid}
+
+
+def test_a_suspended_job_counts_as_a_pending_one() -> None:
+    """Otherwise a user could fill every service's memory with suspended jobs (spec.md, Q11)."""
+    engine = an_engine(a_job("one", suspend=True), limits=PendingLimits(per_user=1))
+    (command,) = engine.on_job(a_job("two", suspend=True), START)
+    assert isinstance(command, Reject)
+    assert command.reason == Reason.TOO_MANY_PENDING
+
+
+def test_an_admission_that_was_decided_before_the_suspension_stands() -> None:
+    """The job is Preparing then, and a suspension has no effect on it (spec.md, Q12)."""
+    engine = an_engine()
+    job = a_job(instance_type="gpu-4")
+    command = only_admit(engine.on_job(job, START))
+    suspended = later(job, suspend=True)
+    assert engine.on_job(suspended, START) == []
+    assert gpus(engine) == 4
+    assert engine.on_job(admission_of(suspended, command), START) == []
+    assert gpus(engine) == 4
+
+
+def test_a_suspended_job_that_is_cancelled_gets_no_more_reasons() -> None:
+    """It is about to be Cancelled."""
+    job = a_job(suspend=True)
+    engine = an_engine(job)
+    engine.on_job(later(job, cancel=True), START)
+    assert engine.on_wakeup(at(2)) == []
+
+
+def test_a_retried_job_keeps_its_place_and_waits_for_the_end_of_its_backoff() -> None:
+    """Its old pod counts until it has ended, and the new admission has a charge of its own (spec.md, L17)."""
+    engine = an_engine()
+    job = a_job("first", instance_type="gpu-4")
+    command = only_admit(engine.on_job(job, START))
+    preparing = later(admission_of(job, command), pod_uid="pod-1")
+    engine.on_job(preparing, START)
+    pod = a_pod(preparing, uid="pod-1", limits=command.resources, phase=PodPhase.RUNNING)
+    engine.on_pod(pod, START)
+    engine.on_job(a_job("second", instance_type="gpu-4", created=at(1)), START)
+    retried = later(
+        preparing, phase=Phase.PENDING, reason="Retried", message="m", retried=1, pod_uid="",
+        requeue_after=at(40),
+    )  # fmt: skip
+    assert engine.on_job(retried, at(10)) == []
+    assert gpus(engine) == 4
+    ended = pod.model_copy(update={"phase": PodPhase.FAILED, "start_time": at(1), "exit_code": 1})
+    assert names(engine.on_pod(ended, at(10))) == ["second"]
+    assert names(engine.on_wakeup(at(40))) == []
+    assert names(engine.on_job_gone("uid-second", at(50))) == ["first"]
+    assert gpus(engine) == 4
+
+
+def test_the_backoff_of_a_retry_counts_although_the_job_was_never_requeued() -> None:
+    """A wrong clock of pod-manager can prolong it by no more than the retries permit."""
+    job = a_job(retried=2, fence="s#1", requeue_after=at(3600), reason="Retried")
+    engine = an_engine(job)
+    assert engine.next_wakeup() == at(60)
+
+
+def test_the_message_of_a_retry_stays_while_the_job_does_not_block() -> None:
+    """It says why the command runs again."""
+    engine = an_engine(a_job(retried=1, fence="s#1", requeue_after=at(30), reason="Retried", message="m"))
+    assert reasons(engine.on_wakeup(at(20))) == {}

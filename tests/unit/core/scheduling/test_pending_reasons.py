@@ -36,6 +36,17 @@ def test_a_job_that_no_longer_blocks_becomes_queued_once() -> None:
     assert changed(reasons, 9, written=(Reason.REQUEUED, "no node"), current=QUEUED) == []
 
 
+def test_the_reason_of_a_suspended_job_is_checked_until_it_is_written() -> None:
+    """Only its user can change it, so thousands of such jobs need no checks."""
+    suspended: PendingReason = (Reason.SUSPENDED, "m")
+    reasons = PendingReasons()
+    reasons.watch("job", START)
+    assert changed(reasons, 1, current=suspended) == ["job"]
+    assert changed(reasons, 11, current=suspended) == ["job"]
+    assert changed(reasons, 21, written=suspended, current=suspended) == []
+    assert reasons.next_wakeup() is None
+
+
 def test_a_job_that_no_longer_waits_is_not_checked_again() -> None:
     """It was admitted, or it is gone."""
     reasons = PendingReasons()

@@ -221,9 +221,14 @@ def _annotations(job: Object, settings: JobSubmission) -> dict[str, str]:
         **settings.pod_annotations,
         USAGE_ANNOTATION: json.dumps(usage),
         FENCE_ANNOTATION: job["status"]["fence"],
-        ATTEMPT_ANNOTATION: str(job["status"].get("requeued", 0) + 1),
+        ATTEMPT_ANNOTATION: str(attempt_number(job["status"])),
         **({GPU_ANNOTATION: gpu_resource} if (gpu_resource := job["status"].get("gpuResource")) else {}),
     }
+
+
+def attempt_number(status: Object) -> int:
+    """Return the number of the attempt that the next admission begins, from 1."""
+    return int(status.get("requeued", 0)) + int(status.get("retried", 0)) + 1
 
 
 def _env(job: Object, from_datasets: Mapping[str, SecretKey], settings: JobSubmission) -> list[Object]:

@@ -26,7 +26,7 @@ class PodResources(NamedTuple):
     limits: Amounts = _NOTHING
     """The limits of the container that runs the job's command."""
     overhead: Amounts = _NOTHING
-    """What the cluster adds to the pod (spec.md, Q12)."""
+    """What the cluster adds to the pod (spec.md, Q13)."""
     gpu_resource: str = ""
     """The resource that `limits.gpu` of the instance type means; empty if it has no `limits.gpu`."""
 

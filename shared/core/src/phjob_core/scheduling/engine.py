@@ -17,6 +17,7 @@ from phjob_core.lifecycle import requeue_backoff
 from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
 from phjob_core.pod_limits import describe_overhead
 from phjob_core.quantities import Amounts
+from phjob_core.retry import retry_backoff
 from phjob_core.scheduling.acceptance import NO_LIMITS, Acceptance, PendingLimits
 from phjob_core.scheduling.accounting import Accounting, BackoffEnd, Reservation, TrackedJob
 from phjob_core.scheduling.eligibility import Catalog, Ineligible, PodResources
@@ -33,8 +34,14 @@ An older job was feasible once, and within the limits. It waits until it is feas
 """
 MAX_CREATION_DELAY = timedelta(seconds=5)
 """The longest backoff of a job whose pod cannot be created yet (spec.md, Q10)."""
-_BLOCKING_REASONS = (Reason.USER_QUOTA, Reason.GROUP_QUOTA, Reason.INVALID_SPEC, Reason.OVER_QUOTA)
-"""The pending reasons that are written. A job in its queue that has one is watched until it is outdated."""
+_OUTDATED_REASONS = (
+    Reason.USER_QUOTA, Reason.GROUP_QUOTA, Reason.INVALID_SPEC, Reason.OVER_QUOTA, Reason.SUSPENDED,
+)  # fmt: skip
+"""The pending reasons that are written. A job that waits and has one is watched until it is outdated."""
+_SUSPENDED: PendingReason = (
+    Reason.SUSPENDED,
+    "spec.suspend is true: the job keeps its place, and waits until its user sets it to false",
+)
 
 
 def queue_key(job: JobSeen) -> QueueKey:
@@ -255,8 +262,8 @@ class SchedulingEngine:
     def _enqueue_or_reject(self, uid: str, now: datetime) -> None:
         """Put a Pending job where it belongs.
 
-        The job waits in its queue, in its backoff, or outside both if it is infeasible for now. Otherwise it
-        is rejected.
+        The job waits in its queue, in its backoff, or outside both if it is suspended or infeasible for now.
+        Otherwise it is rejected.
         """
         job = self.jobs[uid]
         seen = job.seen
@@ -271,9 +278,16 @@ class SchedulingEngine:
         group = self.catalog.groups.get(seen.group)
         if not self.acceptance.accept(job, group, is_new=self._is_new(seen, now)):
             return
+        if seen.suspend:
+            queue.remove(uid)
+            self.acceptance.rejections.discard(uid)
+            self._pending_reasons.watch(uid, now)
+            return
         if (until := self._end_of_backoff(job, now)) and until > now + self.wall_clock_offset:
             queue.remove(uid)
             self._backoffs.set(uid, until)
+            if seen.reason == Reason.SUSPENDED:
+                self._pending_reasons.watch(uid, now)
             return
         verdict = self._judge(seen, queue)
         if isinstance(verdict, Ineligible):
@@ -283,7 +297,7 @@ class SchedulingEngine:
         job.resources, job.was_feasible = verdict, True
         charge = share_amounts(self.accounting.charge_of(verdict))
         queue.add(QueuedJob(uid, label_value(seen.user), charge, queue_key(seen)))
-        if seen.reason in _BLOCKING_REASONS:
+        if seen.reason in _OUTDATED_REASONS:
             self._pending_reasons.watch(uid, now)
 
     def _forget_verdict(self, uid: str) -> None:
@@ -333,7 +347,7 @@ class SchedulingEngine:
         """Return whether an infeasible job may be rejected: it is young, and was never feasible.
 
         Its admission may have been refused because its pod was larger than expected. It was never feasible
-        then, either (spec.md, Q12).
+        then, either (spec.md, Q13).
         """
         seen = job.seen
         was_too_large = bool(seen.overhead) and seen.preparing_time is None
@@ -344,13 +358,14 @@ class SchedulingEngine:
         """Return when the job's backoff is over, by the time of day; None if it has none.
 
         pod-manager wrote it by its own clock, which may be an hour ahead. It is therefore limited to the
-        longest backoff that the job's requeues can cause, from the time at which it was first observed.
+        longest backoff that the job's requeues and retries can cause, from the time of its first observation.
         """
         written = job.seen.requeue_after
         if written is None:
             return None
         if job.backoff_end is None or job.backoff_end.written != written:
-            longest = max(requeue_backoff(job.seen.requeued), MAX_CREATION_DELAY)
+            backoffs = requeue_backoff(job.seen.requeued), retry_backoff(job.seen.retried)
+            longest = max(*backoffs, MAX_CREATION_DELAY)
             effective = min(written, now + self.wall_clock_offset + longest)
             job.backoff_end = BackoffEnd(written, effective)
         return job.backoff_end.effective
@@ -419,18 +434,21 @@ class SchedulingEngine:
     def _current_and_wanted_reason(self, uid: str) -> tuple[PendingReason, PendingReason] | None:
         """Return the pending reason in a job's status, and the one that it should have.
 
-        Returns None if the job is neither in its queue nor infeasible.
+        Returns None if the job has no pending reason that is written.
         """
         job = self.jobs.get(uid)
-        if job is None:
+        if job is None or job.seen.phase is not Phase.PENDING or job.reservation:
             return None
         current = (job.seen.reason, job.seen.message)
+        if job.seen.suspend:
+            return None if job.seen.cancel or job.seen.deleting else (current, _SUSPENDED)
         if ineligible := self.infeasible.get(uid):
             return current, (ineligible.reason, ineligible.message)
         queue = self.queues.get(label_value(job.seen.group))
-        if queue is None or uid not in queue.jobs:
-            return None
-        return current, queue.pending_reason(uid)
+        if queue and uid in queue.jobs:
+            return current, queue.pending_reason(uid)
+        # It waits for the end of its backoff, but was suspended before.
+        return (current, (Reason.QUEUED, "")) if job.seen.reason == Reason.SUSPENDED else None
 
 
 def _set_pending_reason(seen: JobSeen, reason: str, message: str) -> SetPendingReason:
@@ -438,4 +456,5 @@ def _set_pending_reason(seen: JobSeen, reason: str, message: str) -> SetPendingR
     return SetPendingReason(
         uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
         reason=reason, message=message, revision=seen.revision,
+        created=seen.created, generation=seen.generation,
     )  # fmt: skip

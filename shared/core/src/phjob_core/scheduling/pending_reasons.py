@@ -1,8 +1,9 @@
 """The times at which a waiting job's pending reason is written (spec.md, Q6). Pure.
 
-Only a job that blocks its user or its group gets such a reason: one second after it began to block, and at
-most every ten seconds. When it no longer blocks, its reason becomes `Queued` again. All writes of a shard are
-at least 250 ms apart, so that a thousand blocked users cause no burst of writes.
+Only a job that blocks its user or its group, or that cannot be admitted for a reason of its own, gets such a
+reason: one second after that began, and at most every ten seconds. When it is over, the reason becomes
+`Queued` again. All writes of a shard are at least 250 ms apart, so that a thousand blocked users cause no
+burst of writes.
 """
 
 import heapq
@@ -59,8 +60,8 @@ class PendingReasons:
                 self._watched.discard(uid)
                 continue
             written, current = reasons
-            if current[0] == Reason.QUEUED:
-                self._watched.discard(uid)
+            if current[0] == Reason.QUEUED or (written == current and current[0] == Reason.SUSPENDED):
+                self._watched.discard(uid)  # Only a new fact about the job can change its reason.
             else:
                 heapq.heappush(self._checks, (now + RECHECK_INTERVAL, uid))
             if written != current and not _keeps_requeue_message(written, current):
@@ -69,5 +70,5 @@ class PendingReasons:
 
 
 def _keeps_requeue_message(written: PendingReason, current: PendingReason) -> bool:
-    """Return whether the message of a requeue stays, because the job does not block."""
-    return current[0] == Reason.QUEUED and written[0] == Reason.REQUEUED
+    """Return whether the message of a requeue or a retry stays, because the job does not block."""
+    return current[0] == Reason.QUEUED and written[0] in (Reason.REQUEUED, Reason.RETRIED)

@@ -39,7 +39,7 @@ class Usage:
     Of the jobs that wait for quota, only the first of the user or of the group counts as such.
     """
     oldest: datetime | None = None
-    """The creation time of the oldest waiting job."""
+    """The creation time of the oldest waiting job that is not suspended."""
     head: datetime | None = None
     """The creation time of the job that blocks the group."""
     admissible_since: datetime | None = None
@@ -90,12 +90,15 @@ def _add_job(engine: SchedulingEngine, job: TrackedJob, usage: Usage) -> None:
     seen = job.seen
     usage.phases[seen.phase] += 1
     if seen.phase is Phase.PENDING and not job.reservation:
+        if seen.suspend:
+            usage.pending[Reason.SUSPENDED] += 1
+            return
         usage.oldest = min(usage.oldest or seen.created, seen.created)
         queue = engine.queues.get(label_value(seen.group))
         if ineligible := engine.infeasible.get(seen.uid):
             usage.pending[ineligible.reason] += 1
         elif seen.requeue_after and (queue is None or seen.uid not in queue.jobs):
-            usage.pending[Reason.REQUEUED] += 1
+            usage.pending[Reason.RETRIED if seen.reason == Reason.RETRIED else Reason.REQUEUED] += 1
     if seen.phase is Phase.PREPARING and seen.preparing_time:
         usage.preparing_since = min(usage.preparing_since or seen.preparing_time, seen.preparing_time)
 
