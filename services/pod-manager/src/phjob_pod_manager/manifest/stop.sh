@@ -7,8 +7,8 @@
 # On SIGTERM, the shells above the main program are stopped by SIGSTOP until it has ended. Otherwise they would
 # go on with the next line of the script. Then they end by SIGTERM.
 #
-# Only /proc, the shell, and cat, id, sleep, sort and tr are used. Signals are bits of the masks in
-# /proc/PID/status: SIGINT 0x2, SIGQUIT 0x4, SIGTERM 0x4000, SIGXCPU 0x800000.
+# Only /proc, the shell, and cat, id, sleep, sort and tr are used. /proc/PID/stat has the signals that a process
+# ignores and catches as bits: SIGINT 0x2, SIGQUIT 0x4, SIGTERM 0x4000, SIGXCPU 0x800000 (proc_pid_stat(5)).
 
 # Reads all processes once: one line each, `PID (NAME) STATE PARENT ...`.
 look() {
@@ -17,7 +17,7 @@ look() {
   set -f
 }
 
-# Prints the live children of a process, the oldest first.
+# Prints the live children of a process, the oldest first, each with the signals that it ignores and catches.
 children() {
   IFS='
 '
@@ -27,22 +27,19 @@ children() {
         pid=${line%% *}
         unset IFS
         set -- "$1" ${line##*) }
-        printf '%020d %010d %d\n' "${21}" "$pid" "$pid"
+        printf '%020d %010d %d %d %d\n' "${21}" "$pid" "$pid" "${32}" "${33}"
         ;;
     esac
-  done | sort | while IFS=' ' read -r _ _ pid; do echo "$pid"; done
+  done | sort | while IFS=' ' read -r _ _ child; do echo "$child"; done
 }
 
-# Sets uid, ignored and caught of a process.
+# Sets the signals that a process ignores and catches.
 masks() {
-  uid= ignored=0 caught=0
-  while read -r key value rest; do
-    case $key in
-      Uid:) uid=$value ;;
-      SigIgn:) ignored=$((0x${value#????????})) ;;
-      SigCgt:) caught=$((0x${value#????????})) ;;
-    esac
-  done <"/proc/$1/status"
+  ignored=0 caught=0
+  if read -r shown <"/proc/$1/stat"; then
+    set -- ${shown##*) }
+    ignored=${31} caught=${32}
+  fi
 }
 
 # Tells if a process is a shell.
@@ -60,14 +57,15 @@ passes_on() {
   is_shell "$1" || return 1
   masks "$1"
   mine=$caught parent=$ignored kids= background=
-  for kid in $(children "$1"); do
-    masks "$kid"
+  set -- $(children "$1")
+  while [ "$#" -gt 0 ]; do
     # A shell makes what it starts by `&` ignore SIGINT and SIGQUIT.
-    if [ $((parent & 2)) = 0 ] && [ $((ignored & 2)) != 0 ] && [ $(((ignored | caught) & 4)) != 0 ]; then
-      background="$background $kid"
+    if [ $((parent & 2)) = 0 ] && [ $(($2 & 2)) != 0 ] && [ $((($2 | $3) & 4)) != 0 ]; then
+      background="$background $1"
     else
-      kids="$kids $kid"
+      kids="$kids $1"
     fi
+    shift 3
   done
   # Bash catches all signals itself if it has a trap for EXIT, and most shells SIGINT while they wait. A trap
   # could run only after a process in the foreground has ended, so that this process needs the signal.
@@ -167,7 +165,10 @@ drain() {
 
 # Prints the exit code of a process that has ended, if the kernel shows it: it does to the process's user.
 code_of() {
-  masks "$1"
+  uid=
+  while read -r key value _; do
+    case $key in Uid:) uid=$value ;; esac
+  done <"/proc/$1/status"
   for as in '' "$phjob_as"; do
     [ "$uid" = "$($as id -u)" ] || continue
     line=$($as cat "/proc/$1/stat")
