@@ -652,15 +652,30 @@ def test_a_job_whose_user_permits_it_is_retried_after_its_pod_has_ended(job: Job
         Event.POD_FAILED, "exit code 1 (Error)", quotes_pod=True
     )
     used_up = job.model_copy(update={"retried": 2})
-    end = ApplyEvent(Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)")
+    end = ApplyEvent(
+        Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)", quotes_pod=True
+    )
     assert step(used_up, a_pod(used_up, **EVICTED)) == end
+
+
+def test_a_job_whose_pod_an_injected_container_keeps_running_is_retried_once_that_pod_is_deleted() -> None:
+    """The end of `main` is the end of the command. The next pod has the name of this one."""
+    job = running(**{**RETRY, "retry_on": ("Failure",)})
+    pod = a_pod(job, phase=PodPhase.RUNNING, start_time=at(1), exit_code=3, runs_on="istio-proxy")
+    found = step(job, pod)
+    assert isinstance(found, ApplyEvent)
+    assert (found.event, found.retry) == (Event.POD_FAILED, RetryCause.FAILURE)
+    waiting = a_job(fence="s#1", retried=1, reason=Reason.RETRIED)
+    kept = pod.model_copy(update={"job_uid": waiting.uid})
+    assert step(waiting, kept, log=LogState(should_store=True, blocks_deletion=True)) == StoreLog(kept)
+    assert step(waiting, kept) == DeletePod(kept, stray=True)
 
 
 @pytest.mark.parametrize("job", [running(**RETRY, cancel=True), running(**RETRY, deleting=True)])
 def test_a_job_that_is_cancelled_or_deleted_is_not_retried(job: JobSeen) -> None:
     """Its user does not want it to run again. The end of its command counts (spec.md, L9)."""
     assert step(job, a_pod(job, **EVICTED)) == ApplyEvent(
-        Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)"
+        Event.POD_KILLED, ": EvictionByEvictionAPI: evicting; exit code 143 (Error)", quotes_pod=True
     )
 
 
@@ -692,7 +707,9 @@ def test_a_retry_of_a_job_on_a_lost_node_waits_for_the_end_of_its_pod(job: JobSe
     assert step(job, deleting, Event.NODE_LOST_TOO_LONG, **LOST) is None
     assert step(job, deleting) is None
     killed = a_pod(job, **{**EVICTED, "disruption": ""})
-    assert step(job, killed) == ApplyEvent(Event.POD_KILLED, retry=RetryCause.NODE_LOST)
+    assert step(job, killed) == ApplyEvent(
+        Event.POD_KILLED, "; exit code 143 (Error)", retry=RetryCause.NODE_LOST
+    )
     collected = a_pod(job, phase=PodPhase.FAILED, node="node-1", disruption="DeletionByPodGC: node is gone")
     found = step(job, collected)
     assert isinstance(found, ApplyEvent)
