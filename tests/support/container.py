@@ -68,8 +68,10 @@ class Container:
         """`folder` is the working directory, and `path` the PATH."""
         user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
         namespace = ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+        # Whoever runs the tests may ignore signals, as `nohup` does. A container runtime ignores none.
+        no_ignored_signals = [find("env"), "--default-signal"]
         self._process = subprocess.Popen(
-            [find("unshare"), *namespace[1:], *argv],
+            [*no_ignored_signals, find("unshare"), *namespace[1:], *argv],
             cwd=folder,
             env={"PATH": str(path), "HOME": str(folder)},
             stdin=subprocess.DEVNULL,

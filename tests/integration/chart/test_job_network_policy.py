@@ -58,11 +58,11 @@ def _permits_peer(to: Object, peer: Peer) -> bool:
 
 
 def _selects(selector: Object, labels: dict[str, str]) -> bool:
-    operators = {expression["operator"] for expression in selector.get("matchExpressions", ())}
-    assert operators <= {"NotIn"}
+    expressions = selector.get("matchExpressions", ())
+    assert {expression["operator"] for expression in expressions} <= {"In", "NotIn"}
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(expression["key"]) not in expression["values"]
-        for expression in selector.get("matchExpressions", ())
+        (labels.get(expression["key"]) in expression["values"]) is (expression["operator"] == "In")
+        for expression in expressions
     )
 
 
