@@ -168,7 +168,7 @@ def apply_event(
     an absent field for null. `max_requeues` caps the job's requeues; 0: no cap.
     """
     tests = [
-        *_tests(job.uid, job.foreign_phase or job.phase, job.fence),
+        *_tests_of(job),
         *({"op": "test", "path": f"/spec/{name}", "value": value} for name, value in step.decided_on.items()),
     ]
     node = pod.node if pod else job.node
@@ -202,7 +202,7 @@ def mark_reclaimed(job: JobSeen, message: str = "") -> Patch:
     """Return the patch that marks a finished job whose pod is gone, with a new message if there is one."""
     fields = {"message": message} if message else {}
     return [
-        *_tests(job.uid, job.foreign_phase or job.phase, job.fence),
+        *_tests_of(job),
         *_sets(reclaimed=True, **fields),
         OBSERVE_GENERATION,
     ]
@@ -215,7 +215,7 @@ def set_log_url(job: JobSeen, url: str, message: str = "") -> Patch:
     """
     fields = {"message": message.rpartition(LOG_FAILED)[0]} if LOG_FAILED in message else {}
     log = set_attempt_log(job, url)
-    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(logURL=url, **fields), *log]
+    return [*_tests_of(job), *_sets(logURL=url, **fields), *log]
 
 
 def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
@@ -223,7 +223,7 @@ def set_archive_error(job: JobSeen, error: str, message: str) -> Patch:
     message = message.rpartition(LOG_FAILED)[0] if LOG_FAILED in message else message
     max_chars = _MAX_CHARS["message"] - len(LOG_FAILED) - _MAX_ARCHIVE_ERROR_CHARS
     message = f"{message[:max_chars]}{LOG_FAILED}{error[:_MAX_ARCHIVE_ERROR_CHARS]}"
-    return [*_tests(job.uid, job.foreign_phase or job.phase, job.fence), *_sets(message=message)]
+    return [*_tests_of(job), *_sets(message=message)]
 
 
 class Outcome(NamedTuple):
@@ -319,6 +319,11 @@ def _tests(uid: str, phase: str, fence: str) -> Patch:
         {"op": "test", "path": "/status/phase", "value": phase},
         {"op": "test", "path": "/status/fence", "value": fence},
     ]
+
+
+def _tests_of(job: JobSeen) -> Patch:
+    """Return the same operations for an observed job. The phase is the one that is stored."""
+    return _tests(job.uid, job.foreign_phase or job.phase, job.fence)
 
 
 def _enters(fields: dict[str, Any], now: datetime, observed: Observed | None = None) -> Patch:
