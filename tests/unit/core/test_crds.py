@@ -38,6 +38,12 @@ def test_every_definition_of_the_chart_is_checked_and_passes() -> None:
         assert problem(plural, crd) == ""
 
 
+@pytest.mark.parametrize("plural", ["phjobs", "phgroups"])
+def test_every_field_of_a_status_that_phjob_writes_is_required(plural: str) -> None:
+    """The API server of a cluster with an older CRD would drop a newer field without a word (spec.md, E8)."""
+    assert {*REQUIREMENTS[plural].status} == status_of(OURS[plural])["properties"].keys()
+
+
 def test_no_definition_of_the_chart_preserves_unknown_fields() -> None:
     """PrimeHub 3 created its own with true. Without false, the API server refuses PhJob's over them."""
     assert all(crd["spec"]["preserveUnknownFields"] is False for crd in OURS.values())

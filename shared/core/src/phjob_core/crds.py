@@ -39,15 +39,8 @@ REQUIREMENTS: Mapping[str, _Requirements] = {
     ),
     "phgroups": _Requirements(
         status=(
-            "pending",
-            "preparing",
-            "running",
-            "used",
-            "limit",
-            "defaultLimits",
-            "head",
-            "message",
-            "fence",
+            *("pending", "preparing", "running", "used", "limit", "defaultLimits", "gpuResourceNames"),
+            *("head", "message", "fence"),
         )
     ),
     "instancetypes": _NOTHING,

@@ -52,7 +52,10 @@ _JOB_STATUS = {
     "podUID": "pod_uid",
     "logURL": "log_url",
 }
-JOB_STATUS_FIELDS = (*_JOB_STATUS, "message", "resources", "exitCode", "reclaimed", "revision")
+JOB_STATUS_FIELDS = (
+    *_JOB_STATUS, "message", "resources", "overhead", "exitCode", "reclaimed", "revision", "attempts",
+    "conditions", "observedGeneration",
+)  # fmt: skip
 """The fields of a PhJob's status that PhJob writes, under the names of the API."""
 _JOB_TIMES = ("requeue_after", "preparing_time", "start_time", "finish_time")
 
