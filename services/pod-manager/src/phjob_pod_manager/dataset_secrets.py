@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from phjob_core.api import Object
-from phjob_core.errors import DeniedError, PermanentError, RejectedError
+from phjob_core.errors import PermanentError, RejectedError
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
@@ -97,7 +97,7 @@ class DatasetSecrets:
                     lambda: self._kube.replace(_SECRETS, name, secret), "replace secret"
                 )
             except RejectedError as error:
-                if error.status != 404 or isinstance(error, DeniedError):
+                if not error.means(404):
                     raise _rejection(dataset, name, error) from error
             else:
                 return
@@ -106,7 +106,7 @@ class DatasetSecrets:
                     lambda: self._kube.create(_SECRETS, secret), "create secret"
                 )
             except RejectedError as error:
-                if error.status != 409 or isinstance(error, DeniedError):
+                if not error.means(409):
                     raise _rejection(dataset, name, error) from error
             else:
                 return

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from phjob_core.api import API_VERSION, Object, Reason
-from phjob_core.errors import DeniedError, RejectedError, UnreachableError
+from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.resource import Resource
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics
@@ -137,7 +137,7 @@ class EventRecorder:
         try:
             await self._kube.create(EVENTS, new_event(warning, self._kube.namespace, now))
         except RejectedError as error:
-            if error.status != 409 or isinstance(error, DeniedError):
+            if not error.means(409):
                 raise
             existing = await self._kube.get(EVENTS, warning.key)
             if existing is not None:

@@ -14,7 +14,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from phjob_core.api import FENCE_ANNOTATION, Object, Phase
-from phjob_core.errors import DeniedError, PermanentError, RejectedError, UnreachableError
+from phjob_core.errors import PermanentError, RejectedError, UnreachableError
 from phjob_core.kinds import DATASETS, IMAGES, INSTANCE_TYPES, PHJOBS, PODS, Kind
 from phjob_core.lifecycle import Event
 from phjob_core.messages import Admit, PodSeen
@@ -255,11 +255,9 @@ class PodCreator:
             AdmissionOverError: the job is no longer in the state that the command expects.
 
         """
-        is_denied = isinstance(error, DeniedError)
-        if is_denied or error.status != 409:
+        if not error.means(409):
             # An operator may change a webhook or a policy, so that a denial does not fail the job.
-            is_invalid = error.status in (400, 422) and not is_denied
-            event = Event.POD_INVALID if is_invalid else Event.POD_CREATION_REJECTED
+            event = Event.POD_INVALID if error.means(400, 422) else Event.POD_CREATION_REJECTED
             profile = profile_of(self._catalog.groups.get(command.group), self._settings)
             raise PodCreationError(event, explain_rejection(str(error), profile)) from error
         found = await self._retrier.retry_until_definite(

@@ -53,6 +53,10 @@ class RejectedError(PermanentError):
         self.status = status
         self.reason = reason
 
+    def means(self, *statuses: int) -> bool:
+        """Return whether one of these statuses is the API server's own verdict."""
+        return self.status in statuses
+
 
 class DeniedError(RejectedError):
     """An admission webhook or policy has denied the request, with any status that its author chose.
@@ -60,6 +64,10 @@ class DeniedError(RejectedError):
     PrimeHub's webhook for quotas denies with 410, for example. So the status means nothing: 404 is no missing
     object, 409 no taken name, and 410 no expired revision.
     """
+
+    def means(self, *statuses: int) -> bool:  # noqa: ARG002 - its author chose it
+        """Return False."""
+        return False
 
 
 class ExpiredError(PermanentError):

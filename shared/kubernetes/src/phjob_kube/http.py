@@ -239,11 +239,9 @@ class HttpKube:
             options["gracePeriodSeconds"] = 0
         try:
             parse_answer(await self._request("DELETE", resource, name, body=options))
-        except DeniedError:
-            raise
         except RejectedError as error:
             # 409: the name belongs to another object now, or the object has changed since the revision.
-            if error.status not in (404, 409):
+            if not error.means(404, 409):
                 raise
             return error.status == 404
         return True
