@@ -16,8 +16,8 @@ from tests.support.kstatus import kstatus
 from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
 from phjob_core.messages import Admit, SetPendingReason
-from phjob_core.planner import ApplyEvent
 from phjob_core.projection import project_job
+from phjob_core.steps import ApplyEvent
 from phjob_pod_manager import status_patches
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gitops.md").read_text()

@@ -8,17 +8,9 @@ from tests.fakes.objects import a_pod_object
 from phjob_core.api import REQUEUE_FINALIZER, Phase
 from phjob_core.lifecycle import Event, Transition, transition
 from phjob_core.messages import JobSeen
-from phjob_core.planner import (
-    ApplyEvent,
-    DeletePod,
-    HoldPod,
-    JobState,
-    PendingCommand,
-    ReleasePod,
-    Step,
-    next_step,
-)
+from phjob_core.planner import JobState, PendingCommand, next_step
 from phjob_core.projection import project_pod
+from phjob_core.steps import ApplyEvent, DeletePod, HoldPod, ReleasePod, Step
 
 _MAX_STEPS = 20
 """More than any job needs for one change of its pod."""

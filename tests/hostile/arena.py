@@ -120,7 +120,12 @@ class Arena:
     def victim(self, rate: float = SCALE.victim_jobs_per_second) -> Victim:
         """Return a process of the victim, which has not started."""
         output = self.paths.state / f"{self.unique_name(VICTIM)}.jsonl"
-        return Victim(self.kubeconfig(VICTIM), output, rate=rate)
+        self._victim = Victim(self.kubeconfig(VICTIM), output, rate=rate)
+        return self._victim
+
+    def submitted_by_the_victim(self) -> int:
+        """Return how many jobs the last process of the victim has submitted."""
+        return len(self._victim.jobs().submitted)
 
     def send(
         self, requests: Iterable[Request], *, user: str = ATTACKER, rate: float = 0
@@ -134,6 +139,14 @@ class Arena:
         """Return how many jobs of a group are in a phase."""
         selector = f"spec.groupName={group},status.phase={phase}"
         return len(self.api.list("PhJob", fieldSelector=selector)["items"])
+
+    def wait_until_running(self, group: str, jobs: int) -> None:
+        """Wait until so many jobs of a group run."""
+        eventually(
+            lambda: self.count_jobs(group, "Running") >= jobs,
+            f"{jobs} jobs of {group} run",
+            within=JUDGEMENT_SECONDS,
+        )
 
     def wait_until_judged(self, group: str, pending: int) -> None:
         """Wait until at most so many jobs of a group are pending.

@@ -144,7 +144,8 @@ async def test_the_crds_have_defaults_selectors_and_rules(kubeconfig: Path) -> N
     api.create_namespace()
     created = api.create(a_job("job"))
     assert created["status"] == {
-        "phase": "Pending", "reason": "Queued", "reclaimed": False, "fence": "", "requeued": 0,
+        "phase": "Pending", "reason": "Queued", "reclaimed": False, "fence": "",
+        "requeued": 0, "retried": 0, "observedGeneration": 0,
     }  # fmt: skip
     with pytest.raises(Exception, match="cannot be changed after creation"):
         api.merge_patch("PhJob", "job", {"spec": {"command": "false"}})

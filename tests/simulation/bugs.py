@@ -11,7 +11,7 @@ from unittest.mock import patch
 from tests.simulation.gross_bugs import GROSS_BUGS
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import messages, object_cache, planner, pod_reading, projection, stream
+from phjob_core import messages, object_cache, planner, pod_reading, projection, steps, stream
 from phjob_core.errors import RejectedError, UnreachableError
 from phjob_core.labels import label_value
 from phjob_core.scheduling import acceptance, accounting, engine, queue
@@ -107,16 +107,16 @@ async def _patch_without_uid(self: pod_writes.PodWriter, pod: Any, patch_: Any, 
 _PATCH_POD = pod_writes.PodWriter._patch
 
 
-def _finish_requeue_of_deleted_pod(now: planner.JobState) -> planner.Step | None:
+def _finish_requeue_of_deleted_pod(now: planner.JobState) -> steps.Step | None:
     return planner._finish_requeue(now)
 
 
-def _requeue_without_finalizer(now: planner.JobState, pod: Any) -> planner.Step | None:
+def _requeue_without_finalizer(now: planner.JobState, pod: Any) -> steps.Step | None:
     if pod.never_started:
         return planner._finish_requeue(now)
     if pod.deleting:
         return None
-    return planner._after_log(now, planner.DeletePod(pod, pod.resource_version), pod)
+    return planner._after_log(now, steps.DeletePod(pod, pod.resource_version), pod)
 
 
 _REMOVE_POD = store.JobStore.remove_pod
@@ -129,7 +129,7 @@ def _remove_pod_as_never_started(self: store.JobStore, gone: Any) -> bool:
 def _keep_gated_pods(step_of: Callable[..., Any]) -> Callable[..., Any]:
     def step(*args: Any, **options: Any) -> Any:
         found = step_of(*args, **options)
-        return None if isinstance(found, planner.DeletePod) and found.pod.gated else found
+        return None if isinstance(found, steps.DeletePod) and found.pod.gated else found
 
     return step
 

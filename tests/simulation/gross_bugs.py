@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.planting import Bug, combine, replace
 
-from phjob_core import planner, retry
+from phjob_core import planner, retry, steps
 from phjob_core.api import Phase, Reason
 from phjob_core.labels import label_value
 from phjob_core.lifecycle import Event, requeue
@@ -43,12 +43,12 @@ _APPLY_POD_STATE = planner._apply_pod_state
 
 def _always_succeed(now: Any, pod: Any) -> Any:
     step = _APPLY_POD_STATE(now, pod)
-    return planner.ApplyEvent(Event.POD_SUCCEEDED) if step and step.event is Event.POD_FAILED else step
+    return steps.ApplyEvent(Event.POD_SUCCEEDED) if step and step.event is Event.POD_FAILED else step
 
 
 def _always_fail(now: Any, pod: Any) -> Any:
     step = _APPLY_POD_STATE(now, pod)
-    return planner.ApplyEvent(Event.POD_FAILED, "so") if step and step.event is Event.POD_SUCCEEDED else step
+    return steps.ApplyEvent(Event.POD_FAILED, "so") if step and step.event is Event.POD_SUCCEEDED else step
 
 
 _AFTER = deadlines._after
@@ -154,7 +154,7 @@ _RUNNING_STEP = planner._running
 def _retry_vanished_pod(now: Any) -> Any:
     """Retry a job whose pod is gone, although nobody has seen the end of its command."""
     step = _RUNNING_STEP(now)
-    if not isinstance(step, planner.ApplyEvent) or step.event is not Event.POD_VANISHED:
+    if not isinstance(step, steps.ApplyEvent) or step.event is not Event.POD_VANISHED:
         return step
     cause = retry.RetryCause.DISRUPTION
     return dataclasses.replace(step, retry=cause) if retry.is_permitted(now.job, cause) else step

@@ -13,9 +13,9 @@ from tests.support.kstatus import kstatus
 from phjob_core.api import PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
 from phjob_core.messages import Admit, PodSeen
-from phjob_core.planner import ApplyEvent
 from phjob_core.projection import project_job
 from phjob_core.retry import RetryCause
+from phjob_core.steps import ApplyEvent
 from phjob_pod_manager import status_patches
 from phjob_pod_manager.attempts import MAX_ATTEMPTS
 

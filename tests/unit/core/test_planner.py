@@ -7,25 +7,19 @@ from phjob_core import lifecycle
 from phjob_core.api import Phase, PodPhase, Reason
 from phjob_core.lifecycle import REASONS_WITHOUT_POD, TABLE, Effect, Event, Ignored, Transition, transition
 from phjob_core.messages import JobSeen, PodSeen
-from phjob_core.planner import (
+from phjob_core.planner import JobState, LogState, PendingCommand, is_stale, next_step, step_without_job
+from phjob_core.retry import RetryCause
+from phjob_core.steps import (
     ApplyEvent,
     DeletePod,
     DeleteRecord,
     HoldPod,
-    JobState,
-    LogState,
     MarkReclaimed,
-    PendingCommand,
     ReleasePod,
     Step,
     StoreLog,
     Ungate,
-    is_stale,
-    next_step,
-    requires_no_pod,
-    step_without_job,
 )
-from phjob_core.retry import RetryCause
 
 
 def command(event: Event, job: JobSeen) -> PendingCommand:
@@ -556,15 +550,6 @@ def test_no_pod_is_deleted_before_its_log_is_stored_or_abandoned() -> None:
         assert isinstance(
             step(job, pod, event, log=LogState(should_store=True, blocks_deletion=False)), DeletePod | HoldPod
         )
-
-
-def test_a_step_that_would_be_wrong_with_a_pod_requires_that_there_is_none() -> None:
-    """pod-manager asks the API server before it takes such a step, because the watch may be behind."""
-    pod = a_pod(a_job())
-    without_pod: list[Step] = [ApplyEvent(Event.POD_VANISHED), MarkReclaimed(), DeleteRecord()]
-    with_pod: list[Step] = [DeletePod(pod), HoldPod(pod), ReleasePod(pod), StoreLog(pod), Ungate(pod)]
-    assert all(requires_no_pod(planned) for planned in without_pod)
-    assert not any(requires_no_pod(planned) for planned in with_pod)
 
 
 def test_a_record_is_deleted_after_its_pod() -> None:

@@ -8,8 +8,9 @@ from tests.fakes.simulated_pod_manager import FENCE, SimulatedPodManager, an_adm
 from phjob_core.api import API_VERSION
 from phjob_core.lifecycle import Event
 from phjob_core.messages import JobSeen
-from phjob_core.planner import ApplyEvent, DeletePod, HoldPod, LogState, MarkReclaimed, ReleasePod, Step
+from phjob_core.planner import LogState
 from phjob_core.projection import project_job, project_pod
+from phjob_core.steps import ApplyEvent, DeletePod, HoldPod, MarkReclaimed, ReleasePod, Step
 from phjob_pod_manager.job_writes import JobWriter
 from phjob_pod_manager.preconditions import Preconditions
 from phjob_pod_manager.store import JobStore

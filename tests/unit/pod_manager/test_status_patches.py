@@ -6,8 +6,8 @@ from tests.fakes.facts import START, a_job, a_pod, at
 from phjob_core.api import Phase, PodPhase
 from phjob_core.lifecycle import Event, Transition, transition
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
-from phjob_core.planner import ApplyEvent
 from phjob_core.retry import RetryCause
+from phjob_core.steps import ApplyEvent
 from phjob_pod_manager import status_patches
 
 CREATED = at(-60)

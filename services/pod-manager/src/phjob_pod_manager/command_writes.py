@@ -14,8 +14,8 @@ from phjob_core.errors import PermanentError, RejectedError
 from phjob_core.kinds import PHJOBS
 from phjob_core.lifecycle import Ignored, transition
 from phjob_core.messages import Admit, Command, Reject, SetPendingReason
-from phjob_core.planner import ApplyEvent
 from phjob_core.projection import project_job, project_job_with_message
+from phjob_core.steps import ApplyEvent
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier

@@ -7,8 +7,9 @@ and its pod as of different moments. Before a step that cannot be undone, the AP
 from phjob_core.api import Phase
 from phjob_core.kinds import PODS
 from phjob_core.messages import JobSeen
-from phjob_core.planner import DeletePod, JobState, ReleasePod, Step, is_named, requires_no_pod
+from phjob_core.planner import JobState, is_named
 from phjob_core.projection import job_uid, project_pod
+from phjob_core.steps import DeletePod, ReleasePod, Step, requires_no_pod
 from phjob_kube.port import Kube
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.job_writes import JobWriter

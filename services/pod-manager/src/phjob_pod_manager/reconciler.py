@@ -29,26 +29,22 @@ from phjob_core.messages import (
     PodGone,
     PodSeen,
 )
-from phjob_core.planner import (
-    ApplyEvent,
-    DeletePod,
-    DeleteRecord,
-    HoldPod,
-    JobState,
-    MarkReclaimed,
-    PendingCommand,
-    ReleasePod,
-    Step,
-    StoreLog,
-    Ungate,
-    ends_late_start,
-    next_step,
-    step_without_job,
-)
+from phjob_core.planner import JobState, PendingCommand, ends_late_start, next_step, step_without_job
 from phjob_core.pod_reading import Quotes
 from phjob_core.pod_status import describe_end
 from phjob_core.projection import project_job
 from phjob_core.resource import Resource
+from phjob_core.steps import (
+    ApplyEvent,
+    DeletePod,
+    DeleteRecord,
+    HoldPod,
+    MarkReclaimed,
+    ReleasePod,
+    Step,
+    StoreLog,
+    Ungate,
+)
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier

@@ -12,9 +12,9 @@ from phjob_core.api import LOG_FAILED, Phase, Reason
 from phjob_core.conditions import Condition, conditions_of
 from phjob_core.lifecycle import Event, Transition, requeue
 from phjob_core.messages import Admit, JobSeen, PodSeen, Reject, ReportGroupStatus, SetPendingReason
-from phjob_core.planner import ApplyEvent
 from phjob_core.quantities import Amounts, render_all
 from phjob_core.retry import RetryCause, retry_backoff
+from phjob_core.steps import ApplyEvent
 from phjob_core.text import escape_controls
 from phjob_pod_manager.attempts import append_attempt, describe_attempt, set_attempt_log
 from phjob_pod_manager.timestamps import rfc3339
