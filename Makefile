@@ -1,7 +1,7 @@
 # The targets that people and CI call. dev/ (the local stack) and tests/ implement them.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test unit integration oldest e2e check docs pictures simulate faults hostile soak bench
+.PHONY: help up down demo test unit integration oldest e2e ends check docs pictures simulate faults hostile soak bench
 
 # An option counts only if it is given on this command line. Without this, a KUBECONFIG that the shell exports, such as
 # that of `make up`, would be taken for a cluster of the user's own.
@@ -29,6 +29,8 @@ help:
 	@echo '  make oldest       test custom resources and chart on Kubernetes 1.31 and newer (builds its API server once)'
 	@echo '  make e2e          test whole installations, real faults and attacks'
 	@echo '  make test         run all tests'
+	@echo '  make ends         end jobs on a real node in every way (cancel, full disk, drain, restarts, lost node,'
+	@echo '                    sidecars), and show each change of each job and pod'
 	@echo '  make simulate     run the services on a simulated cluster with random faults'
 	@echo '                    SEEDS=n      number of runs (2000)      FIRST=n  first seed (1)'
 	@echo '                    WORLD=name   late-creations, third-party-deletion or unauthorized: this fault only'
@@ -83,6 +85,12 @@ oldest:
 e2e:
 	$(run) python -m dev install
 	$(run) $(pytest) tests/e2e tests/faults tests/hostile
+
+ends_of = tests/e2e/test_real_signals.py tests/e2e/test_real_ends.py tests/e2e/test_real_retry.py \
+	tests/e2e/test_lost_node.py tests/e2e/test_real_security.py
+
+ends:
+	$(run) env PHJOB_SHOW=1 pytest --capture=no -v $(ends_of)
 
 check:
 	$(run) ruff check

@@ -1,5 +1,6 @@
 """Fixtures of all tests: the real parts of a stack, each started once, when a test first needs it."""
 
+import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -47,11 +48,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the history and the logs of its cluster to the report of a failed test."""
+    """Add the history and the logs of its cluster to the report of a failed test.
+
+    With PHJOB_SHOW in the environment, print the history of every test.
+    """
     report = yield
-    for argument in getattr(item, "funcargs", {}).values():
-        if report.failed and isinstance(argument, Cluster):
-            report.sections += argument.failure_report()
+    arguments = getattr(item, "funcargs", {}).values()
+    # A fixture may only extend another one, so that both are the same cluster.
+    for cluster in {id(argument): argument for argument in arguments if isinstance(argument, Cluster)}.values():
+        if report.failed:
+            report.sections += cluster.failure_report()
+        elif "PHJOB_SHOW" in os.environ and report.when == "call":
+            print(f"\n{cluster.describe_history()}")  # noqa: T201 - for the person who runs `make ends`
     return report
 
 

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.real_node
 
 LONG_SECONDS = 180
 """The time in which a container starts on a busy machine, or the kubelet measures a full disk."""
-SETTINGS = "jobSubmission: {workingDirSize: 20Mi}\n"
+PULL_TIMEOUT_SECONDS = 20
+SETTINGS = f"jobSubmission: {{workingDirSize: 20Mi, pullTimeoutSeconds: {PULL_TIMEOUT_SECONDS}}}\n"
 ENDS_AT_SIGTERM = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
 TRAINER = "trap 'echo saved; exit 3' TERM; echo begun; while :; do sleep 1; done"
 """A command that writes its last words when it is ended."""
@@ -27,7 +29,7 @@ EVICTED = "its pod was deleted while it ran: EvictionByEvictionAPI: Eviction API
 
 @pytest.fixture
 def cluster(real_node: RealNode, archive: Path) -> Iterator[Cluster]:
-    """Yield the cluster, whose jobs have a small working directory."""
+    """Yield the cluster, whose jobs have a small working directory and little time to pull an image."""
     stack = real_node.start(log_archive_settings(archive) + SETTINGS)
     with cluster_on(stack) as cluster:
         yield cluster
@@ -113,25 +115,48 @@ def test_an_eviction_while_its_image_is_pulled_sends_the_job_back(
     cluster: Cluster, group: GroupFixture
 ) -> None:
     """The kubelet invents an exit code for a container that it never started (spec.md, L6)."""
+    with unanswered_pull(cluster, group) as name:
+        eventually(lambda: waits_for_its_container(cluster, name), "its image is pulled", within=LONG_SECONDS)
+        evict(cluster, name)
+        requeued = first_requeue(cluster, name)
+        expected = "its pod was deleted before it started: EvictionByEvictionAPI: Eviction API: evicting"
+        assert requeued["message"] == expected
+
+
+def test_a_pull_has_its_own_time_which_is_longer_than_the_time_to_start(
+    cluster: Cluster, group: GroupFixture
+) -> None:
+    """PhJob learns of the pull by the kubelet's Events (spec.md, Q5)."""
+    cluster.patch_spec("PhGroup", group.name, preparingTimeoutSeconds=5)
+    with unanswered_pull(cluster, group) as name:
+        requeued = first_requeue(cluster, name)
+        assert requeued["message"].startswith(f"its image was not pulled within {PULL_TIMEOUT_SECONDS} s")
+
+
+@contextmanager
+def unanswered_pull(cluster: Cluster, group: GroupFixture) -> Iterator[str]:
+    """Submit a job whose image is pulled until the end of the context. Yields the job's name."""
     with socket.create_server(("127.0.0.1", 0)) as registry:  # It accepts connections, and never answers.
         image = f"127.0.0.1:{registry.getsockname()[1]}/slow:1"
         cluster.patch_spec("Image", group.image, url=image)
         name = group.submit("pulling", command="true")
         cluster.wait_for_bound_pod(name)
-        eventually(lambda: waits_for_its_container(cluster, name), "its image is pulled", within=LONG_SECONDS)
-        evict(cluster, name)
-        eventually(lambda: cluster.status(name)["requeued"] >= 1, "it is requeued", within=LONG_SECONDS)
-        requeued = next(
-            event.object["status"]
-            for event in cluster.history.complete_events()
-            if (event.kind, event.name) == ("PhJob", name) and event.object["status"]["requeued"] == 1
-        )
-        assert (requeued["phase"], requeued["reason"]) == ("Pending", "Requeued")
-        expected = "its pod was deleted before it started: EvictionByEvictionAPI: Eviction API: evicting"
-        assert requeued["message"] == expected
+        yield name
         cluster.cancel(name)
         cluster.wait_for_phase(name, "Cancelled")
     cluster.wait_for_pod_deletion(name)
+
+
+def first_requeue(cluster: Cluster, name: str) -> Object:
+    """Wait until the job is requeued. Returns the status that the first requeue wrote."""
+    eventually(lambda: cluster.status(name)["requeued"] >= 1, "it is requeued", within=LONG_SECONDS)
+    status: Object = next(
+        event.object["status"]
+        for event in cluster.history.complete_events()
+        if (event.kind, event.name) == ("PhJob", name) and event.object["status"]["requeued"] == 1
+    )
+    assert (status["phase"], status["reason"]) == ("Pending", "Requeued")
+    return status
 
 
 def waits_for_its_container(cluster: Cluster, name: str) -> bool:

@@ -221,11 +221,7 @@ class Cluster:
 
     def failure_report(self) -> list[tuple[str, str]]:
         """Return what explains a failed test, as titles and texts."""
-        events = [event for event in self.history.events() if self._belongs_to_test(event)]
-        lines = [event.describe() for event in events]
-        if len(lines) > MAX_REPORTED_EVENTS:
-            lines = [f"... {len(lines) - MAX_REPORTED_EVENTS} before", *lines[-MAX_REPORTED_EVENTS:]]
-        names = {event.name for event in events}
+        names = {event.name for event in self._events()}
         kubernetes_events = []
         with suppress(OSError):  # The stack may have ended.
             kubernetes_events = [
@@ -241,10 +237,20 @@ class Cluster:
             for name in SERVICES
         ]
         return [
-            ("history", "\n".join(lines)),
+            ("history", self.describe_history()),
             ("Kubernetes events", "\n".join(kubernetes_events[-MAX_REPORTED_EVENTS:])),
             *log_ends,
         ]
+
+    def describe_history(self) -> str:
+        """Return the last changes of the test's objects, a line each."""
+        lines = [event.describe() for event in self._events()]
+        if len(lines) > MAX_REPORTED_EVENTS:
+            lines = [f"... {len(lines) - MAX_REPORTED_EVENTS} before", *lines[-MAX_REPORTED_EVENTS:]]
+        return "\n".join(lines)
+
+    def _events(self) -> list[WatchEvent]:
+        return [event for event in self.history.events() if self._belongs_to_test(event)]
 
     def _with_test_label(self, manifest: Object) -> Object:
         metadata = {**manifest["metadata"]}
