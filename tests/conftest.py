@@ -55,7 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     arguments = getattr(item, "funcargs", {}).values()
     # A fixture may only extend another one, so that both are the same cluster.
-    for cluster in {id(argument): argument for argument in arguments if isinstance(argument, Cluster)}.values():
+    for cluster in {id(found): found for found in arguments if isinstance(found, Cluster)}.values():
         if report.failed:
             report.sections += cluster.failure_report()
         elif "PHJOB_SHOW" in os.environ and report.when == "call":
