@@ -103,6 +103,17 @@ def test_each_planted_bug_that_the_table_of_hazards_names_exists() -> None:
     assert not unknown, f"tests/simulation has no such bugs: {unknown}"
 
 
+def test_each_decision_record_has_the_number_of_its_file_and_is_listed() -> None:
+    """Code and pages refer to a record by its number."""
+    folder = ROOT / "docs" / "adr"
+    records = sorted(folder.glob("0*.md"))
+    index = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\)", (folder / "README.md").read_text(), re.MULTILINE)
+    assert index == [(record.name[:4], record.name) for record in records]
+    headings = [record.read_text().partition("\n")[0] for record in records]
+    numbers = [f"# {number}. " for number in range(1, len(records) + 1)]
+    assert [heading[: len(number)] for heading, number in zip(headings, numbers, strict=True)] == numbers
+
+
 def test_the_specification_lists_every_pattern_of_gpus() -> None:
     """An operator has to know what counts before adding a pattern (spec.md, S3)."""
     rule = (ROOT / "docs" / "spec.md").read_text().partition('<a id="s3">')[2].partition('<a id="s4">')[0]
