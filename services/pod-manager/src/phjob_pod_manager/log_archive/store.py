@@ -3,6 +3,7 @@
 `archiver` decides which log is stored when. This is the only module that imports obstore.
 """
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -20,7 +21,8 @@ PART_BYTES = 5 * 1024**2
 """The size of one part of an upload: the minimum of S3."""
 MAX_CONCURRENT_PARTS = 2
 
-_MAX_ERROR_CHARS = 300
+_MAX_ERROR_CHARS = 512
+_MAX_CAUSE_CHARS = 200
 
 
 class ArchiveError(RetryableError):
@@ -50,7 +52,7 @@ class Archive:
                 )
             )
         except (BaseError, ValueError, OSError) as error:
-            msg = f"logArchive.url: {_first_line(error)} (is {settings.url!r})"
+            msg = f"logArchive.url: {_describe(error)} (is {settings.url!r})"
             raise SettingsError(msg) from error
 
     def url(self, job: JobSeen, pod: PodSeen) -> str:
@@ -91,7 +93,7 @@ class Archive:
                     max_concurrency=MAX_CONCURRENT_PARTS,
                 )
         except (BaseError, OSError) as error:
-            raise ArchiveError(_first_line(error)) from error
+            raise ArchiveError(_describe(error, key)) from error
 
 
 def _key(job: JobSeen, pod: PodSeen) -> str:
@@ -103,5 +105,18 @@ def _key(job: JobSeen, pod: PodSeen) -> str:
     return f"{label_value(job.group)}/{job.name}/{job.uid}/attempt-{pod.attempt}.log"
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:_MAX_ERROR_CHARS]
+def _describe(error: BaseException, key: str | None = None) -> str:
+    """Return an error of obstore in one line, with its cause, and without the key, which may be long.
+
+    The text of a failed connection ends in `HTTP error: error sending request`. Only the dump of the error,
+    which obstore appends, contains the cause, such as a certificate that is not trusted: the innermost error.
+    """
+    text, _, dump = str(error).partition("\n\nDebug source:\n")
+    if key:
+        text = text.replace(key, "...")
+    cause = ""
+    if "reqwest::Error" in dump:
+        innermost = re.split(r"\b(?:source|error): ", dump)[-1]
+        words = (line.strip(" ,()[]{}") for line in innermost.splitlines())
+        cause = f": {' '.join(filter(None, words))[:_MAX_CAUSE_CHARS]}"
+    return " ".join(text.split())[: _MAX_ERROR_CHARS - len(cause)] + cause
