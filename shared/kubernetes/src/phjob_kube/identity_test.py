@@ -70,6 +70,7 @@ class Cluster:
         self._url = url
         self._token = (account / "token").read_text().strip()
         self._tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # As in `config.connect`.
 
     def request(self, method: str, path: str, body: object = None) -> Answer:
         """Send a request, without any effect if it is a dry run."""
