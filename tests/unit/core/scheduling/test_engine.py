@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -273,6 +274,14 @@ def test_a_job_in_backoff_is_skipped_and_blocks_nobody() -> None:
     engine.on_job_gone("uid-next", at(1))
     assert names(engine.on_wakeup(at(29))) == []
     assert names(engine.on_wakeup(at(30))) == ["requeued"]
+
+
+def test_a_backoff_does_not_last_longer_because_the_time_of_day_is_set_back() -> None:
+    """Its end is known from its first observation on (spec.md, L15)."""
+    engine = an_engine(a_job(requeued=2, requeue_after=at(30)))
+    engine.wall_clock_offset = -timedelta(hours=1)
+    assert engine.next_wakeup() == at(30)
+    assert names(engine.on_wakeup(at(30))) == ["job-1"]
 
 
 def test_the_end_of_the_backoff_of_a_job_that_is_gone_changes_nothing() -> None:

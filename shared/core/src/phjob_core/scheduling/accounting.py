@@ -39,7 +39,7 @@ class BackoffEnd(NamedTuple):
     written: datetime
     """As pod-manager wrote it, by its own clock."""
     effective: datetime
-    """As this scheduler observes it, by its own clock."""
+    """As this scheduler observes it, by its own clock, which never goes backwards."""
 
 
 @dataclass(slots=True)

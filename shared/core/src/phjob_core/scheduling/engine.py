@@ -89,7 +89,7 @@ class SchedulingEngine:
         """The time of day minus `now`, which never goes backwards. Other programs write the time of day."""
         self._pending_reasons = PendingReasons()
         self._backoffs = Timers()
-        """The ends of the jobs' backoffs, by the time of day."""
+        """The ends of the jobs' backoffs."""
         self.outstanding = OutstandingAdmissions()
         self._admissions = 0
         self._started = False
@@ -182,10 +182,9 @@ class SchedulingEngine:
 
     def next_wakeup(self) -> datetime | None:
         """Return when `on_wakeup` or `outstanding.take_overdue` is due next; None if never."""
-        backoff_end = self._backoffs.due()
         times = [
             self._pending_reasons.next_wakeup(),
-            backoff_end - self.wall_clock_offset if backoff_end else None,
+            self._backoffs.due(),
             self.outstanding.next_timeout(),
             self.acceptance.rejections.next_repeat(),
         ]
@@ -194,7 +193,7 @@ class SchedulingEngine:
     def on_wakeup(self, now: datetime) -> list[Command]:
         """Put jobs whose backoff is over back into their queues, and write pending reasons that are due."""
         commands: list[Command] = [*self.acceptance.rejections.take_due(now)]
-        for uid in self._backoffs.take(now + self.wall_clock_offset):
+        for uid in self._backoffs.take(now):
             self._enqueue_or_reject(uid, now)
             commands += self._decide(label_value(self.jobs[uid].seen.group), now)
         for uid, (reason, message) in self._pending_reasons.due_changes(now, self._current_and_wanted_reason):
@@ -283,7 +282,7 @@ class SchedulingEngine:
             self.acceptance.rejections.discard(uid)
             self._pending_reasons.watch(uid, now)
             return
-        if (until := self._end_of_backoff(job, now)) and until > now + self.wall_clock_offset:
+        if (until := self._end_of_backoff(job, now)) and until > now:
             queue.remove(uid)
             self._backoffs.set(uid, until)
             if seen.reason == Reason.SUSPENDED:
@@ -355,10 +354,11 @@ class SchedulingEngine:
         return not job.was_feasible and (self._is_new(seen, now) or (was_too_large and is_young))
 
     def _end_of_backoff(self, job: TrackedJob, now: datetime) -> datetime | None:
-        """Return when the job's backoff is over, by the time of day; None if it has none.
+        """Return when the job's backoff is over; None if it has none.
 
         pod-manager wrote it by its own clock, which may be an hour ahead. It is therefore limited to the
         longest backoff that the job's requeues and retries can cause, from the time of its first observation.
+        From then on the time of day does not matter: it may be set back.
         """
         written = job.seen.requeue_after
         if written is None:
@@ -366,8 +366,8 @@ class SchedulingEngine:
         if job.backoff_end is None or job.backoff_end.written != written:
             backoffs = requeue_backoff(job.seen.requeued), retry_backoff(job.seen.retried)
             longest = max(*backoffs, MAX_CREATION_DELAY)
-            effective = min(written, now + self.wall_clock_offset + longest)
-            job.backoff_end = BackoffEnd(written, effective)
+            remaining = written - (now + self.wall_clock_offset)
+            job.backoff_end = BackoffEnd(written, now + min(remaining, longest))
         return job.backoff_end.effective
 
     def _decide_all(self, labels: Iterable[str], now: datetime) -> list[Command]:
