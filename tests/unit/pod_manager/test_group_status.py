@@ -6,7 +6,8 @@ from tests.fakes.simulated_pod_manager import SimulatedPodManager, run_scenario
 from tests.support.builders import a_group
 
 from phjob_core.messages import ReportGroupStatus
-from phjob_pod_manager.group_status import GroupStatusWriter
+from phjob_pod_manager.group_status import MAX_REJECTIONS, GroupStatusWriter
+from phjob_runtime.keyed_queue import RETRY_SECONDS
 
 
 def status_after(scenario: Callable[[GroupStatusWriter, SimulatedPodManager], Awaitable[None]]) -> Any:
@@ -53,6 +54,32 @@ def test_an_older_report_does_not_replace_a_newer_one() -> None:
         writer.receive(a_report(cluster, "1/9", 1))
 
     assert status_after(scenario) == {"fence": "2/1", "pending": 7}
+
+
+def test_a_report_that_a_webhook_rejects_is_written_later() -> None:
+    """Nothing else would correct the status of a group that does not change."""
+
+    async def scenario(writer: GroupStatusWriter, cluster: SimulatedPodManager) -> None:
+        cluster.reject_patches("phgroups", times=2)
+        writer.receive(a_report(cluster, "1/1", 3))
+        await asyncio.sleep(2 * RETRY_SECONDS)
+
+    assert status_after(scenario)["pending"] == 3
+
+
+def test_a_report_that_is_always_rejected_is_given_up() -> None:
+    """The next change of the group is reported again."""
+
+    async def scenario(writer: GroupStatusWriter, cluster: SimulatedPodManager) -> None:
+        cluster.reject_patches("phgroups", times=MAX_REJECTIONS)
+        writer.receive(a_report(cluster, "1/1", 3))
+        await asyncio.sleep(2 * MAX_REJECTIONS * RETRY_SECONDS)
+        group = cluster.store.get("phgroups", "vision")
+        assert group
+        assert "pending" not in group["status"]
+        writer.receive(a_report(cluster, "1/2", 4))
+
+    assert status_after(scenario)["pending"] == 4
 
 
 def test_a_report_on_a_deleted_group_is_dropped() -> None:

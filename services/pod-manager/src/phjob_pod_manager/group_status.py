@@ -21,6 +21,9 @@ MAX_CONCURRENT_WRITES = 4
 MAX_LAST_PLACES = 10_000
 """The number of groups whose last place is kept. That of another group is read again when it is needed."""
 
+MAX_REJECTIONS = 10
+"""The number of attempts to write a report that a policy or a webhook rejects, `RETRY_SECONDS` apart."""
+
 _log = structlog.get_logger()
 
 
@@ -34,6 +37,8 @@ class GroupStatusWriter:
         """The report to write next, by the uid of the group."""
         self._last_places: dict[str, str] = {}
         """The place of the last report that is known to be written, by the uid of the group."""
+        self._rejections: dict[str, int] = {}
+        """The number of rejected attempts to write the pending report, by the uid of the group."""
         self._workers = KeyedWorkQueue(self._write, MAX_CONCURRENT_WRITES)
 
     def receive(self, report: ReportGroupStatus) -> None:
@@ -55,6 +60,20 @@ class GroupStatusWriter:
             except RejectedError as error:
                 metrics.write_rejected("set group status")
                 _log.info("group_status_rejected", group=report.group, error=str(error))
+                self._retry_later(report)
+                return
+            self._rejections.pop(uid, None)
+
+    def _retry_later(self, report: ReportGroupStatus) -> None:
+        """Write a rejected report again later, unless a newer one arrives first.
+
+        Without this, the status would stay wrong until the group changes again.
+        """
+        attempts = self._rejections.pop(report.uid, 0) + 1
+        if attempts < MAX_REJECTIONS or report.uid in self._pending:
+            self._rejections[report.uid] = attempts
+            self._pending.setdefault(report.uid, report)
+            self._workers.add_later(report.uid)
 
     async def _put(self, report: ReportGroupStatus) -> None:
         """Write the report, unless the group is gone or a newer report is written.

@@ -56,6 +56,16 @@ class KeyedWorkQueue:
         else:
             self._waiting[key] = None
 
+    def add_later(self, key: str) -> None:
+        """Add the key after `RETRY_SECONDS`. Does nothing if that is scheduled already."""
+
+        def retry() -> None:
+            del self._retries[key]
+            self.add(key)
+
+        if key not in self._retries and not self._closed:
+            self._retries[key] = asyncio.get_running_loop().call_later(RETRY_SECONDS, retry)
+
     async def drain(self) -> None:
         """Wait until no key has work that runs or waits.
 
@@ -91,7 +101,7 @@ class KeyedWorkQueue:
                     await self._work(key)
                 except Exception as error:
                     report_failure(error)
-                    self._schedule_retry(key)
+                    self.add_later(key)
         finally:
             del self._tasks[key]
             self._dirty.discard(key)
@@ -99,16 +109,6 @@ class KeyedWorkQueue:
                 following = next(iter(self._waiting))
                 del self._waiting[following]
                 self._start(following)
-
-    def _schedule_retry(self, key: str) -> None:
-        """Add the key after `RETRY_SECONDS`. Does nothing if that is scheduled already."""
-
-        def retry() -> None:
-            del self._retries[key]
-            self.add(key)
-
-        if key not in self._retries:
-            self._retries[key] = asyncio.get_running_loop().call_later(RETRY_SECONDS, retry)
 
     def __len__(self) -> int:
         """Return the number of keys with work that runs or waits."""
