@@ -62,12 +62,13 @@ def observe_nothing(verb: str, plural: str, status: int, seconds: float) -> None
     """Ignore the request."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """An API server, and the credentials for it."""
 
     url: str
     session: aiohttp.ClientSession
+    """The session of new requests. Another one replaces it when the client certificate has changed."""
     sign: Callable[[dict[str, str]], Awaitable[None]]
     """Adds the current credentials to a request's headers."""
     observe: Observe = observe_nothing
@@ -81,7 +82,6 @@ class HttpKube:
     def __init__(self, server: Server, namespace: str) -> None:
         self.server = server
         self.namespace = namespace
-        self._session = server.session
         self._page_sizes: dict[str, PageSize] = {}
         """By the plural of the listed kind, because the next list has the same objects."""
 
@@ -163,8 +163,9 @@ class HttpKube:
     ) -> AsyncIterator[bytes]:
         url = self._url(Resource("pods"), pod, "log")
         try:
-            async with self._session.get(
-                url, params=query, headers=await self._headers(), timeout=_stream_timeout(max_silence)
+            headers = await self._headers()
+            async with self.server.session.get(
+                url, params=query, headers=headers, timeout=_stream_timeout(max_silence)
             ) as response:
                 if response.status == 204:
                     raise RejectedError(204, "NoContent", "the pod is on no node, so it has no log")
@@ -188,8 +189,9 @@ class HttpKube:
         }
         timeout = _stream_timeout(MAX_WATCH_SILENCE_SECONDS)
         try:
-            async with self._session.get(
-                self._url(resource), params=query, headers=await self._headers(), timeout=timeout
+            headers = await self._headers()
+            async with self.server.session.get(
+                self._url(resource), params=query, headers=headers, timeout=timeout
             ) as response:
                 if response.status != 200:
                     raise self._failure(response.status, await read(response, MAX_ANSWER_BYTES))
@@ -284,12 +286,13 @@ class HttpKube:
         started = time.perf_counter()
         code = 0
         try:
-            async with self._session.request(
+            headers = await self._headers(content_type)
+            async with self.server.session.request(
                 method,
                 self._url(resource, name, subresource),
                 params=query,
                 data=None if body is None else json.dumps(body),
-                headers=await self._headers(content_type),
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             ) as response:
                 code = response.status
