@@ -115,9 +115,10 @@ def test_an_eviction_while_its_image_is_pulled_sends_the_job_back(
     cluster: Cluster, group: GroupFixture
 ) -> None:
     """The kubelet invents an exit code for a container that it never started (spec.md, L6)."""
-    with unanswered_pull(cluster, group) as name:
+    with unanswered_pull(cluster, group) as (name, registry):
         eventually(lambda: waits_for_its_container(cluster, name), "its image is pulled", within=LONG_SECONDS)
         evict(cluster, name)
+        registry.close()
         requeued = first_requeue(cluster, name)
         expected = "its pod was deleted before it started: EvictionByEvictionAPI: Eviction API: evicting"
         assert requeued["message"] == expected
@@ -128,23 +129,34 @@ def test_a_pull_has_its_own_time_which_is_longer_than_the_time_to_start(
 ) -> None:
     """PhJob learns of the pull by the kubelet's Events (spec.md, Q5)."""
     cluster.patch_spec("PhGroup", group.name, preparingTimeoutSeconds=5)
-    with unanswered_pull(cluster, group) as name:
+    with unanswered_pull(cluster, group) as (name, registry):
+        eventually(lambda: is_being_deleted(cluster, name), "it is given up", within=LONG_SECONDS)
+        registry.close()
         requeued = first_requeue(cluster, name)
         assert requeued["message"].startswith(f"its image was not pulled within {PULL_TIMEOUT_SECONDS} s")
 
 
 @contextmanager
-def unanswered_pull(cluster: Cluster, group: GroupFixture) -> Iterator[str]:
-    """Submit a job whose image is pulled until the end of the context. Yields the job's name."""
+def unanswered_pull(cluster: Cluster, group: GroupFixture) -> Iterator[tuple[str, socket.socket]]:
+    """Submit a job whose image is pulled until the registry is closed.
+
+    Yields the job's name and the registry. The kubelet ends a pod only after the pull.
+    """
     with socket.create_server(("127.0.0.1", 0)) as registry:  # It accepts connections, and never answers.
         image = f"127.0.0.1:{registry.getsockname()[1]}/slow:1"
         cluster.patch_spec("Image", group.image, url=image)
         name = group.submit("pulling", command="true")
         cluster.wait_for_bound_pod(name)
-        yield name
+        yield name, registry
         cluster.cancel(name)
         cluster.wait_for_phase(name, "Cancelled")
     cluster.wait_for_pod_deletion(name)
+
+
+def is_being_deleted(cluster: Cluster, name: str) -> bool:
+    """Return whether the deletion of the pod is requested, or the pod is gone."""
+    pod = cluster.pod(name)
+    return pod is None or "deletionTimestamp" in pod.object["metadata"]
 
 
 def first_requeue(cluster: Cluster, name: str) -> Object:

@@ -317,7 +317,7 @@ def create_catalog(arena: Arena) -> None:
         an_image(),
         an_instance_type(),
         a_group(EVERYONE),
-        a_group(VICTIMS, users=[VICTIM]),
+        a_group(VICTIMS, users=[VICTIM], maxPendingPerUser=0),  # However slow the machine is.
         a_group(RECORDS, users=[VICTIM]),
         a_group(ATTACKERS, users=[ATTACKER], groupQuota={"cpu": CPU_OF_ATTACKERS}),
     ):

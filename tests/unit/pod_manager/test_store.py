@@ -3,7 +3,7 @@ from typing import Any
 
 from tests.fakes.facts import START, a_job, a_pod, later
 
-from phjob_core.api import Phase
+from phjob_core.api import Phase, PodPhase
 from phjob_core.kinds import KINDS
 from phjob_core.lifecycle import Event
 from phjob_core.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
@@ -51,6 +51,31 @@ def test_an_older_state_of_a_job_is_no_change() -> None:
     cached = store.jobs.get(job.uid)
     assert cached
     assert cached.phase is Phase.PREPARING
+
+
+def test_the_end_of_a_pod_that_is_gone_a_moment_later_still_counts() -> None:
+    """A kubelet reports the end of a drained pod, and removes the pod at once (spec.md, L17)."""
+    job, pod = a_running_job()
+    ended = pod.model_copy(
+        update={"resource_version": pod.resource_version + 10, "phase": PodPhase.FAILED, "exit_code": 143}
+    )
+    store = a_store(job, pod, ended)
+    store.remove_pod(pod_gone(ended))
+    assert store.job_state(job, LogState(), admitting=False).pod == ended
+    pending = later(job, phase=Phase.PENDING)
+    store.upsert_job(pending)
+    assert store.job_state(pending, LogState(), admitting=False).pod is None
+    again = later(pending, phase=Phase.RUNNING, fence="s#2", pod_uid="another")
+    store.upsert_job(again)
+    assert store.job_state(again, LogState(), admitting=False).pod is None
+
+
+def test_a_pod_that_ran_when_it_was_last_seen_proves_nothing_when_it_is_gone() -> None:
+    """Its command may still run on a lost node."""
+    job, pod = a_running_job()
+    store = a_store(job, pod)
+    store.remove_pod(pod_gone(pod))
+    assert store.job_state(job, LogState(), admitting=False).pod is None
 
 
 def test_the_proofs_of_no_start_are_bounded() -> None:

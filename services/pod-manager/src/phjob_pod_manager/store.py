@@ -6,10 +6,11 @@ which `phjob_core.planner` derives the next step. It makes no request.
 
 from typing import Any
 
+from phjob_core.api import Phase
 from phjob_core.kinds import NODES, PHJOBS, PODS
 from phjob_core.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from phjob_core.object_cache import ObjectCache
-from phjob_core.planner import JobState, LogState, PendingCommand, is_stale
+from phjob_core.planner import JobState, LogState, PendingCommand, is_named, is_stale
 
 MAX_PROOFS = 10_000
 """The number of proofs of no start. Beyond it, the oldest is dropped, and its job fails instead of requeuing.
@@ -30,6 +31,8 @@ class JobStore:
         """The uid of each job's latest pod, by the uid of the job."""
         self._commands: dict[str, PendingCommand] = {}
         """The janitor's pending commands, by the uid of the job."""
+        self._ended_pods: dict[str, PodSeen] = {}
+        """By the uid of the job, the last state of its deleted pod, if the pod was over in that state."""
         self._never_started: dict[str, str] = {}
         """The uid of a deleted pod with proof of no start (spec.md, L6), by the uid of its job."""
 
@@ -44,6 +47,7 @@ class JobStore:
         self._lost_nodes = {node.name for node in self._nodes if node.lost_since}
         by_age = sorted(self.pods, key=lambda pod: pod.resource_version)
         self._pod_uids = {pod.job_uid: pod.uid for pod in by_age}
+        self._ended_pods.clear()
         self._never_started.clear()
 
     def job_uids(self) -> list[str]:
@@ -80,6 +84,7 @@ class JobStore:
     def evict_job(self, uid: str) -> None:
         """Stop tracking a job that needs nothing more."""
         self.jobs.evict(uid)
+        self._ended_pods.pop(uid, None)
         self._never_started.pop(uid, None)
         self._commands.pop(uid, None)
 
@@ -90,7 +95,7 @@ class JobStore:
 
     def job_state(self, job: JobSeen, log: LogState, *, admitting: bool) -> JobState:
         """Return the job with everything that its next step depends on."""
-        pod = self.pod_of(job.uid)
+        pod = self.pod_of(job.uid) or self._ended_pod_of(job)
         return JobState(
             job,
             pod,
@@ -117,11 +122,14 @@ class JobStore:
         return changed
 
     def remove_pod(self, gone: PodGone) -> bool:
-        """Remove a pod that was deleted, and keep any proof of no start.
+        """Remove a pod that was deleted, and keep how it ended, or any proof of no start.
 
         Returns whether it was cached.
         """
-        changed = self.pods.delete(gone.uid, gone.resource_version) is not None
+        last = self.pods.delete(gone.uid, gone.resource_version)
+        changed = last is not None
+        if last and last.over and self.jobs.get(gone.job_uid):
+            self._ended_pods[gone.job_uid] = last
         if changed and self._pod_uids.get(gone.job_uid) == gone.uid:
             del self._pod_uids[gone.job_uid]
         if changed and gone.never_started:
@@ -136,6 +144,20 @@ class JobStore:
     def pod_of(self, uid: str) -> PodSeen | None:
         """Return the job's latest pod; None if it has none."""
         return self.pods.get(self._pod_uids.get(uid, ""))
+
+    def _ended_pod_of(self, job: JobSeen) -> PodSeen | None:
+        """Return the last state of the deleted pod that the job names, if the end of that pod is not written.
+
+        A kubelet reports the end, and removes the pod a moment later. Without this, a busy pod-manager would
+        know only that the pod is gone, and a drained job would fail although it may be retried.
+        """
+        ended = self._ended_pods.get(job.uid)
+        if ended is None:
+            return None
+        if job.phase not in (Phase.PREPARING, Phase.RUNNING) or not is_named(job, ended) or ended.held:
+            del self._ended_pods[job.uid]
+            return None
+        return ended
 
     def _has_proof_of_no_start(self, job: JobSeen) -> bool:
         """Return whether the named pod is gone, with proof of no start."""
