@@ -305,7 +305,7 @@ def test_a_job_can_be_deleted_in_every_phase(cluster: Cluster, group: GroupFixtu
 
 @contextmanager
 def held_job(cluster: Cluster, group: GroupFixture, **fields: Any) -> Iterator[str]:
-    """Submit a job that a finalizer of another program keeps until the end of the context. Yields its name."""
+    """Submit a job that another program's finalizer keeps until the end of the context. Yields its name."""
     manifest = group.job_manifest("held", **fields)
     manifest["metadata"]["finalizers"] = ["example.com/hold"]
     (name,) = cluster.create(manifest)
@@ -338,7 +338,7 @@ def test_a_pending_job_that_a_finalizer_keeps_is_never_admitted_and_frees_its_pl
 def test_a_foreground_deletion_of_a_preparing_job_is_no_requeue(
     cluster: Cluster, group: GroupFixture
 ) -> None:
-    """The garbage collector deletes its pod first, here before pod-manager notices anything (spec.md, L13)."""
+    """The garbage collector deletes its pod first, here before pod-manager notices it (spec.md, L13)."""
     with held_job(cluster, group, gpus=1, start="never") as name:
         cluster.wait_for_bound_pod(name)
         cluster.service("pod-manager").kill(signal.SIGSTOP)
