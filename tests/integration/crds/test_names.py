@@ -16,6 +16,8 @@ CONTROLS = ("a\nb", "a\x1b[2J", "a\x7f", "a\x9b2J", "exe\u202etxt", "\u2066a", "
 MACHINE = {"limits.cpu": 1, "limits.memory": "1G"}
 OLD_GROUP = "upgrade.example.com"
 """The API group of kinds that get today's schema after their objects."""
+RULES = ("x-kubernetes-validations", "pattern", "minLength", "maxLength", "minimum", "maximum", "format")
+"""The keywords of a schema that bound a value."""
 
 
 def create(kubectl: Kubectl, manifest: str) -> str:
@@ -149,8 +151,7 @@ class OldKind:
 
 def _without_rules(schema: Any) -> Any:
     if isinstance(schema, dict):
-        rules = ("x-kubernetes-validations", "pattern")
-        return {key: _without_rules(value) for key, value in schema.items() if key not in rules}
+        return {key: _without_rules(value) for key, value in schema.items() if key not in RULES}
     return [_without_rules(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -182,18 +183,41 @@ def test_a_group_of_before_can_be_reported_on_and_corrected(
 
 
 @pytest.mark.parametrize("old_kind", ["phjob.yaml"], indirect=True)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("spec.groupName", "everyone"),
+        ("spec.displayName", "a\x1b[2J"),
+        ("spec.userName", " bob"),
+        ("spec.image", "docker.io/library/busybox:1"),
+        ("spec.command", ""),
+        ("spec.command", "x" * 262_145),
+        ("spec.ttlSecondsAfterFinished", -1),
+        ("spec.activeDeadlineSeconds", -1),
+        ("spec.activeDeadlineSeconds", 2**31),
+        ("spec.requeueLimit", 2**31),
+        ("metadata.name", "x" * 64),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_a_job_of_before_can_go_on_and_be_cancelled(
-    kubectl: Kubectl, namespace: str, old_kind: OldKind
+    kubectl: Kubectl, namespace: str, old_kind: OldKind, field: str, value: str | int
 ) -> None:
-    """It was submitted to `everyone`, with a title that is no longer accepted."""
-    spec = {**json.loads(job(namespace))["spec"], "groupName": "everyone", "displayName": "a\x1b[2J"}
-    manifest = old_kind.manifest(namespace, "old", spec)
+    """Its value is no longer accepted, as those of PrimeHub's jobs may be (spec.md, A2)."""
+    part, key = field.split(".")
+    spec = json.loads(job(namespace))["spec"] | ({key: value} if part == "spec" else {})
+    name = str(value) if part == "metadata" else "old"
+    manifest = old_kind.manifest(namespace, name, spec)
     old_kind.wait_for(manifest, "created")
     create(kubectl, manifest)
     old_kind.install(today=True)
-    old_kind.wait_for(old_kind.manifest(namespace, "new", spec), "spec.groupName: Invalid value")
-    name = f"{old_kind.plural}/old"
-    running = {"status": {"phase": "Running"}}
-    assert patch(kubectl, namespace, name, running, "--subresource", "status").returncode == 0
-    assert patch(kubectl, namespace, name, {"spec": {"cancel": True}}).returncode == 0
-    assert read(kubectl, namespace, name)["status"]["phase"] == "Running"
+    new = name.replace("x", "y") if part == "metadata" else "new"
+    old_kind.wait_for(old_kind.manifest(namespace, new, spec), f"{field}: ")
+    resource = f"{old_kind.plural}/{name}"
+    for phase in ("Preparing", "Running"):
+        status = {"status": {"phase": phase}}
+        assert patch(kubectl, namespace, resource, status, "--subresource", "status").returncode == 0
+    assert patch(kubectl, namespace, resource, {"spec": {"cancel": True}}).returncode == 0
+    cancelled = {"status": {"phase": "Cancelled", "reason": "Cancelled", "reclaimed": True}}
+    assert patch(kubectl, namespace, resource, cancelled, "--subresource", "status").returncode == 0
+    assert read(kubectl, namespace, resource)["status"]["phase"] == "Cancelled"
