@@ -233,8 +233,9 @@ def test_a_job_ends_by_its_command_while_an_injected_sidecar_runs_on(
 
 def test_a_job_ends_by_its_command_while_a_native_sidecar_runs(cluster: Cluster, group: GroupFixture) -> None:
     """The kubelet ends that sidecar after the command, so the pod stays until its TTL (spec.md, L4)."""
-    injected = (cluster, group.name, "initContainers", "proxy", NOTEBOOK, ENDS_AT_SIGTERM)
-    with injected_container(*injected, restart_policy="Always"):
+    with injected_container(
+        cluster, group.name, "initContainers", "proxy", NOTEBOOK, ENDS_AT_SIGTERM, restart_policy="Always"
+    ):
         name = group.submit("meshed", command="exit 3")
         status = cluster.wait_for_phase(name, "Succeeded", "Failed", within=LONG_SECONDS)
     assert (status["phase"], status["message"], status["exitCode"]) == ("Failed", "exit code 3 (Error)", 3)

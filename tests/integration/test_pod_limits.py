@@ -13,6 +13,8 @@ from phjob_core.pod_limits import RESOURCE_CLAIMS, pod_limits, total
 from phjob_core.quantities import parse
 
 OVERHEAD = {"cpu": "250m", "memory": "120Mi"}
+TEMPLATE = "one-device"
+"""The ResourceClaimTemplate of each namespace. Kubernetes makes a claim from it for each that a pod names."""
 COUNTED = {
     "limits.cpu": "cpu",
     "limits.memory": "memory",
@@ -54,6 +56,13 @@ PODS: dict[str, dict[str, Any]] = {
         "resources": limits("2", "2Gi"),
         "containers": [container("a")],
     },
+    "claims": {
+        "resourceClaims": [
+            {"name": "gpu", "resourceClaimTemplateName": TEMPLATE},
+            {"name": "nic", "resourceClaimTemplateName": TEMPLATE},
+        ],
+        "containers": [container("a", SMALL)],
+    },
 }
 """The spec of each pod. An empty RuntimeClass is the one with overhead."""
 
@@ -85,7 +94,14 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
         "metadata": {"name": "all"},
         "spec": {"hard": dict.fromkeys(COUNTED, "1E")},
     }
-    assert kubectl("-n", name, "create", "-f", "-", input=json.dumps(quota)).returncode == 0
+    template = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": TEMPLATE},
+        "spec": {"spec": {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "any"}}]}}},
+    }
+    for manifest in (quota, template):
+        assert kubectl("-n", name, "create", "-f", "-", input=json.dumps(manifest)).returncode == 0
     eventually(lambda: used(kubectl, name).keys() == COUNTED.keys(), "the ResourceQuota counts")
     eventually(
         lambda: kubectl("-n", name, "get", "serviceaccount", "default").returncode == 0,
