@@ -13,8 +13,6 @@ from phjob_core.pod_limits import RESOURCE_CLAIMS, pod_limits, total
 from phjob_core.quantities import parse
 
 OVERHEAD = {"cpu": "250m", "memory": "120Mi"}
-TEMPLATE = "one-device"
-"""The ResourceClaimTemplate of each namespace. Kubernetes makes a claim from it for each that a pod names."""
 COUNTED = {
     "limits.cpu": "cpu",
     "limits.memory": "memory",
@@ -58,8 +56,8 @@ PODS: dict[str, dict[str, Any]] = {
     },
     "claims": {
         "resourceClaims": [
-            {"name": "gpu", "resourceClaimTemplateName": TEMPLATE},
-            {"name": "nic", "resourceClaimTemplateName": TEMPLATE},
+            {"name": "gpu", "resourceClaimName": "one-gpu"},
+            {"name": "nic", "resourceClaimName": "one-nic"},
         ],
         "containers": [container("a", SMALL)],
     },
@@ -94,14 +92,7 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
         "metadata": {"name": "all"},
         "spec": {"hard": dict.fromkeys(COUNTED, "1E")},
     }
-    template = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": TEMPLATE},
-        "spec": {"spec": {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "any"}}]}}},
-    }
-    for manifest in (quota, template):
-        assert kubectl("-n", name, "create", "-f", "-", input=json.dumps(manifest)).returncode == 0
+    assert kubectl("-n", name, "create", "-f", "-", input=json.dumps(quota)).returncode == 0
     eventually(lambda: used(kubectl, name).keys() == COUNTED.keys(), "the ResourceQuota counts")
     eventually(
         lambda: kubectl("-n", name, "get", "serviceaccount", "default").returncode == 0,
@@ -140,6 +131,19 @@ def create(kubectl: Kubectl, namespace: str, name: str, spec: Any) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def create_claim(kubectl: Kubectl, namespace: str, name: str) -> None:
+    """Create a claim of a device, which Kubernetes itself would make from a template."""
+    request = {"name": "device", "exactly": {"deviceClassName": "example.com"}}
+    claim = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name},
+        "spec": {"devices": {"requests": [request]}},
+    }
+    done = kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(claim))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", PODS)
 def test_a_pod_counts_what_kubernetes_counts(
     kubectl: Kubectl, namespace: str, runtime_class: str, name: str
@@ -148,6 +152,8 @@ def test_a_pod_counts_what_kubernetes_counts(
     spec = dict(PODS[name])
     if "runtimeClassName" in spec:
         spec["runtimeClassName"] = runtime_class
+    for claim in spec.get("resourceClaims", ()):
+        create_claim(kubectl, namespace, claim["resourceClaimName"])
     create(kubectl, namespace, name, spec)
     counted = counted_by_phjob(kubectl, namespace)
     assert counted
