@@ -1,9 +1,12 @@
 """The end of a job: by itself, by a cancel, by a timeout or by a third party; and the end of its pod."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from tests.support.cluster import Cluster
+from tests.support.cluster import NAMESPACE, Cluster
 from tests.support.group_fixture import FOREVER, GroupFixture, wait_until_quiescent
 from tests.support.waiting import eventually
 
@@ -298,6 +301,58 @@ def test_a_job_can_be_deleted_in_every_phase(cluster: Cluster, group: GroupFixtu
     if phase == "Pending":
         cluster.cancel(cluster.unique_name("first"))
     assert_quota_is_free(cluster, group)
+
+
+@contextmanager
+def held_job(cluster: Cluster, group: GroupFixture, **fields: Any) -> Iterator[str]:
+    """Submit a job that another program's finalizer keeps until the end of the context. Yields its name."""
+    manifest = group.job_manifest("held", **fields)
+    manifest["metadata"]["finalizers"] = ["example.com/hold"]
+    (name,) = cluster.create(manifest)
+    try:
+        yield name
+    finally:
+        cluster.api.merge_patch("PhJob", name, {"metadata": {"finalizers": None}})
+    eventually(lambda: cluster.history.current("PhJob", name) is None, "the job is gone")
+
+
+def test_a_pending_job_that_a_finalizer_keeps_is_never_admitted_and_frees_its_place(
+    cluster: Cluster, group: GroupFixture
+) -> None:
+    """It is Cancelled when its deletion is requested, so that nobody waits behind it (spec.md, Q7, L13)."""
+    running = group.submit("running", gpus=1, run_for=FOREVER)
+    cluster.wait_for_phase(running, "Running")
+    with held_job(cluster, group, gpus=1) as name:
+        behind = group.submit("behind")
+        cluster.wait_for_reason(name, "GroupQuota")
+        cluster.api.delete("PhJob", name)
+        status = cluster.wait_for_phase(name, "Cancelled")
+        assert status["message"].endswith("it is being deleted")
+        cluster.wait_for_phase(behind, "Succeeded")
+        cluster.cancel(running)
+        assert_quota_is_free(cluster, group)
+        assert cluster.phases(name) == ["Pending", "Cancelled"]
+        assert cluster.pod(name) is None
+
+
+def test_a_foreground_deletion_of_a_preparing_job_is_no_requeue(
+    cluster: Cluster, group: GroupFixture
+) -> None:
+    """The garbage collector deletes its pod first, here before pod-manager notices it (spec.md, L13)."""
+    with held_job(cluster, group, gpus=1, start="never") as name:
+        cluster.wait_for_bound_pod(name)
+        cluster.service("pod-manager").kill(signal.SIGSTOP)
+        try:
+            deletion = ("delete", "phj", name, "--cascade=foreground", "--wait=false")
+            assert cluster.kubectl("-n", NAMESPACE, *deletion).returncode == 0
+            cluster.wait_for_pod_deletion(name)
+        finally:
+            cluster.service("pod-manager").kill(signal.SIGCONT)
+        status = cluster.wait_for_phase(name, "Cancelled")
+        assert status["requeued"] == 0
+        assert status["message"].endswith("it is being deleted")
+        assert cluster.phases(name) == ["Pending", "Preparing", "Cancelled"]
+        assert_quota_is_free(cluster, group)
 
 
 def test_a_job_fails_if_the_name_of_its_pod_is_taken(cluster: Cluster, group: GroupFixture) -> None:

@@ -33,17 +33,20 @@ LEFT_JOBS: dict[str, dict[str, Any]] = {
     "running": {"phase": "Running", "reason": "PodRunning"},
     "running-gone": {"phase": "Running", "reason": "PodRunning"},
     "preparing": {"phase": "Preparing", "reason": "PodPending"},
+    "preparing-gone": {"phase": "Preparing", "reason": "PodPending"},
     "unknown": {"phase": "Unknown", "reason": "PodUnknown"},
     "unknown-gone": {"phase": "Unknown", "reason": "PodUnknown"},
     "unknown-cancel": {"phase": "Unknown", "reason": "PodUnknown"},
     "queued": {"phase": "Pending", "reason": "OverQuota", "message": "Insufficient group quota"},
     "nobody": {"phase": "Pending", "reason": "OverQuota", "message": "Insufficient user quota"},
+    "nobody-running": {"phase": "Running", "reason": "PodRunning"},
+    "nobody-succeeded": {"phase": "Succeeded", "reason": "PodSucceeded"},
 }
-WITHOUT_USER = "nobody"
-"""The job without a user, which PrimeHub 3 permitted."""
 """The jobs of the group `vision`, by name. Those that have run to an end have times."""
-PODS = {"running": {}, "preparing": {}, "unknown": {}, "unknown-cancel": FOREVER}
-"""The jobs that have a pod, with its annotations."""
+WITHOUT_USER = ("nobody", "nobody-running", "nobody-succeeded")
+"""The jobs without a user, which PrimeHub 3 permitted."""
+PODS = {"running": {}, "preparing": {}, "unknown": {}, "unknown-cancel": FOREVER, "nobody-running": {}}
+"""The jobs that have a pod, with its annotations. Their pods stay for one second after the end."""
 FINAL = {
     "succeeded": ("Succeeded", "PodSucceeded"),
     "timed-out": ("Failed", "OverActivateDeadline"),
@@ -51,10 +54,13 @@ FINAL = {
     "running": ("Succeeded", "Completed"),
     "running-gone": ("Failed", "PodDeleted"),
     "preparing": ("Succeeded", "Completed"),
+    "preparing-gone": ("Failed", "PodCreationFailed"),
     "unknown": ("Succeeded", "Completed"),
     "unknown-gone": ("Failed", "PodDeleted"),
     "unknown-cancel": ("Cancelled", "Cancelled"),
     "nobody": ("Failed", "InvalidSpec"),
+    "nobody-running": ("Succeeded", "Completed"),
+    "nobody-succeeded": ("Succeeded", "PodSucceeded"),
 }
 """The phase and the reason with which each job ends; `queued` waits."""
 
@@ -110,9 +116,13 @@ class Takeover:
         self.api.delete("PhJob", probe)
         return True
 
-    def leave_job(self, name: str, user: str | None = "bob", **status: Any) -> dict[str, Any]:
+    def leave_job(
+        self, name: str, user: str | None = "bob", ttl: int | None = None, **status: Any
+    ) -> dict[str, Any]:
         """Create a job with this status. Returns it as stored."""
         job = a_left_job(name, group="vision", user=user, **status)
+        if ttl is not None:
+            job["spec"]["ttlSecondsAfterFinished"] = ttl
         stored = self.api.create(job)
         if status:
             return self.api.merge_patch("PhJob", name, {"status": status}, subresource="status")
@@ -157,8 +167,9 @@ def takeover(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         times = {"startTime": minutes_ago(9), "finishTime": minutes_ago(8)}
         for name, status in LEFT_JOBS.items():
             has_times = status["phase"] in ("Succeeded", "Failed")
-            user = None if name == WITHOUT_USER else "bob"
-            job = takeover.leave_job(name, user, **(times if has_times else {}), **status)
+            user = None if name in WITHOUT_USER else "bob"
+            ttl = 1 if name in PODS else None
+            job = takeover.leave_job(name, user, ttl, **(times if has_times else {}), **status)
             if name in PODS:
                 takeover.api.create(a_left_pod(job, **PODS[name]))
         takeover.age(request.param)
@@ -210,8 +221,6 @@ def test_a_job_of_primehub_is_read_finished_and_cleaned(takeover: Takeover, name
 
     eventually(has_ended, f"{name} has ended", diagnostics=lambda: takeover.job(name))
     assert takeover.status(name).get("requeued", 0) == 0
-    if name in PODS:
-        takeover.api.merge_patch("PhJob", name, {"spec": {"ttlSecondsAfterFinished": 1}})
     eventually(
         lambda: takeover.status(name)["reclaimed"], f"{name} is reclaimed",
         diagnostics=lambda: takeover.job(name),

@@ -1,5 +1,6 @@
 """How jobs end on a real node: evictions, drains, restarts of its daemons, and injected containers."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,6 +179,33 @@ def waits_for_its_container(cluster: Cluster, name: str) -> bool:
     return any("waiting" in status["state"] for status in statuses)
 
 
+def test_the_replacement_of_a_running_job_is_another_job_that_waits_for_the_end_of_the_first(
+    cluster: Cluster, group: GroupFixture
+) -> None:
+    """`kubectl replace --force` deletes it and creates another (spec.md, Q10, L13).
+
+    Without a quota, only the name of the pod keeps the two commands from running at the same time.
+    """
+    group.patch_spec(groupQuota=None)
+    name = run(cluster, group, "trap 'sleep 2; exit 0' TERM; echo begun; while :; do sleep 0.1; done")
+    first = cluster.job(name)
+    replacement = {**first.object, "spec": {**first.object["spec"], "command": "echo replaced"}}
+    done = cluster.kubectl("replace", "--force", "-f", "-", input=json.dumps(replacement))
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: cluster.job(name).uid != first.uid, "the job is replaced")
+    status = cluster.wait_for_phase(name, "Succeeded", within=LONG_SECONDS)
+    assert (status["requeued"], status["podUID"] != first.object["status"]["podUID"]) == (0, True)
+    assert cluster.kubectl("-n", NAMESPACE, "logs", name).stdout == "replaced\n"
+    assert status["startTime"] >= end_of_container(cluster, first.object["status"]["podUID"])
+
+
+def end_of_container(cluster: Cluster, pod_uid: str) -> str:
+    """Return when the container of a pod ended, by the clock of its node."""
+    *_, last = (event for event in cluster.history.complete_events() if event.uid == pod_uid)
+    end: str = last.object["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
+    return end
+
+
 @pytest.mark.parametrize("daemon", ["kubelet", "containerd"])
 def test_a_job_goes_on_while_a_daemon_of_its_node_is_killed_and_started_again(
     cluster: Cluster, group: GroupFixture, daemon: str
@@ -213,6 +241,28 @@ def test_a_job_ends_by_its_command_while_an_injected_sidecar_runs_on(
         cluster.wait_for_pod_deletion(name)
         assert log_of(cluster.status(name)) == "no data found\n"
         cluster.wait_for_phase(behind, "Succeeded", within=LONG_SECONDS)
+
+
+def test_a_job_ends_by_its_command_while_a_native_sidecar_runs(cluster: Cluster, group: GroupFixture) -> None:
+    """The kubelet ends that sidecar after the command, so the pod stays until its TTL (spec.md, L4)."""
+    with injected_container(
+        cluster, group.name, "initContainers", "proxy", NOTEBOOK, ENDS_AT_SIGTERM, restart_policy="Always"
+    ):
+        name = group.submit("meshed", command="exit 3")
+        status = cluster.wait_for_phase(name, "Succeeded", "Failed", within=LONG_SECONDS)
+    assert (status["phase"], status["message"], status["exitCode"]) == ("Failed", "exit code 3 (Error)", 3)
+    pod = eventually(lambda: ended_pod(cluster, name), "its pod has ended", within=LONG_SECONDS)
+    (sidecar,) = pod["status"]["initContainerStatuses"]
+    main = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert sidecar["state"]["terminated"]["startedAt"] <= main["startedAt"]
+    assert sidecar["state"]["terminated"]["finishedAt"] >= main["finishedAt"]
+    assert "deletionTimestamp" not in pod["metadata"]
+
+
+def ended_pod(cluster: Cluster, name: str) -> Object | None:
+    """Return the pod if all its containers have ended; otherwise None."""
+    pod = cluster.pod(name)
+    return pod.object if pod and pod.phase in ("Succeeded", "Failed") else None
 
 
 def test_a_job_has_succeeded_although_an_injected_sidecar_fails(

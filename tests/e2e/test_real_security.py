@@ -1,12 +1,14 @@
 """What a command can do in a real container: the security profiles, the disk, and the deadline of its pod."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support import debian_image
 from tests.support.builders import a_group, a_job, an_image, an_instance_type, an_object
-from tests.support.cluster import NAMESPACE, Cluster
-from tests.support.stacks import RealNode
+from tests.support.cluster import NAMESPACE, Cluster, cluster_on
+from tests.support.injection import assigned_ids
+from tests.support.stacks import RealNode, log_archive_settings
 from tests.support.waiting import eventually
 
 from dev.image import NOTEBOOK, NOTEBOOK_WITH_BASH
@@ -229,3 +231,29 @@ def test_a_job_that_fills_the_disk_is_evicted(cluster: Cluster) -> None:
     assert pod.object["status"]["reason"] == status["reason"] == "Evicted"
     assert status["message"].startswith("Evicted: ")
     assert status["resources"]["ephemeral-storage"] == "20Mi"
+
+
+ASSIGNED_ID = 1000680000
+"""A number from the range that OpenShift gives to a namespace."""
+ASSIGNED = "jobSubmission: {securityProfile: restricted, fixedIds: false}\n"
+"""The settings that docs/operate.md has for namespaces that assign ids."""
+
+
+@pytest.fixture
+def cluster_that_assigns_ids(real_node: RealNode, archive: Path) -> Iterator[Cluster]:
+    """Yield the cluster, whose jobs name no ids."""
+    stack = real_node.start(log_archive_settings(archive) + ASSIGNED)
+    debian_image.load(real_node.state)
+    with cluster_on(stack) as cluster:
+        yield cluster
+
+
+def test_a_job_runs_with_the_ids_that_its_namespace_assigns(cluster_that_assigns_ids: Cluster) -> None:
+    """It can write to its folder by the group. No image knows the user, so it has no name (spec.md, P10)."""
+    cluster, number = cluster_that_assigns_ids, ASSIGNED_ID
+    group = RealGroup(cluster)
+    show = "id -u; id -G; stat -c '%u %g' . file; whoami 2>/dev/null || echo no name; echo $HOME"
+    with assigned_ids(cluster, group.name, number):
+        log = group.run(f"echo kept > file && cat file; {show}", debian_image.AS_JOVYAN)
+    ids = [f"{number}", f"0 {number}", f"0 {number}", f"{number} {number}"]
+    assert log.splitlines() == ["kept", *ids, "no name", "/home/jovyan"]

@@ -54,6 +54,13 @@ PODS: dict[str, dict[str, Any]] = {
         "resources": limits("2", "2Gi"),
         "containers": [container("a")],
     },
+    "claims": {
+        "resourceClaims": [
+            {"name": "gpu", "resourceClaimName": "one-gpu"},
+            {"name": "nic", "resourceClaimName": "one-nic"},
+        ],
+        "containers": [container("a", SMALL)],
+    },
 }
 """The spec of each pod. An empty RuntimeClass is the one with overhead."""
 
@@ -124,6 +131,19 @@ def create(kubectl: Kubectl, namespace: str, name: str, spec: Any) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def create_claim(kubectl: Kubectl, namespace: str, name: str) -> None:
+    """Create a claim of a device, which Kubernetes itself would make from a template."""
+    request = {"name": "device", "exactly": {"deviceClassName": "example.com"}}
+    claim = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name},
+        "spec": {"devices": {"requests": [request]}},
+    }
+    done = kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(claim))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", PODS)
 def test_a_pod_counts_what_kubernetes_counts(
     kubectl: Kubectl, namespace: str, runtime_class: str, name: str
@@ -132,6 +152,8 @@ def test_a_pod_counts_what_kubernetes_counts(
     spec = dict(PODS[name])
     if "runtimeClassName" in spec:
         spec["runtimeClassName"] = runtime_class
+    for claim in spec.get("resourceClaims", ()):
+        create_claim(kubectl, namespace, claim["resourceClaimName"])
     create(kubectl, namespace, name, spec)
     counted = counted_by_phjob(kubectl, namespace)
     assert counted

@@ -9,15 +9,17 @@ It is for contributors who change how a job gets a pod, loses it, or is requeued
 5. End: the same.
 
 A requeue adds a finalizer to the pod (R1) and deletes the pod (R2). It reads that the pod can never start
-(R3), writes Pending (R4), and removes the finalizer (R5). `admission_rules.py` has the rules.
+(R3), writes Pending (R4), and removes the finalizer (R5). A retry reads that the command has ended, and
+writes Pending. `admission_rules.py` has the rules.
 
 No order of events breaks a `Promise`. The model has no pod-managers. It keeps each request that the rules
 allow in the current state. The request may arrive at any later moment, in any order, several times, or never.
 Therefore the number of pod-managers, their roles and their memory do not matter. They have one obligation: to
 decide on a pod and its job, read the pod first and the job second.
 
-If a test asks for it, a third party may delete the pod at any moment. The model leaves out other jobs
-(`fence.py`), a later job of the same name, and nodes that never return.
+If a test asks for it, a third party may delete the pod at any moment, and the job may be retried. The model
+leaves out other jobs (`fence.py`), a later job of the same name, and nodes that never return. Of retries, it
+leaves out those after the deletion of a Node object, whose machine might still run (spec.md, L17).
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,6 +32,7 @@ from tests.model.explore import Step
 from tests.model.pod import (
     Deletion,
     Pod,
+    Terminal,
     deleted,
     steps_of_cluster,
     steps_of_third_parties,
@@ -44,8 +47,9 @@ SETTLED: Final = 100
 class Promise(StrEnum):
     """The promises of the protocol."""
 
-    ONE_START = "the command never starts twice"
-    NO_RETURN = "a job is never Pending again if its command started or may still start"
+    ONE_START = "the command never starts twice, nor more often than its user permits"
+    ALONE = "the command never runs twice at the same time"
+    NO_RETURN = "a job is never Pending again if its command may run, or ran without a permitted retry"
     NAMED = "no pod may start that its job does not name, or whose job ended without a pod"
     ROOM = "a pod that may start is charged"
     RUNS_ON = "a pod-manager never deletes the pod of a command that runs"
@@ -64,9 +68,10 @@ class AdmissionModel:
         promises: Iterable[Promise] = Promise,
         commands: int = 3,
         pods: int = 3,
+        retries: int = 0,
     ) -> None:
         self.without = without
-        self.rules = Rules(*without)
+        self.rules = Rules(*without, retries=retries)
         self.third_party = third_party
         self.promises = frozenset(promises)
         self.max_commands = commands
@@ -78,9 +83,12 @@ class AdmissionModel:
 
     def _broken_promises(self, s: State) -> Iterator[Promise]:
         job, pod = s.job, s.pod
-        if s.starts > 1:
+        if s.starts > 1 + job.retried:
             yield Promise.ONE_START
-        if job.phase is Phase.PENDING and (s.starts or s.orphans):
+        if s.starts > 1 + s.ended:
+            yield Promise.ALONE
+        may_run = s.orphans or s.starts > min(s.ended, job.retried)
+        if job.phase is Phase.PENDING and may_run:
             yield Promise.NO_RETURN
         if pod and pod.can_start() and not self._is_held_back(s, pod):
             # The job waits, has a later admission, or ended without a pod.
@@ -136,13 +144,19 @@ class AdmissionModel:
         if s.pod:
             for label, pod in steps_of_cluster(s.pod):
                 started = pod is not None and pod.started and not s.pod.started
-                yield (
-                    label,
-                    self._with_allowed_requests(self._with_pod(s, pod)._replace(starts=s.starts + started)),
+                after = self._with_pod(s, pod)._replace(
+                    starts=s.starts + started, ended=s.ended + self._is_end(s.pod, pod)
                 )
+                yield label, self._with_allowed_requests(after)
         if s.orphans:
             after = s._replace(orphans=s.orphans - 1, starts=s.starts + 1)
             yield "a kubelet starts the container of a pod that is gone", after
+
+    def _is_end(self, before: Pod, after: Pod | None) -> bool:
+        """Return whether the kubelet has just reported the end of a container that had started."""
+        was_running = before.started and before.terminal is not Terminal.KUBELET
+        has_ended = after is not None and after.terminal is Terminal.KUBELET
+        return self.rules.retries > 0 and was_running and has_ended
 
     def _current_writes(self, s: State) -> Iterator[Step[State]]:
         """Yield the writes whose reason stays true as long as they can succeed.
@@ -161,7 +175,7 @@ class AdmissionModel:
         """Return the state after the API server has carried out or rejected the request."""
         if request.kind is Kind.CREATE:
             return self._after_creation(s, request)
-        if request.kind in {Kind.ADMIT, Kind.RUN, Kind.END, Kind.REQUEUE}:
+        if request.kind in {Kind.ADMIT, Kind.RUN, Kind.END, Kind.REQUEUE, Kind.RETRY}:
             return self._after_job_write(s, request)
         if s.pod:
             return self._after_pod_write(s, s.pod, request)
@@ -181,11 +195,12 @@ class AdmissionModel:
         match request.kind:
             case Kind.ADMIT:
                 uid = 0 if Rule.NAME_POD in self.without else request.uid
-                return s._replace(job=Job(Phase.PREPARING, request.token, uid))
+                return s._replace(job=Job(Phase.PREPARING, request.token, uid, retried=s.job.retried))
             case Kind.RUN:
                 return s._replace(job=s.job._replace(phase=Phase.RUNNING))
-            case Kind.REQUEUE:
-                return s._replace(job=Job(Phase.PENDING, s.job.fence))
+            case Kind.REQUEUE | Kind.RETRY:
+                retried = s.job.retried + (request.kind is Kind.RETRY)
+                return s._replace(job=Job(Phase.PENDING, s.job.fence, retried=retried))
         return _with_end(s, End.BY_POD)
 
     def _after_pod_write(self, s: State, pod: Pod, request: Request) -> State:
@@ -233,7 +248,7 @@ class AdmissionModel:
                 return s.job.phase is Phase.PENDING and s.job.fence == r.fence
             case Kind.RUN | Kind.REQUEUE:
                 return s.job.phase is Phase.PREPARING and s.job.fence == r.fence
-            case Kind.END:
+            case Kind.END | Kind.RETRY:
                 return s.job.is_admitted() and s.job.fence == r.fence
             case Kind.UNGATE if Rule.UNGATE_UID in self.without:
                 return True

@@ -34,13 +34,17 @@ class Rule(StrEnum):
     """Hazard: a job is cancelled or deleted while the removal of its pod's gate is in flight."""
     RELEASE = "any pod-manager removes the finalizer of a pod that no Preparing job names"
     """Hazard: a late finalizer arrives after the job has ended. Without this rule, it stays forever."""
+    ENDED = "a retry needs the end of the container, as its kubelet reported it"
+    """Hazard: the pod is gone, or is to be deleted, and its container still runs."""
 
 
 class Rules:
     """The rules of the protocol, without those that a test omits."""
 
-    def __init__(self, *without: Rule) -> None:
+    def __init__(self, *without: Rule, retries: int = 0) -> None:
+        """`retries` is the number of retries that the job's user permits."""
         self.without = without
+        self.retries = retries
 
     def is_named(self, job: Job, pod: Pod | None) -> bool:
         """Return whether the status of an admitted or final job names the pod."""
@@ -72,6 +76,8 @@ class Rules:
         is_proved = job.pod in s.unstarted or Rule.ABSENCE in self.without
         if job.phase is Phase.PREPARING and not self.is_named(job, pod) and is_proved:
             yield Request(Kind.REQUEUE, job.pod, job.fence)
+        if job.is_admitted() and job.retried < self.retries and self._has_ended(job, pod):
+            yield Request(Kind.RETRY, fence=job.fence)
         if pod is None:
             return
         if job.phase is Phase.PREPARING and self.is_named(job, pod):
@@ -85,6 +91,13 @@ class Rules:
             yield Request(Kind.END, pod.uid, job.fence)
         if self._is_stray(s, pod):
             yield Request(Kind.DELETE, pod.uid)
+
+    def _has_ended(self, job: Job, pod: Pod | None) -> bool:
+        """Return whether the command of the pod that the job names counts as ended."""
+        if pod is None or not self.is_named(job, pod):
+            return Rule.ENDED in self.without
+        has_ended = pod.reported and pod.terminal is Terminal.KUBELET
+        return has_ended or (bool(pod.deletion) and Rule.ENDED in self.without)
 
     def _requeue(self, job: Job, pod: Pod) -> Iterator[Request]:
         """Yield the requests of a requeue.

@@ -35,6 +35,8 @@ class Job(NamedTuple):
     pod: int = 0
     """The uid of the pod that the admission names; 0: none."""
     end: End = End.NONE
+    retried: int = 0
+    """The number of retries."""
 
     def is_admitted(self) -> bool:
         """Return whether the job is Preparing or Running."""
@@ -54,6 +56,7 @@ class Kind(StrEnum):
     DELETE_UNSTARTED = "deletion of pod {uid} (R2)"
     REQUEUE = "write of Pending (R4)"
     REMOVE_FINALIZER = "removal of pod {uid}'s finalizer (R5)"
+    RETRY = "write of Pending, a retry"
 
 
 class Request(NamedTuple):
@@ -90,6 +93,8 @@ class State(NamedTuple):
     """The number of deleted pods whose kubelet may still start their container."""
     starts: int = 0
     """The number of times that the command started."""
+    ended: int = 0
+    """The number of starts whose container has ended. Without retries, it does not matter and stays 0."""
     killed: bool = False
     """True if a pod-manager has just deleted the pod of a job whose command was reported to run."""
 

@@ -19,13 +19,20 @@ MAX_STEPS = 20
 """The number of steps of the longest counterexample that a reader can follow."""
 
 ALONE = "no third party deletes pods"
-THIRD_PARTY = "a third party deletes pods"
+THIRD_PARTY = "a third party deletes pods, and the job may be retried once"
 
 
 def model(world: str, *without: Rule, promises: Iterable[Promise] = Promise, size: int = 3) -> AdmissionModel:
     """Return a model with at most `size` commands and `size` pods."""
     third_party = world == THIRD_PARTY
-    return AdmissionModel(*without, third_party=third_party, promises=promises, commands=size, pods=size)
+    return AdmissionModel(
+        *without,
+        third_party=third_party,
+        promises=promises,
+        commands=size,
+        pods=size,
+        retries=int(third_party),
+    )
 
 
 @cache
@@ -58,6 +65,14 @@ def test_the_model_requeues_and_admits_again() -> None:
     assert any(s.job.phase is Phase.PENDING and s.job.fence == 1 for s in states)
     again = Job(Phase.FINAL, fence=2, pod=2, end=End.BY_POD)
     assert any(s.job == again and s.starts for s in states)
+
+
+def test_the_model_retries_and_admits_again() -> None:
+    """In some run, the command ends twice, and in none it starts again after that."""
+    states = explored(THIRD_PARTY).origins
+    again = Job(Phase.FINAL, fence=2, pod=2, end=End.BY_POD, retried=1)
+    assert any(s.job == again and s.starts == s.ended == 2 for s in states)
+    assert max(s.starts for s in states) == 2
 
 
 def test_every_allowed_request_may_be_late() -> None:
@@ -94,6 +109,8 @@ def test_every_allowed_request_may_be_late() -> None:
         (Rule.SETTLE, ALONE, Promise.REQUEUED),
         (Rule.SETTLE, ALONE, Promise.RUNS_ON),
         (Rule.ROOM, ALONE, Promise.ROOM),
+        (Rule.ENDED, THIRD_PARTY, Promise.NO_RETURN),
+        (Rule.ENDED, THIRD_PARTY, Promise.ALONE),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -1,7 +1,7 @@
-"""Containers that somebody else injects into the pods of a group, as a service mesh does."""
+"""What others change in the pods of a group: containers of a service mesh, and ids of OpenShift."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -16,36 +16,70 @@ API_VERSION = "admissionregistration.k8s.io/v1"
 
 @contextmanager
 def injected_container(
-    cluster: Cluster, group: str, place: Place, name: str, image: str, command: Sequence[str]
+    cluster: Cluster,
+    group: str,
+    place: Place,
+    name: str,
+    image: str,
+    command: Sequence[str],
+    *,
+    restart_policy: str = "",
 ) -> Iterator[None]:
-    """Inject a container into each pod of the group, by a MutatingAdmissionPolicy of Kubernetes 1.36."""
-    policy = cluster.unique_name(f"inject-{cluster.next_number()}")
-    listing = {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": _manifests(policy, group, place, name, image, command),
-    }
+    """Inject a container into each pod of the group.
+
+    An init container with the `restart_policy` `Always` is a native sidecar.
+    """
+    words = ", ".join(json.dumps(word) for word in command)
+    fields = f"name: {json.dumps(name)}, image: {json.dumps(image)}, command: [{words}]"
+    if restart_policy:
+        fields += f", restartPolicy: {json.dumps(restart_policy)}"
+    # A list with an object as the value of one patch makes the API server of Kubernetes 1.36.3 panic.
+    empty = [_addition("/spec/initContainers", "[]")] if place == "initContainers" else []
+    patches = [*empty, _addition(f"/spec/{place}/-", f"Object.spec.{place}{{{fields}}}")]
+
+    def is_injected(pod: Object) -> bool:
+        return name in [container["name"] for container in pod["spec"].get(place, ())]
+
+    with _patched_pods(cluster, group, patches, is_injected):
+        yield
+
+
+@contextmanager
+def assigned_ids(cluster: Cluster, group: str, number: int) -> Iterator[None]:
+    """Assign this user and file system group to each pod of the group, as OpenShift does in a namespace."""
+    patches = [_addition(f"/spec/securityContext/{key}", str(number)) for key in ("runAsUser", "fsGroup")]
+
+    def has_ids(pod: Object) -> bool:
+        return bool(pod["spec"]["securityContext"].get("fsGroup") == number)
+
+    with _patched_pods(cluster, group, patches, has_ids):
+        yield
+
+
+def _addition(path: str, value: str) -> str:
+    """Return a patch, as an expression of CEL, that adds the value of an expression."""
+    return f"JSONPatch{{op: {json.dumps('add')}, path: {json.dumps(path)}, value: {value}}}"
+
+
+@contextmanager
+def _patched_pods(
+    cluster: Cluster, group: str, patches: Sequence[str], is_patched: Callable[[Object], bool]
+) -> Iterator[None]:
+    """Patch each new pod of the group, by a MutatingAdmissionPolicy of Kubernetes 1.36."""
+    policy = cluster.unique_name(f"patch-{cluster.next_number()}")
+    listing = {"apiVersion": "v1", "kind": "List", "items": _manifests(policy, group, patches)}
     done = cluster.kubectl("apply", "-f", "-", input=json.dumps(listing))
     assert done.returncode == 0, done.stderr
     try:
-        eventually(lambda: _is_injected(cluster, group, place, name), "the API server applies the policy")
+        eventually(lambda: is_patched(_new_pod(cluster, group)), "the API server applies the policy")
         yield
     finally:
         kinds = "mutatingadmissionpolicies,mutatingadmissionpolicybindings"
         cluster.kubectl("delete", kinds, policy, "--ignore-not-found")
 
 
-def _manifests(
-    policy: str, group: str, place: Place, name: str, image: str, command: Sequence[str]
-) -> list[Object]:
+def _manifests(policy: str, group: str, patches: Sequence[str]) -> list[Object]:
     """Return the policy and its binding."""
-    words = ", ".join(json.dumps(word) for word in command)
-    fields = f"name: {json.dumps(name)}, image: {json.dumps(image)}, command: [{words}]"
-    value = f"Object.spec.{place}{{{fields}}}"
-    # A list with an object as the value of one patch makes the API server of Kubernetes 1.36.3 panic.
-    empty = 'JSONPatch{op: "add", path: "/spec/initContainers", value: []}, '
-    patch = f'JSONPatch{{op: "add", path: "/spec/{place}/-", value: {value}}}'
-    expression = f"[{empty if place == 'initContainers' else ''}{patch}]"
     of_group = f"object.metadata.?labels[?'{GROUP_LABEL}'] == optional.of('{label_value(group)}')"
     spec = {
         "failurePolicy": "Fail",
@@ -56,7 +90,7 @@ def _manifests(
             ]
         },
         "matchConditions": [{"name": "group", "expression": of_group}],
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{', '.join(patches)}]"}}],
     }
     metadata = {"name": policy}
     return [
@@ -70,8 +104,8 @@ def _manifests(
     ]
 
 
-def _is_injected(cluster: Cluster, group: str, place: Place, name: str) -> bool:
-    """Return whether a pod of the group would get the container now."""
+def _new_pod(cluster: Cluster, group: str) -> Object:
+    """Return a pod of the group as the API server would store it now."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -81,4 +115,5 @@ def _is_injected(cluster: Cluster, group: str, place: Place, name: str) -> bool:
     create = ("-n", NAMESPACE, "create", "-f", "-", "--dry-run=server", "-o", "json")
     done = cluster.kubectl(*create, input=json.dumps(pod))
     assert done.returncode == 0, done.stderr
-    return name in [container["name"] for container in json.loads(done.stdout)["spec"].get(place, ())]
+    stored: Object = json.loads(done.stdout)
+    return stored

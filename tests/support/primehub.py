@@ -99,11 +99,9 @@ def a_left_pod(job: Object, **annotations: str) -> Object:
         "apiVersion": API_VERSION, "kind": "PhJob", "name": name, "uid": job["metadata"]["uid"],
         "controller": True, "blockOwnerDeletion": True,
     }  # fmt: skip
-    labels = {
-        "app": "primehub-job",
-        GROUP_LABEL: label_value(spec["groupName"]),
-        USER_LABEL: label_value(spec.get("userName", "")),
-    }
+    labels = {"app": "primehub-job", GROUP_LABEL: label_value(spec["groupName"])}
+    if user := spec.get("userName"):  # The label value of an empty name is not valid.
+        labels[USER_LABEL] = label_value(user)
     limits = {"cpu": "500m", "memory": "256Mi"}
     container = {"name": "main", "image": "none", "command": ["true"], "resources": {"limits": limits}}
     metadata = {"name": name, "labels": labels, "annotations": annotations, "ownerReferences": [owner]}

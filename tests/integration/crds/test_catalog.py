@@ -8,6 +8,8 @@ import yaml
 from tests.integration.crds.manifests import answer, patch, read, thing
 from tests.support.cluster import Kubectl
 
+from phjob_core.pod_limits import RESOURCE_CLAIMS
+
 PRIMEHUB = (Path(__file__).parent / "primehub.yaml").read_text()
 
 
@@ -76,7 +78,8 @@ def test_an_instance_type_accepts_only_quantities(
 def test_a_quota_accepts_only_known_resources_and_quantities(kubectl: Kubectl, namespace: str) -> None:
     """A misspelt key, a fraction that is no string and a negative number are rejected, and change nothing."""
     good = {
-        "cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2, "ephemeral-storage": "100Gi"
+        "cpu": "0.5", "memory": "4G", "gpu": 4, "nvidia.com/mig-1g.5gb": 2, "ephemeral-storage": "100Gi",
+        RESOURCE_CLAIMS: 0,
     }  # fmt: skip
     spec = {"userQuota": good, "groupQuota": good, "users": []}
     assert kubectl("create", "-f", "-", input=thing("PhGroup", namespace, spec)).returncode == 0

@@ -2,12 +2,13 @@
 
 import copy
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from tests.integration.crds.manifests import CRDS, answer, job, patch, read, thing
+from tests.integration.crds.manifests import CRDS, answer, job, patch, thing
 from tests.support.cluster import Kubectl
 from tests.support.waiting import eventually
 
@@ -16,6 +17,8 @@ CONTROLS = ("a\nb", "a\x1b[2J", "a\x7f", "a\x9b2J", "exe\u202etxt", "\u2066a", "
 MACHINE = {"limits.cpu": 1, "limits.memory": "1G"}
 OLD_GROUP = "upgrade.example.com"
 """The API group of kinds that get today's schema after their objects."""
+RULES = ("x-kubernetes-validations", "pattern", "minLength", "maxLength", "minimum", "maximum", "format")
+"""The keywords of a schema that bound a value."""
 
 
 def create(kubectl: Kubectl, manifest: str) -> str:
@@ -149,8 +152,7 @@ class OldKind:
 
 def _without_rules(schema: Any) -> Any:
     if isinstance(schema, dict):
-        rules = ("x-kubernetes-validations", "pattern")
-        return {key: _without_rules(value) for key, value in schema.items() if key not in rules}
+        return {key: _without_rules(value) for key, value in schema.items() if key not in RULES}
     return [_without_rules(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -181,19 +183,61 @@ def test_a_group_of_before_can_be_reported_on_and_corrected(
     assert "spec.users: Required value" in answer(patch(kubectl, namespace, name, {"spec": {"users": None}}))
 
 
-@pytest.mark.parametrize("old_kind", ["phjob.yaml"], indirect=True)
+OLD_VALUES: dict[str, tuple[str, str | int]] = {
+    "everyone": ("spec.groupName", "everyone"),
+    "title": ("spec.displayName", "a\x1b[2J"),
+    "user": ("spec.userName", " bob"),
+    "container-image": ("spec.image", "docker.io/library/busybox:1"),
+    "empty-command": ("spec.command", ""),
+    "long-command": ("spec.command", "x" * 262_145),
+    "nul-in-command": ("spec.command", "a\0b"),
+    "negative-ttl": ("spec.ttlSecondsAfterFinished", -1),
+    "negative-deadline": ("spec.activeDeadlineSeconds", -1),
+    "long-deadline": ("spec.activeDeadlineSeconds", 2**31),
+    "many-requeues": ("spec.requeueLimit", 2**31),
+    "x" * 64: ("metadata.name", "y" * 64),
+}
+"""Values of jobs that are no longer accepted, by the name of a job that has it."""
+
+
+@pytest.fixture(scope="module")
+def old_jobs(kubectl: Kubectl) -> Iterator[tuple[OldKind, str]]:
+    """The jobs with old values, and their namespace. Today's rules are in force."""
+    namespace = f"old-{uuid.uuid4().hex[:8]}"
+    assert kubectl("create", "namespace", namespace).returncode == 0
+    kind = OldKind(kubectl, "phjob.yaml")
+    kind.install(today=False)
+    for name, (field, value) in OLD_VALUES.items():
+        manifest = kind.manifest(namespace, name, spec_with(field, value))
+        kind.wait_for(manifest, "created")
+        create(kubectl, manifest)
+    kind.install(today=True)
+    yield kind, namespace
+    kind.delete()
+    kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def spec_with(field: str, value: str | int) -> dict[str, Any]:
+    """Return the spec of a small job, with this value if the field is one of the spec."""
+    part, key = field.split(".")
+    spec: dict[str, Any] = json.loads(job(""))["spec"]
+    return {**spec, key: value} if part == "spec" else spec
+
+
+@pytest.mark.parametrize("name", OLD_VALUES)
 def test_a_job_of_before_can_go_on_and_be_cancelled(
-    kubectl: Kubectl, namespace: str, old_kind: OldKind
+    kubectl: Kubectl, old_jobs: tuple[OldKind, str], name: str
 ) -> None:
-    """It was submitted to `everyone`, with a title that is no longer accepted."""
-    spec = {**json.loads(job(namespace))["spec"], "groupName": "everyone", "displayName": "a\x1b[2J"}
-    manifest = old_kind.manifest(namespace, "old", spec)
-    old_kind.wait_for(manifest, "created")
-    create(kubectl, manifest)
-    old_kind.install(today=True)
-    old_kind.wait_for(old_kind.manifest(namespace, "new", spec), "spec.groupName: Invalid value")
-    name = f"{old_kind.plural}/old"
-    running = {"status": {"phase": "Running"}}
-    assert patch(kubectl, namespace, name, running, "--subresource", "status").returncode == 0
-    assert patch(kubectl, namespace, name, {"spec": {"cancel": True}}).returncode == 0
-    assert read(kubectl, namespace, name)["status"]["phase"] == "Running"
+    """A new job with its value is refused. Jobs of PrimeHub may have such values (spec.md, A2)."""
+    kind, namespace = old_jobs
+    field, value = OLD_VALUES[name]
+    new = str(value) if field == "metadata.name" else "new"
+    kind.wait_for(kind.manifest(namespace, new, spec_with(field, value)), f"{field}: ")
+    resource = f"{kind.plural}/{name}"
+    for phase in ("Preparing", "Running"):
+        write = patch(kubectl, namespace, resource, {"status": {"phase": phase}}, "--subresource", "status")
+        assert write.returncode == 0, answer(write)
+    cancel = patch(kubectl, namespace, resource, {"spec": {"cancel": True}})
+    assert cancel.returncode == 0, answer(cancel)
+    cancelled = {"status": {"phase": "Cancelled", "reason": "Cancelled", "reclaimed": True}}
+    assert patch(kubectl, namespace, resource, cancelled, "--subresource", "status").returncode == 0

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -184,6 +185,15 @@ def test_a_dataset_has_no_content() -> None:
     seen = project_dataset(an_object("d", spec={"type": "env", "variables": {"KEY": "secret"}}))
     assert seen.name == "d"
     assert b"secret" not in encode(seen)[1]
+
+
+@pytest.mark.parametrize("project", [project_group, project_image, project_instance_type, project_dataset])
+def test_an_object_that_a_finalizer_keeps_counts_until_it_is_gone(project: Callable[[Any], Any]) -> None:
+    """As a ConfigMap does that a pod names (spec.md, Q9)."""
+    kept = an_object(spec={"url": "busybox", "limits.cpu": 1, "users": ["bob"]})
+    before = project(kept)
+    kept["metadata"] |= {"deletionTimestamp": "2026-01-01T00:01:00Z", "finalizers": ["example.com/hold"]}
+    assert project(kept) == before
 
 
 def name_of(label: str) -> str:

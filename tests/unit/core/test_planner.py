@@ -161,6 +161,15 @@ def test_a_preparing_job_without_a_pod_can_still_be_cancelled_or_fail_for_good()
     assert step(preparing(), None, Event.NODE_LOST_TOO_LONG, **LOST) == expected
 
 
+@pytest.mark.parametrize("never_started", [False, True])
+def test_a_preparing_job_that_is_deleted_with_its_pod_is_cancelled(*, never_started: bool) -> None:
+    """A foreground deletion ends the pod first. A requeue would admit the job again (spec.md, L13)."""
+    deleting = preparing(deleting=True)
+    cancelled = ApplyEvent(Event.CANCELLED, ": it is being deleted")
+    assert step(deleting, never_started=never_started) == cancelled
+    assert step(deleting, None, Event.START_TIMEOUT, never_started=never_started) == cancelled
+
+
 def test_a_pod_that_is_gone_while_its_job_is_running_fails_the_job() -> None:
     """The command has run, so it does not run again (spec.md, L6, L7)."""
     assert step(running()) == ApplyEvent(Event.POD_VANISHED)

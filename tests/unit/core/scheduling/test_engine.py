@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 from tests.fakes.facts import START, a_group, a_job, a_pod, an_image, an_instance_type, at, later
 from tests.fakes.held import collections
+from tests.fakes.objects import a_pod_object, an_object
 
 from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.catalog_projection import project_group
 from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
-from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, Reject, SetPendingReason
+from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, Reject, SetPendingReason
+from phjob_core.pod_limits import RESOURCE_CLAIMS
+from phjob_core.projection import project_pod
 from phjob_core.scheduling.acceptance import NO_LIMITS, PendingLimits
 from phjob_core.scheduling.engine import SchedulingEngine
 from phjob_core.scheduling.outstanding_admissions import RESERVATION_TIMEOUT
@@ -19,10 +23,14 @@ NEWER_THAN_ALL = 10**9
 
 
 def an_engine(
-    *jobs: JobSeen, group: GroupSeen | None = None, started: bool = True, limits: PendingLimits = NO_LIMITS
+    *jobs: JobSeen,
+    group: GroupSeen | None = None,
+    started: bool = True,
+    limits: PendingLimits = NO_LIMITS,
+    gpu_resources: GpuResources | None = None,
 ) -> SchedulingEngine:
     """An engine that knows the whole catalog and these jobs. Its first commands are dropped."""
-    engine = SchedulingEngine("session", limits)
+    engine = SchedulingEngine("session", limits, gpus=gpu_resources)
     engine.on_catalog_synced(NEWER_THAN_ALL, START)
     for gpus in (1, 2, 4):
         name = f"gpu-{gpus}"
@@ -785,6 +793,44 @@ def test_a_job_of_the_snapshot_reserves_what_its_admission_did() -> None:
     engine = an_engine(job, finished, started=False)
     (queue,) = engine.queues.values()
     assert queue.ledger.group_usage["cpu"] == 2021
+
+
+def a_notebook_with_claims(number: int) -> PodSeen:
+    """The fact about a notebook's pod with so many claims of dynamic resource allocation."""
+    labels = {"primehub.io/group": label_value("phusers"), "primehub.io/user": label_value("bob")}
+    notebook = a_pod_object(name="notebook", uid="notebook", labels=labels)
+    notebook["spec"]["resourceClaims"] = [{"name": f"claim-{index}"} for index in range(number)]
+    return project_pod(notebook)
+
+
+def test_the_claims_of_a_notebook_count_for_its_group_and_block_jobs_whose_pods_get_claims() -> None:
+    """A job has none of its own, but a webhook may add some to its pod (spec.md, S4, Q13)."""
+    quota = {"groupQuota": {RESOURCE_CLAIMS: 2}, "users": ["*"]}
+    granted = {"images": ["base-notebook"], "instanceTypes": ["gpu-1"]}
+    group = project_group(an_object("phusers", spec={**quota, **granted}))
+    assert not group.invalid
+    engine = an_engine(group=group)
+    notebook = a_notebook_with_claims(2)
+    engine.on_pod(notebook, START)
+    (queue,) = engine.queues.values()
+    assert queue.ledger.group_usage == {RESOURCE_CLAIMS: 2}
+    job = a_job()
+    command = only_admit(engine.on_job(job, START))
+    engine.on_job(refused(job, command, {RESOURCE_CLAIMS: 1}), START)
+    assert names(engine.on_wakeup(at(5))) == []
+    (reason,) = (command for command in engine.on_wakeup(at(6)) if isinstance(command, SetPendingReason))
+    assert reason.message == f"group quota: {RESOURCE_CLAIMS} 2 of 2 used, needs 1"
+    assert names(engine.on_pod_gone(notebook.uid, notebook.name, "", at(7))) == ["job-1"]
+
+
+def test_claims_are_gpus_where_the_settings_say_so() -> None:
+    """For clusters in which each claim is one GPU (docs/operate.md, DRA)."""
+    engine = an_engine(gpu_resources=GpuResources([RESOURCE_CLAIMS]))
+    notebook = a_notebook_with_claims(3)
+    engine.on_pod(notebook, START)
+    assert gpus(engine) == 3
+    assert names(engine.on_job(a_job("large", instance_type="gpu-2"), START)) == []
+    assert names(engine.on_pod_gone(notebook.uid, notebook.name, "", START)) == ["large"]
 
 
 SUSPENDED = "spec.suspend is true: the job keeps its place, and waits until its user sets it to false"

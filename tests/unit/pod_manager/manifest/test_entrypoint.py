@@ -81,6 +81,25 @@ echo "$#:$*"
     ]
 
 
+@every_shell
+@pytest.mark.parametrize(
+    ("script", "code", "output"),
+    [
+        pytest.param("cat; read -r line || echo none", 0, "none\n", id="reads-stdin"),
+        pytest.param("set -euo pipefail\necho on | cat\nexit 4", 4, "on\n", id="strict"),
+        pytest.param("set -euo pipefail\nfalse | cat\necho not reached", 1, "", id="strict-pipe-fails"),
+        pytest.param("trap 'echo bye' EXIT\necho on\n", 0, "on\nbye\n", id="trap-at-the-last-line"),
+        pytest.param("trap 'echo bye' EXIT\nexit 3", 3, "bye\n", id="trap-at-exit"),
+        pytest.param("trap 'exit 5' EXIT\nexit 3", 5, "", id="trap-changes-the-exit-code"),
+        pytest.param("cat <<END\nlast\nEND", 0, "last\n", id="heredoc-without-a-newline"),
+        pytest.param("cat <<-END\n\t\tlast\n\tEND\n\techo\t'a\tb'\t", 0, "last\na\tb\n", id="tabs"),
+    ],
+)
+def test_an_unusual_script_runs_as_in_a_file(shell: str, script: str, code: int, output: str) -> None:
+    """It has an empty input, its own traps and options, and needs no newline at its end."""
+    assert run(script, shell) == (code, output, "")
+
+
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_reaches_the_command_unchanged(text: str) -> None:

@@ -102,6 +102,16 @@ def test_an_exit_code_of_zero_counts_as_well(run: Run, image: str) -> None:
 
 
 @every_image
+@pytest.mark.parametrize("start", ["sleep 600 &", "setsid sleep 600 &", "(trap '' TERM; sleep 600) &"])
+def test_a_process_that_outlives_the_command_does_not_keep_the_container(
+    run: Run, image: str, start: str
+) -> None:
+    """The container ends with the command, and the kernel ends all that is left in it."""
+    container = run(f"{start}\necho on\nexit 3", image)
+    assert (container.wait(), container.log) == (3, "on\n")
+
+
+@every_image
 def test_the_children_of_the_main_program_are_left_to_it(run: Run, image: str) -> None:
     """Such as the workers of a launcher, which would otherwise save at the same time."""
     line = f"{PREPARE}python train.py main 7 workers"
