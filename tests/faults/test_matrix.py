@@ -23,7 +23,7 @@ from phjob_runtime.amqp import topology
 
 RESULTS_PAGE = os.environ.get("PHJOB_FAULTS", "")
 """The path of the page to write; empty if none is to be written."""
-JOBS = 300 if RESULTS_PAGE else 120
+JOBS = 300 if RESULTS_PAGE else 60
 JOBS_DURING_FAULT = 3 * JOBS // 10
 """The number of jobs that are submitted during the fault."""
 JOBS_AFTER_FAULT = JOBS // 5
