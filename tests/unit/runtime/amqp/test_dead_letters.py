@@ -1,9 +1,12 @@
 """Dead letters: what a service writes about one, and what the command shows of it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import logging
 from datetime import UTC, datetime
 from typing import Any
 
+import dataclass
+import field
 import pytest
 from pamqp.commands import Basic
 
@@ -28,6 +31,13 @@ class Incoming:
     type: str | None = "Admit"
     content_type: str | None = "application/vnd.phjob.v1+json"
     user_id: str | None = "scheduler"
+
+
+@pytest.fixture(autouse=True)
+def _enable_logging() -> Iterator[None]:
+    """Enable logging after each test. The command disables it for its whole process."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def a_letter(**fields: Any) -> DeadLetter:
