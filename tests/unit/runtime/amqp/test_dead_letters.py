@@ -1,12 +1,11 @@
 """Dead letters: what a service writes about one, and what the command shows of it."""
 
+import logging
 from collections.abc import Iterator
-from dataclasses import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import dataclass
-import field
 import pytest
 from pamqp.commands import Basic
 
