@@ -231,12 +231,13 @@ class Store:
         if metadata.get("deletionGracePeriodSeconds", grace + 1) <= grace:
             return
         end = self._time() + grace
+        generation = metadata["generation"] + ("deletionTimestamp" not in metadata)
         if "deletionTimestamp" in metadata:
             # Like the API server (registry/rest/delete.go, BeforeDelete): never before now.
             requested = seconds(metadata["deletionTimestamp"]) - metadata["deletionGracePeriodSeconds"]
             end = max(self._time(), requested + grace)
         deletion = {"deletionTimestamp": rfc3339(end), "deletionGracePeriodSeconds": grace}
-        self._put(plural, {**old, "metadata": {**metadata, **deletion}})
+        self._put(plural, {**old, "metadata": {**metadata, **deletion, "generation": generation}})
 
     def _remove_finalized(self, plural: str, item: Object) -> None:
         """Remove the object if it is deleted and has no finalizer left."""

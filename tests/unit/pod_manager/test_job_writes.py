@@ -77,11 +77,23 @@ def test_a_rejection_although_the_job_is_unchanged_is_an_error() -> None:
     """A policy does that, and an operator may lift it. The job's worker tries again later."""
 
     async def scenario(fixture: Fixture) -> None:
-        fixture.job = fixture.job.model_copy(update={"fence": "of another job"})
+        fixture.cluster.reject_patches("phjobs")
         with pytest.raises(WriteRejectedError, match="job-1"):
             await fixture.write_url()
 
     run(scenario)
+
+
+def test_a_rejection_of_a_job_that_the_watch_has_meanwhile_reported_is_no_error() -> None:
+    """The change is in the store already, so a read brings nothing new."""
+
+    async def scenario(fixture: Fixture) -> bool:
+        store = fixture.cluster.store
+        store.patch("phjobs", "job-1", [{"op": "add", "path": "/status/fence", "value": "s#2"}])
+        fixture.store.upsert_job(project_job(fixture.cluster.job()))
+        return await fixture.write_url()
+
+    assert not run(scenario)
 
 
 def test_a_job_that_is_deleted_or_reclaimed_leaves_the_store() -> None:

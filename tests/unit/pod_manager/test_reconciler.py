@@ -197,6 +197,35 @@ def test_the_removal_of_a_pod_without_proof_of_no_start_fails_its_job() -> None:
     assert outcome_of_removal(has_node=False, observed=False) == ("Failed", "PodDeleted")
 
 
+@pytest.mark.parametrize("requeue_limit", [None, 0])
+@pytest.mark.parametrize("change", ["deleted", "cancelled"])
+def test_a_job_that_is_deleted_or_cancelled_just_before_its_requeue_is_cancelled(
+    change: str, requeue_limit: int | None
+) -> None:
+    """The watch of pods may be ahead of that of jobs, as after a foreground deletion (spec.md, Q5, L13)."""
+
+    async def scenario(pod_manager: SimulatedPodManager) -> tuple[str, int]:
+        store = pod_manager.store
+        store.edit("phjobs", "job-1", requeueLimit=requeue_limit)
+        await admit(pod_manager)
+        pod = pod_manager.pod()
+        assert pod
+        if change == "cancelled":
+            store.edit("phjobs", "job-1", cancel=True)
+        else:
+            finalizers = {"op": "add", "path": "/metadata/finalizers", "value": ["foregroundDeletion"]}
+            store.patch("phjobs", "job-1", [finalizers])
+            store.remove("phjobs", "job-1")
+        store.remove("pods", "job-1")
+        deleted = {**pod["metadata"], "deletionTimestamp": "2026-01-01T00:00:10Z"}
+        pod_manager.observe_pod_gone({**pod, "metadata": deleted})
+        await asyncio.sleep(10)
+        status = pod_manager.job()["status"]
+        return status["phase"], status["requeued"]
+
+    assert run_scenario(scenario) == ("Cancelled", 0)
+
+
 def test_a_requeue_keeps_the_pod_until_its_last_state_is_read() -> None:
     """The finalizer is added before the deletion, and removed after the write."""
 

@@ -431,6 +431,14 @@ def test_a_retry_tests_that_its_user_has_not_edited_the_job_since() -> None:
     assert "/metadata/generation" not in compared(apply_event(job, Event.POD_FAILED, pod))
 
 
+def test_a_requeue_tests_that_nobody_has_edited_or_deleted_the_job_since() -> None:
+    """Its user may have cancelled it a moment before (spec.md, Q5)."""
+    job = a_job(phase=Phase.PREPARING, generation=3)
+    assert compared(apply_event(job, Event.START_TIMEOUT, None))["/metadata/generation"] == 3
+    unknown = a_job(phase=Phase.PREPARING)
+    assert "/metadata/generation" not in compared(apply_event(unknown, Event.START_TIMEOUT, None))
+
+
 def test_a_retry_of_a_job_that_was_not_seen_running_removes_no_start() -> None:
     """A JSON Patch that removes what is not there fails."""
     job = a_job(phase=Phase.PREPARING, retry_limit=1)

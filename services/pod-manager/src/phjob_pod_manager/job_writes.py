@@ -42,7 +42,8 @@ class JobWriter:
         except RejectedError as error:
             metrics.write_rejected(operation)
             _log.info("write_rejected", operation=operation, error=str(error))
-            if await self.refresh(job):
+            # The watch may have reported the change before the refresh. So its result is not enough.
+            if await self.refresh(job) or self._store.jobs.get(job.uid) != job:
                 return False
             raise WriteRejectedError(
                 f"job {job.name}: the API server has rejected {operation!r}: {error}"

@@ -165,15 +165,20 @@ def apply_event(
     """Return the patch that writes the transition of an event.
 
     It also tests that the fields of the spec that the event was decided on are unchanged. A JSON Patch takes
-    an absent field for null. `max_requeues` caps the job's requeues; 0: no cap.
+    an absent field for null. A requeue and a retry test the generation: without this, a job that is cancelled
+    or deleted at that moment would return to its queue. `max_requeues` caps the job's requeues; 0: no cap.
     """
     tests = [
         *_tests_of(job),
         *({"op": "test", "path": f"/spec/{name}", "value": value} for name, value in step.decided_on.items()),
     ]
+    is_requeue = change.reason is Reason.REQUEUED
+    if job.generation and (step.retry or is_requeue):
+        # Any edit or deletion changes it. The job is then read again, and the step planned again.
+        tests.append({"op": "test", "path": "/metadata/generation", "value": job.generation})
     node = pod.node if pod else job.node
     message = (change.message or "").format(detail=step.detail, node=node, pod=job.name)
-    if change.reason is Reason.REQUEUED:
+    if is_requeue:
         fields = _requeue_fields(job, message, now, max_requeues)
         if fields["phase"].final and pod is None:
             fields["reclaimed"] = True
@@ -182,8 +187,6 @@ def apply_event(
     if step.event is Event.POD_FAILED and pod and pod.reason:
         fields["reason"] = pod.reason
     if step.retry:
-        if job.generation:  # Any edit changes it. The job is then read again, and the step planned again.
-            tests.append({"op": "test", "path": "/metadata/generation", "value": job.generation})
         retried = _retry_fields(job, step.retry, message, now)
         attempt = _ends_attempt(job, pod, {**fields, "phase": Phase.PENDING}, now)
         return [*tests, *_enters(retried, now, Observed.of(job)), *_forget_start(job), *attempt]
