@@ -65,7 +65,7 @@ def queue_rate(pending: int, users: int, events: int) -> float:
 
     def submitted() -> QueuedJob:
         number = next(numbers)
-        return QueuedJob(f"uid-{number}", f"user-{number % users}", ONE, (MOMENT, number, f"job-{number}"))
+        return QueuedJob(f"uid-{number}", f"user-{number % users}", ONE, (1, MOMENT, number, f"job-{number}"))
 
     for _ in range(pending + ROOM):
         group.add(submitted())

@@ -56,6 +56,26 @@ def a_pod(job: JobSeen, **fields: Any) -> PodSeen:
     return PodSeen.model_validate(defaults | fields)
 
 
+def a_notebook(name: str = "jupyter-bob", gpus: int = 1, user: str = "bob", **fields: Any) -> PodSeen:
+    """Return a gated pod that is no job's, created at START."""
+    defaults: dict[str, Any] = {
+        "uid": f"uid-{name}",
+        "name": name,
+        "resource_version": next(_revisions),
+        "created": START,
+        "group": label_value("phusers"),
+        "user": label_value(user),
+        "gated": True,
+        "limits": {"cpu": 1000, "nvidia.com/gpu": gpus},
+    }
+    return PodSeen.model_validate(defaults | fields)
+
+
+def pod_later(pod: PodSeen, **changes: Any) -> PodSeen:
+    """Return the pod after a change, with a newer resourceVersion."""
+    return pod.model_copy(update={"resource_version": next(_revisions), **changes})
+
+
 def a_group(name: str = "phusers", **fields: Any) -> GroupSeen:
     """Return a group that grants the image and the instance types of the other builders."""
     defaults: dict[str, Any] = {

@@ -21,7 +21,8 @@ from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
 from phjob_pod_manager.command_writes import CommandWriter
 from phjob_pod_manager.commands import CommandExecutor
-from phjob_pod_manager.job_events import EventRecorder
+from phjob_pod_manager.events import EventRecorder
+from phjob_pod_manager.gated_pods import GatedPodWriter
 from phjob_pod_manager.log_archive.archiver import LogArchiver
 from phjob_pod_manager.pod_creator import PodCreator
 from phjob_pod_manager.reconciler import Reconciler
@@ -54,7 +55,8 @@ class SimulatedPodManager:
         self.sent: list[tuple[str, Message]] = []
         """The messages that it has sent, each with its queue."""
         stream = StreamWriter("pod-manager", "1", self._on_sent)
-        self.executor = CommandExecutor(clock, writer, pods, self.reconciler, stream=stream, shard=0)
+        gated_pods = GatedPodWriter(api, clock, retrier, events)
+        self.executor = CommandExecutor(clock, writer, self.reconciler, gated_pods, stream=stream, shard=0)
         self.acknowledged: list[int] = []
         """The sequence numbers of the acknowledged messages."""
         self._sequence = 0

@@ -18,7 +18,8 @@ from tests.simulation.replay import (
     parse,
 )
 from tests.simulation.scenario import NOTEBOOKS, QUOTAS, RECREATE, SERVICE_CLOCKS, Scenario
-from tests.simulation.store import Change, Store
+from tests.simulation.store import Change, Store, job_of
+from tests.support.promises import is_gated
 
 MAX_SKEW_SECONDS = 1.5
 """The maximum difference of two times, because of clocks and of timestamps in whole seconds."""
@@ -177,9 +178,11 @@ def _may_have_lacked_user_quota(replay: Replay, other: JobHistory, job: JobHisto
         if (older.spec["userName"], older.spec["groupName"]) == (user, group)
         for limits in older.limits
     ]
+    # The admission of a waiting notebook of the user may be decided, and not be written yet.
+    reserved = replay.waiting_notebooks_charge(user, group)
     # Reservations are written a little after the quota that decided about them, which may have changed since.
     lacks = any(
-        usage.used_by(user, name) + request.get(name, 0) > limit
+        usage.used_by(user, name) + reserved.get(name, 0) + request.get(name, 0) > limit
         for usage in window
         for quota in window
         for name, limit in quota.user_quota.items()
@@ -268,11 +271,11 @@ def quota_violations(replay: Replay, change: Change, scenario: Scenario) -> Iter
         window = replay.usages_since(group, now.at - MAX_REACTION_SECONDS) if has_changing_quotas else [now]
         for name in {*now.group_quota}:
             limit = max(usage.group_quota.get(name, 0) for usage in window)
-            used = sum(of_user.get(name, 0) for of_user in now.jobs.values())
+            used = sum(of_user.get(name, 0) for of_user in now.admitted.values())
             used += min(sum(of_user.get(name, 0) for of_user in usage.others.values()) for usage in window)
             if used > limit:
                 yield f"{group} used {name} {used} of {limit} after r{now.revision}"
-        for user in now.jobs:
+        for user in now.admitted:
             yield from _user_quota_violations(group, user, window)
 
 
@@ -280,15 +283,18 @@ def _user_quota_violations(group: str, user: str, window: Sequence[Usage]) -> It
     now = window[-1]
     for name in {*now.user_quota}:
         limit = max(usage.user_quota.get(name, 0) for usage in window)
-        used = now.jobs[user].get(name, 0)
+        used = now.admitted[user].get(name, 0)
         used += min(usage.others.get(user, {}).get(name, 0) for usage in window)
         if used > limit:
             yield f"{user} of {group} used {name} {used} of {limit} after r{now.revision}"
 
 
 def _is_admission(change: Change) -> bool:
-    if change.plural != "phjobs" or change.before is None or change.gone:
+    if change.plural not in ("phjobs", "pods") or change.before is None or change.gone:
         return False
+    if change.plural == "pods":
+        is_notebook = not job_of(change.object)
+        return is_notebook and is_gated(change.before) and not is_gated(change.object)
     phases = change.before["status"]["phase"], change.object["status"]["phase"]
     return phases == ("Pending", "Preparing")
 

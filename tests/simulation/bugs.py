@@ -247,6 +247,14 @@ def _decide_without_reservation(self: engine.SchedulingEngine, label: str, now: 
     return decided
 
 
+def _decide_without_reserved_notebooks(self: engine.SchedulingEngine, label: str, now: Any) -> Any:
+    decided = _DECIDE(self, label, now)
+    for command in decided:
+        if isinstance(command, messages.AdmitPod):
+            self._queue(label).release(command.uid)
+    return decided
+
+
 def _add_checked_jobs_only(self: Any, job: Any) -> None:
     if not job.pending_catalog_check:
         _ADD(self, job)
@@ -271,6 +279,9 @@ BUGS: dict[str, Bug] = {
     ),
     "the fence does not wait for older writes": replace(
         commands.CommandExecutor, "_fence", _fence_without_waiting
+    ),
+    "an admission of a notebook is not charged until it is observed": replace(
+        engine.SchedulingEngine, "_decide", _decide_without_reserved_notebooks
     ),
     "redelivered commands are not settled": replace(command_writes.CommandWriter, "settle", _do_nothing),
     "the compare-and-swap does not test the fence": replace(status_patches, "_tests", _tests_without_fence),
@@ -335,6 +346,7 @@ BUGS: dict[str, Bug] = {
     **GROSS_BUGS,
 }
 WORLD_OF_BUG = {
+    "an admission of a notebook is not charged until it is observed": "notebooks",
     "a settled command does not void the later ones": "settled-commands",
     "gated pods are never charged": "jobs-deleted-unseen",
     "the object cache accepts stale facts": "repeated-messages",

@@ -7,11 +7,11 @@ groups. `admissions` and `outcomes` compare each step of a service with what rea
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.simulation import admissions, outcomes, retries
+from tests.simulation import admissions, notebooks, outcomes, retries
 from tests.simulation.broker import Broker
 from tests.simulation.loop import seconds, time_of_day
 from tests.simulation.nodes import Start
-from tests.simulation.replay import FINAL_PHASES, Replay
+from tests.simulation.replay import FINAL_PHASES, NotebookHistory, Replay, Usage, pod_charge
 from tests.simulation.scenario import Scenario
 from tests.simulation.store import Change, Store, job_of
 from tests.support import promises
@@ -51,6 +51,7 @@ def violations(
         yield from outcome_checker.violations(replay, change)
         yield from outcomes.condition_violations(change)
         yield from retries.violations(replay, change, scenario)
+        yield from notebooks.violations(replay, change)
         replay.apply(change)
         yield from admissions.quota_violations(replay, change, scenario)
     yield from retries.start_violations(replay, starts, ends)
@@ -100,11 +101,16 @@ def admissible_jobs(replay: Replay, now: float) -> set[tuple[str, str]]:
     found = set()
     for group, usages in replay.usages.items():
         usage, blocked_users = usages[-1], set[str]()
-        users = {*usage.jobs, *usage.others}
+        users = {*usage.admitted, *usage.others}
         total = {name: sum(usage.used_by(user, name) for user in users) for name in usage.group_quota}
         waiting = [job for job in replay.jobs.values() if job.is_waiting and job.spec["groupName"] == group]
         if not all(job.is_key_certain for job in waiting):
             continue  # design/consistency.md, Known limits: another job of the same second may be first.
+        notebook, fits = _admissible_notebook(replay, group, usage, total, blocked_users)
+        if notebook:
+            if fits:
+                found.add((notebook.name, ""))
+            continue
         for job in sorted(waiting, key=lambda job: job.queue_key):
             request, user = replay.request(job.latest), job.spec["userName"]
             after = job.status.get("requeueAfter")
@@ -119,6 +125,27 @@ def admissible_jobs(replay: Replay, now: float) -> set[tuple[str, str]]:
                 found.add((job.latest["metadata"]["name"], job.status["fence"]))
             break
     return found
+
+
+def _admissible_notebook(
+    replay: Replay, group: str, usage: Usage, total: Mapping[str, int], blocked_users: set[str]
+) -> tuple[NotebookHistory | None, bool]:
+    """Return the first waiting notebook of a group that no user quota blocks, and whether it fits.
+
+    Notebooks are ahead of all jobs (spec.md, Q14). Adds the users that lack user quota to `blocked_users`.
+    """
+    waiting = [
+        (uid, one) for uid, one in replay.notebooks.items() if one.waiting_since and one.group == group
+    ]
+    for uid, notebook in sorted(waiting, key=lambda item: item[1].queue_key):
+        request, user = pod_charge(replay.pods[uid]), notebook.user
+        if user in blocked_users:
+            continue
+        if any(usage.used_by(user, n) + request.get(n, 0) > limit for n, limit in usage.user_quota.items()):
+            blocked_users.add(user)
+            continue
+        return notebook, all(total[n] + request.get(n, 0) <= limit for n, limit in usage.group_quota.items())
+    return None, False
 
 
 def dead_letters(broker: Broker) -> Iterator[str]:

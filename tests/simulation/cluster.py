@@ -6,8 +6,9 @@ from random import Random
 from typing import Any
 
 from tests.simulation.clocks import Clocks
+from tests.simulation.hub import Hub
 from tests.simulation.nodes import Nodes
-from tests.simulation.scenario import GPU, INSTANCE_TYPES, SIDECARS, Scenario
+from tests.simulation.scenario import GATED_NOTEBOOKS, GPU, INSTANCE_TYPES, SIDECARS, Scenario
 from tests.simulation.store import Change, Store
 from tests.simulation.third_parties import ThirdParties
 from tests.simulation.users import Users, image_of
@@ -29,6 +30,7 @@ class Cluster:
         self.nodes = Nodes(store, random, clocks, sidecars=SIDECARS in scenario.third_parties)
         self.third_parties = ThirdParties(store, random, scenario, self.nodes, clocks, machines)
         self._users = Users(store, random, scenario)
+        self._hub = Hub(store, scenario)
 
     def begin(self) -> None:
         """Create the catalog, and start the users, the nodes and the garbage collector."""
@@ -52,6 +54,8 @@ class Cluster:
                 self._call_later(self._random.uniform(5, 40), self._stop_notebook)
         self.nodes.begin()
         self._spawn(self._collect_garbage())
+        if GATED_NOTEBOOKS in self.scenario.third_parties:
+            self._user_tasks.append(self._spawn(self._hub.run()))
         for number in range(self.scenario.jobs):
             self._user_tasks.append(self._spawn(self._users.submit(number)))
 

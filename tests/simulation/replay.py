@@ -71,6 +71,16 @@ class JobHistory:
         return status
 
     @property
+    def group(self) -> str:
+        """Return the name of the group."""
+        return str(self.spec["groupName"])
+
+    @property
+    def user(self) -> str:
+        """Return the name of the user."""
+        return str(self.spec["userName"])
+
+    @property
     def queue_key(self) -> tuple[str, int, str]:
         """Return the sort key of the job in its queue (spec.md, Q1)."""
         metadata = self.created.object["metadata"]
@@ -84,14 +94,28 @@ class JobHistory:
         return not self.gone and self.status["phase"] == "Pending" and not unwanted
 
 
+@dataclass
+class NotebookHistory:
+    """The history of one gated notebook up to a revision."""
+
+    name: str
+    group: str
+    """The name of its group."""
+    user: str
+    queue_key: tuple[str, str]
+    """Its creation time and name."""
+    waiting_since: tuple[float, int] | None
+    """The time and revision since which it waits and is feasible; None if it does not wait."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """The usage and the quotas of a group at one revision."""
 
     at: float
     revision: int
-    jobs: dict[str, Amounts]
-    """The usage of each user's jobs and their pods."""
+    admitted: dict[str, Amounts]
+    """The usage of each user's jobs and their pods, and of the notebooks that PhJob admitted."""
     others: dict[str, Amounts]
     """The usage of each user's other pods."""
     user_quota: Amounts
@@ -99,7 +123,7 @@ class Usage:
 
     def used_by(self, user: str, resource: str) -> int:
         """Return the usage of all jobs and pods of the user."""
-        return self.jobs.get(user, {}).get(resource, 0) + self.others.get(user, {}).get(resource, 0)
+        return self.admitted.get(user, {}).get(resource, 0) + self.others.get(user, {}).get(resource, 0)
 
 
 class Replay:
@@ -108,6 +132,8 @@ class Replay:
     def __init__(self) -> None:
         self.revision = 0
         self.jobs: dict[str, JobHistory] = {}
+        self.notebooks: dict[str, NotebookHistory] = {}
+        """Every notebook that was created with a gate, by uid."""
         self.pods: dict[str, Object] = {}
         self.ended_pods: set[str] = set()
         """The uids of the pods of which no container runs or can still start."""
@@ -149,6 +175,8 @@ class Replay:
                     self._pending_limits[name] = change.object["spec"].get("maxPendingPerUser", 0)
             for job in self.jobs.values():
                 self._update_feasibility(job, change, since_catalog_change=True)
+            for waiting, notebook in self.notebooks.items():
+                self._update_notebook(notebook, waiting, change)
             groups = set(self._groups())
         elif change.plural == "phjobs":
             if uid not in self.jobs:
@@ -227,6 +255,40 @@ class Replay:
             self.ended_pods.add(uid)
         if not change.gone:
             self.pods[uid] = change.object
+        if change.before is None and is_gated(change.object) and not job_of(change.object):
+            labels, metadata = change.object["metadata"]["labels"], change.object["metadata"]
+            group, user = (labels[name].removeprefix("escaped-") for name in (GROUP_LABEL, USER_LABEL))
+            key = metadata["creationTimestamp"], metadata["name"]
+            self.notebooks[uid] = NotebookHistory(metadata["name"], group, user, key, None)
+        if notebook := self.notebooks.get(uid):
+            self._update_notebook(notebook, uid, change)
+
+    def is_feasible_notebook(self, pod: Object, group: str) -> bool:
+        """Return whether a notebook fits into the quotas of its group, if nothing else uses them."""
+        spec = self.group(group)
+        if spec is None:
+            return False
+        charge = pod_charge(pod)
+        quotas = (quota_of(spec, "userQuota"), quota_of(spec, "groupQuota"))
+        return all(charge.get(name, 0) <= limit for quota in quotas for name, limit in quota.items())
+
+    def waiting_notebooks_charge(self, user: str, group: str) -> Amounts:
+        """Return the charge of a user's notebooks that still have their gate."""
+        of_user: dict[str, Amounts] = {}
+        for uid, notebook in self.notebooks.items():
+            pod = self.pods.get(uid)
+            if pod and is_gated(pod) and (notebook.user, notebook.group) == (user, group):
+                _add(of_user, user, pod_charge(pod))
+        return of_user.get(user, {})
+
+    def _update_notebook(self, notebook: NotebookHistory, uid: str, change: Change) -> None:
+        """Update since when a notebook waits and is feasible."""
+        pod = self.pods.get(uid)
+        waits = pod and uid not in self.ended_pods and is_gated(pod)
+        if not (pod and waits and self.is_feasible_notebook(pod, notebook.group)):
+            notebook.waiting_since = None
+        elif notebook.waiting_since is None:
+            notebook.waiting_since = change.at, change.revision
 
     # --- the catalog ---
 
@@ -313,7 +375,7 @@ class Replay:
 
     def _usage(self, name: str, change: Change) -> Usage:
         group = self.group(name) or {}
-        jobs: dict[str, Amounts] = {}
+        admitted: dict[str, Amounts] = {}
         counted: set[str] = set()
         for job in self.jobs.values():
             if job.spec["groupName"] != name:
@@ -322,21 +384,21 @@ class Replay:
             for uid in job.pods:
                 pod = self.pods.get(uid)
                 if pod and uid not in self.ended_pods and not is_gated(pod) and _is_traceable(pod, job):
-                    _add(jobs, user, pod_charge(pod))
+                    _add(admitted, user, pod_charge(pod))
                     counted.add(uid)
             named = job.status.get("podUID", "")
-            admitted = not job.gone and job.status["phase"] in ADMITTED_PHASES
-            if admitted and named not in counted and named not in self.ended_pods:
-                _add(jobs, user, admitted_charge(job.latest))
+            is_admitted = not job.gone and job.status["phase"] in ADMITTED_PHASES
+            if is_admitted and named not in counted and named not in self.ended_pods:
+                _add(admitted, user, admitted_charge(job.latest))
         others: dict[str, Amounts] = {}
         for uid, pod in self.pods.items():
-            if uid not in self.ended_pods and not job_of(pod):
+            if uid not in self.ended_pods and not job_of(pod) and not is_gated(pod):
                 labels = pod["metadata"].get("labels") or {}
                 if labels.get(GROUP_LABEL) == label_value(name):
                     user = labels.get("primehub.io/user", "").removeprefix("escaped-")
-                    _add(others, user, pod_charge(pod))
+                    _add(admitted if uid in self.notebooks else others, user, pod_charge(pod))
         quotas = quota_of(group, "userQuota"), quota_of(group, "groupQuota")
-        return Usage(change.at, change.revision, jobs, others, *quotas)
+        return Usage(change.at, change.revision, admitted, others, *quotas)
 
 
 def _is_traceable(pod: Object, job: JobHistory) -> bool:

@@ -145,7 +145,8 @@ class Store:
         for operation in operations:
             source = operation.get("from")
             value = {"value": _value_at(new, source)} if source else {}
-            new = _apply(new, {**operation, **value}, operation["path"][1:].split("/"))
+            path = [key.replace("~1", "/") for key in operation["path"][1:].split("/")]
+            new = _apply(new, {**operation, **value}, path)
         added = {*_finalizers(new)} - {*_finalizers(self._get_existing(plural, name))}
         if added and "deletionTimestamp" in new["metadata"]:
             raise RejectedError(422, "Invalid", f"no new finalizers can be added to {plural} {name!r}")

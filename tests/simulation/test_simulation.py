@@ -49,6 +49,7 @@ FIRST_CATCHING_SEED = {
     "a pod without an owner belongs to no job": 9,
     "redelivered commands are not settled": 10,
     "a job that awaits a catalog check blocks nobody": 11,
+    "an admission of a notebook is not charged until it is observed": 11,
     "preconditions are not verified with the API server": 12,
     "a retry ignores its causes": 15,
     "commands are acknowledged before their effect": 28,
@@ -108,6 +109,7 @@ def test_no_promise_is_broken(report_measurement: MeasurementReporter) -> None:
         "unauthorized",
         "suspension",
         "retry",
+        "notebooks",
     ],
 )
 def test_no_promise_is_broken_where_only_one_thing_goes_wrong(

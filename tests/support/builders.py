@@ -5,6 +5,7 @@ They return plain dicts, as they are sent to the API server.
 
 from typing import Any
 
+from phjob_core.api import GATE
 from phjob_core.labels import GROUP_LABEL, USER_LABEL, label_value
 
 Object = dict[str, Any]
@@ -78,6 +79,12 @@ def an_unschedulable_instance_type(name: str, *, gpus: int = 0) -> Object:
 def an_image(name: str = IMAGE, **spec: Any) -> Object:
     """Return an Image."""
     return an_object("Image", name, {"url": NOTEBOOK_URL, **spec})
+
+
+def a_gated_notebook(name: str, *, group: str, user: str, **limits: Any) -> Object:
+    """Return the pod of a Jupyter server that waits until PhJob removes its gate."""
+    pod = a_notebook(name, group=group, user=user, **limits)
+    return {**pod, "spec": {**pod["spec"], "schedulingGates": [{"name": GATE}]}}
 
 
 def a_notebook(name: str, *, group: str, user: str, **limits: Any) -> Object:

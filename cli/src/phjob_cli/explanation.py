@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from phjob_cli import formatting
 from phjob_cli.forecast import Estimate
-from phjob_cli.snapshot import Allocation, GroupSnapshot
+from phjob_cli.snapshot import Allocation, GroupSnapshot, WaitingNotebook
 from phjob_core.api import Phase, Reason
 from phjob_core.labels import label_value
 from phjob_core.messages import JobSeen
@@ -180,12 +180,17 @@ def _explain_shortage(snapshot: GroupSnapshot, job: JobSeen, reason: Reason, num
 def _explain_behind(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
     """Explain a job that waits for a job before it: of its own user, or of the group."""
     before = snapshot.before(job)
+    if notebook := _blocking_notebook(snapshot, job):
+        numbers = snapshot.queue.pending_reason(notebook.uid)[1]
+        detail = f"it waits behind the notebook {notebook.name} of {notebook.user}: {numbers}"
+        step = "wait until the notebook has started, or ask its user to stop it"
+        return _explanation(job, Cause.BEHIND_HEAD, detail, step)
     own = [other for other in before if other.user == job.user]
     if own and snapshot.queue.pending_reason(own[0].uid)[0] is Reason.USER_QUOTA:
         head, ahead, cause = own[0], own, Cause.BEHIND_OWN_JOB
         owner = ", of the same user"
         step = f"wait, or cancel {own[0].name}: a user's jobs are admitted in order of creation"
-    elif snapshot.queue.blocking_job in snapshot.queue.jobs:
+    elif snapshot.queue.blocking_job in snapshot.engine.jobs:
         head, ahead, cause = snapshot.job(snapshot.queue.blocking_job), before, Cause.BEHIND_HEAD
         owner, step = "", f"wait: {_ADMITTED_IN_ORDER}"
     else:
@@ -196,6 +201,16 @@ def _explain_behind(snapshot: GroupSnapshot, job: JobSeen) -> Explanation:
     explanation = _explanation(job, cause, f"it waits behind {head.name}{owner}: {numbers}", step)
     names = [f"{other.name} ({other.user}, {snapshot.needs(other)})" for other in ahead[:MAX_NAMES]]
     return replace(explanation, ahead=names, ahead_in_all=len(ahead))
+
+
+def _blocking_notebook(snapshot: GroupSnapshot, job: JobSeen) -> WaitingNotebook | None:
+    """Return the notebook that keeps the job's user or its whole group waiting; None if none does."""
+    for notebook in snapshot.waiting_notebooks():
+        reason = snapshot.queue.reason_of(notebook.uid)
+        is_of_user = notebook.user == job.user
+        if reason is Reason.GROUP_QUOTA or (reason is Reason.USER_QUOTA and is_of_user):
+            return notebook
+    return None
 
 
 def _without(used: Amounts, allocations: Sequence[Allocation]) -> Amounts:

@@ -4,7 +4,7 @@ A simulation follows these rules:
 
 - A job that holds quota ends after the run time of a recent job of its group, or at its deadline.
 - `phjob_core.scheduling.queue` decides which job is admitted next.
-- Notebooks do not end. Jobs and notebooks that start later are not foreseen.
+- Notebooks do not end. Jobs and notebooks that are created later are not foreseen.
 
 The queue is simulated many times, and the result is the quantiles of the starts. Each simulation first
 resamples the recent jobs (bootstrap), so that few recent jobs give wide quantiles.
@@ -47,13 +47,15 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job in the queue or in backoff."""
+    """A job in the queue or in backoff, or a notebook in the queue."""
 
     job: QueuedJob
     backoff_until: datetime | None = None
     """End of its backoff; None if it has none."""
     deadline: timedelta | None = None
     """Its deadline; None if it has none that is known."""
+    is_job: bool = True
+    """False for a notebook, which does not end by itself."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def _estimate(state: QueueState, starts: list[datetime], trials: int) -> Estimat
 def _why_unknown(state: QueueState, *, starts: bool) -> str:
     if starts:
         return "no job of this group has finished recently, so there are no run times to estimate from"
-    if any(not holder.is_job for holder in state.holders):
+    kinds = (*(holder.is_job for holder in state.holders), *(entry.is_job for entry in state.pending))
+    if not all(kinds):
         return "notebooks hold what the job needs, and have no known end"
     return "what the job needs does not become free by itself"
 
@@ -222,6 +225,8 @@ class _Simulation:
         return max(min(end, holder.latest_end), self.now) if holder.latest_end else end
 
     def _run_time_of(self, pending: PendingJob) -> timedelta | None:
+        if not pending.is_job:
+            return None
         if not len(self._run_times):
             return pending.deadline
         time = self._run_times.quantile(_uniform(self._trial, pending.job.uid))

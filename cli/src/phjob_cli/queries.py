@@ -14,7 +14,7 @@ from phjob_cli.errors import CliError, Exit
 from phjob_cli.kube_client import UserKube
 from phjob_cli.snapshot import Facts, GroupSnapshot
 from phjob_core import catalog_projection, kinds
-from phjob_core.api import Object
+from phjob_core.api import Notebooks, Object
 from phjob_core.catalog_projection import ProjectionError, project_or_raise
 from phjob_core.diagnosis import UNINFORMATIVE_REASONS, describe_start_obstacle
 from phjob_core.errors import RejectedError
@@ -150,6 +150,7 @@ async def take_snapshot(
         can_list_pods=pods is not None,
         default_limits=settings[group.uid].default_limits if group else {},
         gpus=GpuResources(settings[group.uid].gpu_resource_names if group else ()),
+        notebooks=settings[group.uid].notebooks if group else "first",
     )
     return GroupSnapshot(facts, utc_now())
 
@@ -159,12 +160,15 @@ class _Settings(NamedTuple):
 
     default_limits: Amounts
     gpu_resource_names: Sequence[str]
+    notebooks: Notebooks
 
 
 def _project_group(item: Object) -> tuple[GroupSeen, _Settings]:
     """Return the group, and the settings in its status."""
     settings = _Settings(
-        catalog_projection.project_default_limits(item), catalog_projection.project_gpu_resource_names(item)
+        catalog_projection.project_default_limits(item),
+        catalog_projection.project_gpu_resource_names(item),
+        catalog_projection.project_notebooks(item),
     )
     return catalog_projection.project_group(item), settings
 

@@ -45,6 +45,16 @@ def queue(snapshot: GroupSnapshot, shown: Sequence[JobSeen], estimates: Mapping[
         "group_quota": render_all(snapshot.queue.group_quota),
         "user_quota": render_all(snapshot.queue.user_quota),
         "held": [allocation(one) for one in snapshot.allocations()],
+        "waiting_notebooks": [
+            {
+                "name": notebook.name,
+                "user": notebook.user,
+                "needs": notebook.needs,
+                "created": notebook.created,
+                "waits_for": notebook.waits_for,
+            }
+            for notebook in snapshot.waiting_notebooks()
+        ],
         "queue": [
             {
                 "place": snapshot.position(pending),

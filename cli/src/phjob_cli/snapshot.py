@@ -5,19 +5,28 @@ and the commands that the engine returns are those that the scheduler is about t
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from phjob_cli import formatting
 from phjob_cli.forecast import Estimate, Holder, PendingJob, QueueState, RunTimes, forecast
-from phjob_core.api import Phase
+from phjob_core.api import Notebooks, Phase
 from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
-from phjob_core.messages import Admit, GroupSeen, ImageSeen, InstanceTypeSeen, JobSeen, PodSeen, Reject
+from phjob_core.messages import (
+    Admit,
+    AdmitPod,
+    GroupSeen,
+    ImageSeen,
+    InstanceTypeSeen,
+    JobSeen,
+    PodSeen,
+    Reject,
+)
 from phjob_core.quantities import Amounts
 from phjob_core.scheduling.eligibility import Ineligible, PodResources
 from phjob_core.scheduling.engine import SchedulingEngine, queue_key
-from phjob_core.scheduling.queue import GroupQueue, QueuedJob
+from phjob_core.scheduling.queue import IN_ORDER, GroupQueue, QueuedJob
 
 MAX_RECENT_JOBS = 500
 """Number of jobs, the last to finish, whose run times count in an estimate."""
@@ -45,6 +54,8 @@ class Facts:
     """Limits of a job for resources that its instance type does not name."""
     gpus: GpuResources = field(default_factory=GpuResources)
     """Resources that count as `gpu`, as the scheduler reports them."""
+    notebooks: Notebooks = "first"
+    """Where notebooks with a gate wait, as the scheduler reports it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,20 @@ class Allocation:
     is_notebook: bool
 
 
+@dataclass(frozen=True)
+class WaitingNotebook:
+    """A notebook that waits for PhJob to remove its gate."""
+
+    uid: str
+    name: str
+    user: str
+    needs: str
+    """The limited part of its request, as text."""
+    created: datetime
+    waits_for: str
+    """What it waits for, in a few words."""
+
+
 @dataclass
 class GroupSnapshot:
     """The queue, the allocations and the pending jobs of one group at one moment."""
@@ -69,13 +94,16 @@ class GroupSnapshot:
     now: datetime
     engine: SchedulingEngine = field(init=False)
     admissible: set[str] = field(default_factory=set)
-    """Uids of pending jobs that have room: the scheduler is about to admit them."""
+    """Uids of pending jobs and notebooks that have room: the scheduler is about to admit them."""
     rejected: dict[str, Reject] = field(default_factory=dict)
     """Jobs that can never run, by uid: the scheduler is about to reject them."""
 
     def __post_init__(self) -> None:
         self.engine = engine = SchedulingEngine(
-            "snapshot", default_limits=self.facts.default_limits, gpus=self.facts.gpus
+            "snapshot",
+            default_limits=self.facts.default_limits,
+            gpus=self.facts.gpus,
+            notebooks=self.facts.notebooks,
         )
         engine.on_catalog_synced(_LATEST_REVISION, self.now)
         for instance_type in self.facts.instance_types:
@@ -90,7 +118,7 @@ class GroupSnapshot:
         for pod in self.facts.pods:
             engine.on_pod(pod, self.now)
         for command in engine.start(self.now):
-            if isinstance(command, Admit):
+            if isinstance(command, Admit | AdmitPod):
                 self.admissible.add(command.uid)
         self.rejected = {command.uid: command for command in engine.acceptance.rejections}
         self.queue = engine.queues.get(label_value(self.facts.name)) or GroupQueue()
@@ -111,6 +139,25 @@ class GroupSnapshot:
             is_pending = job.phase is Phase.PENDING and not is_unwanted
             if is_pending and job.uid not in self.rejected and job.uid not in self.engine.infeasible:
                 yield job
+
+    def waiting_notebooks(self) -> list[WaitingNotebook]:
+        """Return the notebooks that wait for PhJob to remove their gate, in order."""
+        found = []
+        for pod in self.engine.gated_pods:
+            seen, uid = pod.seen, pod.seen.uid
+            if pod.problem:
+                waits_for = pod.problem[1]
+            elif uid in self.admissible:
+                waits_for = "nothing: about to be admitted"
+            else:
+                waits_for = self.queue.pending_reason(uid)[1] or "those before it"
+            charge = self.engine.accounting.charge_of_pod(seen)
+            needs = self.format_amounts(charge, self._limited_resources() & {*charge})
+            created = seen.created or self.now
+            found.append(
+                WaitingNotebook(uid, seen.name, self.user_name(seen.user), needs, created, waits_for)
+            )
+        return sorted(found, key=lambda notebook: (notebook.created, notebook.name))
 
     @property
     def group_problem(self) -> str:
@@ -240,12 +287,19 @@ class GroupSnapshot:
             user = known.user if known else label_value(job.user)
             request = known.request if known else self.request(job)
             # The same order as that of `queue_key`, in a form that is quick to compare.
-            return QueuedJob(job.uid, user, counted(request), (self.now, self._positions[job.uid], ""))
+            return QueuedJob(
+                job.uid, user, counted(request), (IN_ORDER, self.now, self._positions[job.uid], "")
+            )
 
         pending = [
             PendingJob(queued(job), self.backoff_until(job), self.deadline(job))
             for job in self.pending
             if job.uid not in self.admissible
+        ]
+        pending += [
+            PendingJob(replace(entry, request=counted(entry.request)), is_job=False)
+            for uid, entry in self.queue.jobs.items()
+            if uid in self.engine.gated_pods
         ]
         return QueueState(
             self.now,

@@ -18,7 +18,7 @@ def seconds(*times: float) -> RunTimes:
 
 def a_pending_job(number: int, gpus: int = 1, user: str = "bob", **fields: Any) -> PendingJob:
     name = f"job-{number}"
-    return PendingJob(QueuedJob(name, user, {"gpu": gpus}, (at(number), number, name)), **fields)
+    return PendingJob(QueuedJob(name, user, {"gpu": gpus}, (1, at(number), number, name)), **fields)
 
 
 def a_queue(

@@ -33,7 +33,7 @@ def test_a_queue_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = a_snapshot(a_notebook(1), job, *running("long", 1, active_deadline_seconds=60))
     data = serialize.queue(snapshot, [job], snapshot.estimates([job.uid]))
     assert keys(data, capsys) == [
-        "group", "waiting", "used", "groupQuota", "userQuota", "held", "queue"
+        "group", "waiting", "used", "groupQuota", "userQuota", "held", "waitingNotebooks", "queue"
     ]  # fmt: skip
     assert keys(data["queue"][0], capsys) == [
         "place", "name", "user", "needs", "created", "waitsFor", "estimate"

@@ -35,6 +35,18 @@ async def queue(
             ["HELD BY", "USER", "KIND", "AMOUNTS", "FOR", "AT MOST"],
             [_allocation_row(snapshot, allocation) for allocation in allocations],
         )
+    if notebooks := snapshot.waiting_notebooks():
+        console.line()
+        console.table(
+            ["WAITING NOTEBOOK", "USER", "NEEDS", "AGE", "WAITS FOR"],
+            [
+                [
+                    notebook.name, notebook.user, notebook.needs,
+                    formatting.short_duration(snapshot.now - notebook.created), notebook.waits_for,
+                ]
+                for notebook in notebooks
+            ],
+        )  # fmt: skip
     console.line()
     if not shown:
         console.line("no job is pending")

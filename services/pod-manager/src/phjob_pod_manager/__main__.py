@@ -10,9 +10,10 @@ from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
 from phjob_pod_manager.command_writes import CommandWriter
 from phjob_pod_manager.commands import CommandExecutor
+from phjob_pod_manager.events import EventRecorder
+from phjob_pod_manager.gated_pods import GatedPodWriter
 from phjob_pod_manager.group_status import GroupStatusWriter
 from phjob_pod_manager.handler import PodManagerHandler
-from phjob_pod_manager.job_events import EventRecorder
 from phjob_pod_manager.log_archive.archiver import LogArchiver
 from phjob_pod_manager.log_archive.store import Archive
 from phjob_pod_manager.pod_creator import PodCreator
@@ -49,7 +50,8 @@ async def serve(  # noqa: PLR0913 - everything that it is wired from
     cap = file.job_submission.max_requeues
     reconciler = Reconciler(api, clock, retrier, catalog, logs, events, max_requeues=cap)
     writer = CommandWriter(api, clock, retrier, pods, reconciler, events, max_requeues=cap)
-    executor = CommandExecutor(clock, writer, pods, reconciler, stream=stream, shard=shard.index)
+    gated_pods = GatedPodWriter(api, clock, retrier, events)
+    executor = CommandExecutor(clock, writer, reconciler, gated_pods, stream=stream, shard=shard.index)
     group_status = GroupStatusWriter(api, retrier)
     handler = PodManagerHandler(reconciler, executor, group_status, stream, shard.index)
     queue = topology.queue_of(topology.POD_MANAGER, shard.index)

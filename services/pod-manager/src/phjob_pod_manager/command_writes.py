@@ -19,7 +19,7 @@ from phjob_core.steps import ApplyEvent
 from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier
-from phjob_pod_manager.job_events import EventRecorder
+from phjob_pod_manager.events import EventRecorder
 from phjob_pod_manager.pod_creator import AdmissionOverError, CreatedPod, PodCreationError, PodCreator
 from phjob_pod_manager.reconciler import Reconciler
 from phjob_pod_manager.status_patches import Patch
@@ -59,6 +59,10 @@ class CommandWriter:
         self._reconciler = reconciler
         self._events = events
         self._max_requeues = max_requeues
+
+    async def create_pod(self, command: Admit) -> CreatedPod:
+        """Create the gated pod of an admission, as `PodCreator.create`."""
+        return await self._pods.create(command)
 
     async def settle(self, command: Admit, token: str) -> None:
         """Replace the job's token, so that every earlier attempt at this admission fails.

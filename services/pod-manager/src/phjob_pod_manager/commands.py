@@ -3,7 +3,7 @@
 This is pod-manager's half of the fence (design/consistency.md, The fence):
 
 - It accepts the commands of one session only, and only once every older write has ended.
-- It settles each redelivered `Admit`, because a predecessor may still be writing it.
+- It settles each redelivered admission, because a predecessor may still be writing it.
 - It writes the commands of one group strictly in sequence, so that jobs become Preparing in their order.
 
 The pods of a group's next admissions are created ahead, in parallel. A gated pod does nothing.
@@ -22,6 +22,8 @@ from structlog.contextvars import bound_contextvars
 from phjob_core.errors import RejectedError
 from phjob_core.messages import (
     Admit,
+    AdmitPod,
+    ExplainPod,
     Fence,
     Reject,
     SessionRequest,
@@ -32,8 +34,9 @@ from phjob_core.messages import (
 from phjob_core.stream import Envelope, StreamWriter
 from phjob_pod_manager import metrics
 from phjob_pod_manager.command_writes import CommandWriter, SettledError
+from phjob_pod_manager.gated_pods import GatedPodWriter
 from phjob_pod_manager.in_flight import InFlight
-from phjob_pod_manager.pod_creator import CreatedPod, PodCreator
+from phjob_pod_manager.pod_creator import CreatedPod
 from phjob_pod_manager.reconciler import Reconciler
 from phjob_runtime.amqp import topology
 from phjob_runtime.clock import Clock
@@ -49,7 +52,7 @@ MAX_GROUPS_AT_ONCE = 1000
 
 _log = structlog.get_logger()
 
-SchedulerCommand = Admit | Reject | SetPendingReason
+SchedulerCommand = Admit | Reject | SetPendingReason | AdmitPod | ExplainPod
 
 
 @dataclass(eq=False)
@@ -58,7 +61,7 @@ class _QueuedCommand:
 
     command: SchedulerCommand
     settle: bool
-    """True for a redelivered `Admit`: it is settled instead of executed."""
+    """True for a redelivered admission: it is settled instead of executed."""
     acknowledge: Acknowledge
     creation: asyncio.Task[CreatedPod] | None = None
     """The creation of the pod of an `Admit`."""
@@ -75,16 +78,16 @@ class CommandExecutor:
         self,
         clock: Clock,
         writer: CommandWriter,
-        pods: PodCreator,
         reconciler: Reconciler,
+        gated_pods: GatedPodWriter,
         *,
         stream: StreamWriter,
         shard: int,
     ) -> None:
         self._clock = clock
         self._writer = writer
-        self._pods = pods
         self._reconciler = reconciler
+        self._gated_pods = gated_pods
         self._stream = stream
         self._scheduler = topology.queue_of(topology.SCHEDULER, shard)
         self._received: asyncio.Queue[tuple[Envelope, Acknowledge]] = asyncio.Queue()
@@ -118,7 +121,7 @@ class CommandExecutor:
                 if not envelope.redelivered:
                     await self._fence(message, envelope.sequence)
                 acknowledge()
-            elif isinstance(message, Admit) and envelope.redelivered:
+            elif isinstance(message, Admit | AdmitPod) and envelope.redelivered:
                 self._enqueue(_QueuedCommand(message, settle=True, acknowledge=acknowledge))
             elif isinstance(message, SchedulerCommand) and self._accepts(envelope):
                 self._enqueue(_QueuedCommand(message, settle=False, acknowledge=acknowledge))
@@ -249,7 +252,7 @@ class CommandExecutor:
         for entry in list(queue)[:MAX_COMMANDS_AHEAD]:
             command = entry.command
             if isinstance(command, Admit) and not entry.settle and not entry.creation and not entry.void:
-                entry.creation = asyncio.create_task(self._pods.create(command))
+                entry.creation = asyncio.create_task(self._writer.create_pod(command))
 
     def _finish(self, entry: _QueuedCommand, failure: str) -> None:
         """Acknowledge the command, or dead-letter it if there was a failure."""
@@ -289,8 +292,9 @@ class CommandExecutor:
     async def _write(self, entry: _QueuedCommand) -> None:
         match entry.command:
             case Admit() as command if entry.settle:
-                self._settle_count += 1
-                await self._writer.settle(command, f"{self._stream.session}!{self._settle_count}")
+                await self._writer.settle(command, self._settling_token())
+            case AdmitPod() as command if entry.settle:
+                await self._gated_pods.settle(command, self._settling_token())
             case Admit() as command:
                 assert entry.creation is not None  # noqa: S101 - `_create_ahead` has started it before
                 await self._writer.admit(command, entry.creation)
@@ -298,3 +302,12 @@ class CommandExecutor:
                 await self._writer.reject(command)
             case SetPendingReason() as command:
                 await self._writer.set_pending_reason(command)
+            case AdmitPod() as command:
+                await self._gated_pods.admit(command)
+            case ExplainPod() as command:
+                self._gated_pods.explain(command)
+
+    def _settling_token(self) -> str:
+        """Return a token that settles an admission. No other admission has it."""
+        self._settle_count += 1
+        return f"{self._stream.session}!{self._settle_count}"

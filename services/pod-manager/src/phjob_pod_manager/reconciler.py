@@ -49,7 +49,7 @@ from phjob_kube.port import Kube
 from phjob_pod_manager import metrics, status_patches
 from phjob_pod_manager.api_retry import ApiRetrier
 from phjob_pod_manager.catalog_cache import CatalogCache
-from phjob_pod_manager.job_events import EventRecorder
+from phjob_pod_manager.events import EventRecorder
 from phjob_pod_manager.job_writes import JobWriter
 from phjob_pod_manager.log_archive.archiver import MAX_CONCURRENT_LOGS, LogArchiver
 from phjob_pod_manager.log_archive.store import ArchiveError

@@ -137,6 +137,8 @@ def set_group_status(report: ReportGroupStatus, last: str) -> Patch:
         "defaultLimits": render_all(report.default_limits),
         "gpuResourceNames": list(report.gpu_resource_names) or "",
         "head": report.head,
+        "waitingPods": report.waiting_pods,
+        "notebooks": report.notebooks,
         "message": readable(report.message, _MAX_CHARS["message"]),
         "fence": report.place,
     }

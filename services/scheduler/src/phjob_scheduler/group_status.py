@@ -104,6 +104,8 @@ def _report_on_queue(engine: SchedulingEngine, label: str, group: GroupSeen) -> 
         limit=dict(group.group_quota),
         default_limits=dict(engine.catalog.default_limits),
         gpu_resource_names=engine.gpus.own_patterns,
-        head=engine.jobs[head].seen.name if head else "",
+        head=engine.name_of(head) if head else "",
+        waiting_pods=engine.gated_pods.count_waiting(label),
+        notebooks=engine.notebooks,
         message=f"unusable: {group.invalid}" if group.invalid else why_head_waits,
     )

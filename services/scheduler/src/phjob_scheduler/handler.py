@@ -20,6 +20,7 @@ from phjob_core.kinds import (
 )
 from phjob_core.messages import (
     Admit,
+    AdmitPod,
     CatalogRequest,
     CatalogSynced,
     Command,
@@ -85,6 +86,7 @@ class SchedulerHandler:
         self._reserved_names = settings.reserved_names
         self._default_limits = settings.default_limits
         self._gpus = settings.gpus
+        self._notebooks = settings.notebooks
         self._catalog_request = 0
         """The number of the latest `CatalogRequest`."""
         self._reset("")
@@ -93,8 +95,9 @@ class SchedulerHandler:
     def _reset(self, session: str) -> None:
         """Discard all state, and start a session with an empty engine."""
         self._engine = SchedulingEngine(
-            session, self._limits, self._reserved_names, self._default_limits, self._gpus
-        )
+            session, self._limits, self._reserved_names, self._default_limits, self._gpus,
+            notebooks=self._notebooks,
+        )  # fmt: skip
         self._stream = StreamWriter(self._publisher, session, self._send)
         # A stream of its own. Without it, a report that an older pod-manager cannot decode would be a gap in
         # the commands.
@@ -234,7 +237,7 @@ class SchedulerHandler:
         Schedule a report on each group that has changed. Request the catalog if a job waits for it.
         """
         for command in commands:
-            fence = command.token if isinstance(command, Admit) else command.fence
+            fence = command.token if isinstance(command, Admit | AdmitPod) else command.fence
             metrics.command_sent(command.kind)
             _log.info(
                 "command_sent",

@@ -63,6 +63,13 @@ class _Groups(Collector):
         groups = usages(self.engine()) if self.engine else []
         yield _counts("phjob_jobs", "Unfinished jobs, by phase", "phase", _phases, groups)
         yield _counts("phjob_pending_jobs", "Pending jobs, by reason", "reason", _reasons, groups)
+        yield _counts(
+            "phjob_waiting_pods",
+            "Gated pods that wait, such as notebooks, by reason",
+            "reason",
+            _pod_reasons,
+            groups,
+        )
         yield _timestamps(
             "phjob_oldest_pending_timestamp_seconds",
             "Unix time of the creation of the oldest pending job",
@@ -92,6 +99,10 @@ def _phases(usage: Usage) -> dict[str, int]:
 
 def _reasons(usage: Usage) -> dict[str, int]:
     return {str(reason): count for reason, count in usage.pending.items()}
+
+
+def _pod_reasons(usage: Usage) -> dict[str, int]:
+    return {str(reason): count for reason, count in usage.waiting_pods.items()}
 
 
 def _counts(

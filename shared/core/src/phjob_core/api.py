@@ -5,7 +5,7 @@ The CRD in `k8s/chart/crds/phjob.yaml` defines the fields and their bounds.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 Object = Mapping[str, Any]
 """A Kubernetes object, as the API server sends it."""
@@ -39,7 +39,9 @@ OWN_VARIABLES = frozenset(
 )
 """The environment variables that PhJob sets in every job (spec.md, P5). Nothing else may set them."""
 GATE = "primehub.io/admitted"
-"""The scheduling gate of a job's pod. Kubernetes gives the pod no node until the gate is removed."""
+"""The scheduling gate of a job's pod, and of notebooks that wait. Without a node, no container starts."""
+Notebooks = Literal["first", "queue"]
+"""The values of `jobSubmission.notebooks`: where notebooks with our gate wait (spec.md, Q14)."""
 REQUEUE_FINALIZER = "primehub.io/requeue"
 """The finalizer of a pod that is deleted for a requeue.
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from phjob_core import quantities
-from phjob_core.api import ANY_USER, EVERYONE, Object
+from phjob_core.api import ANY_USER, EVERYONE, Notebooks, Object
 from phjob_core.errors import PermanentError
 from phjob_core.gpus import GpuResources
 from phjob_core.history import Record
@@ -94,6 +94,11 @@ def project_default_limits(item: Object) -> dict[str, int]:
 def project_gpu_resource_names(item: Object) -> tuple[str, ...]:
     """Return the patterns of `jobSubmission.gpuResourceNames` that a PhGroup's status reports."""
     return tuple((item.get("status") or {}).get("gpuResourceNames") or ())
+
+
+def project_notebooks(item: Object) -> Notebooks:
+    """Return `jobSubmission.notebooks` as a PhGroup's status reports it; "first" before the first report."""
+    return "queue" if (item.get("status") or {}).get("notebooks") == "queue" else "first"
 
 
 def project_instance_type(item: Object) -> InstanceTypeSeen:

@@ -15,11 +15,11 @@ its log (spec.md, E7). pod-manager reads it from the pod.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 
-from phjob_core.api import Phase, PodPhase, Reason
+from phjob_core.api import Notebooks, Phase, PodPhase, Reason
 from phjob_core.errors import PermanentError
 
 CONTAINER_STATUS_UNKNOWN = "ContainerStatusUnknown"
@@ -179,6 +179,8 @@ class PodSeen(Fact, frozen=True, kw_only=True):
     """Why Kubernetes ends it, if it announces that: a drain, a preemption, a taint."""
     exceeded_deadline: int = 0
     """The pod's own deadline in seconds, if the kubelet ended the pod for it; otherwise 0."""
+    created: datetime | None = None
+    """When it was created; None unless it is gated and no job's."""
     limits: dict[str, int] = {}
     gpu_resource: str = ""
     """Of a job's pod: the resource that `limits.gpu` of its instance type meant; empty if none."""
@@ -349,7 +351,7 @@ class NodeGone(Fact, frozen=True, kw_only=True):
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """A command about one job, valid while the job's `status.fence` is `fence`."""
+    """A command about one job or one gated pod, valid while its fence is `fence`."""
 
     uid: str
     name: str
@@ -392,6 +394,25 @@ class SetPendingReason(Command, frozen=True, kw_only=True):
     """The job's generation when that was decided; 0 if it is unknown."""
 
 
+class AdmitPod(Command, frozen=True, kw_only=True):
+    """From the scheduler: remove the gate of a pod of the pool that is no job's.
+
+    `uid`, `name` and `fence` are the pod's.
+    """
+
+    kind: ClassVar[str] = "AdmitPod"
+    token: str
+    """The admission token, which becomes the pod's fence."""
+
+
+class ExplainPod(Command, frozen=True, kw_only=True):
+    """From the scheduler: write an Event that says why such a pod waits."""
+
+    kind: ClassVar[str] = "ExplainPod"
+    reason: str
+    message: str
+
+
 class ReportGroupStatus(Message, frozen=True, kw_only=True):
     """From the scheduler: write the status of a PhGroup."""
 
@@ -413,7 +434,11 @@ class ReportGroupStatus(Message, frozen=True, kw_only=True):
     gpu_resource_names: tuple[str, ...] = ()
     """The patterns of `jobSubmission.gpuResourceNames`."""
     head: str = ""
-    """The head of the group's queue; empty if no job waits."""
+    """The head of the group's queue; empty if nothing waits."""
+    waiting_pods: int = 0
+    """The number of gated pods that wait, such as notebooks."""
+    notebooks: Notebooks | Literal[""] = ""
+    """The setting `jobSubmission.notebooks`; empty from a scheduler that does not send it."""
     message: str = ""
     """Why the head waits."""
 
@@ -592,6 +617,7 @@ MESSAGES: tuple[type[Message], ...] = (
     JobSeen, JobGone, PodSeen, PodGone, GroupSeen, GroupGone,
     InstanceTypeSeen, InstanceTypeGone, ImageSeen, ImageGone, DatasetSeen, DatasetGone, NodeSeen, NodeGone,
     Admit, Reject, SetPendingReason, ReportGroupStatus, Requeue, TimeOut, FailNodeLost, Reclaim, DeleteJob,
+    AdmitPod, ExplainPod,
     SnapshotRequest, SnapshotBegin, SnapshotEnd, CatalogRequest, CatalogSynced, HistoryRequest, HistoryPage,
     Fence, SessionRequest, Heartbeat,
 )  # fmt: skip

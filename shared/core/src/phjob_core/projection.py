@@ -119,7 +119,7 @@ def project_pod(item: Object) -> PodSeen:
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
     attempt = annotations.get(ATTEMPT_ANNOTATION, "")
-    of_job = job_uid(item)
+    of_job, is_gated = job_uid(item), gate_index(item) is not None
     return PodSeen(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -131,12 +131,13 @@ def project_pod(item: Object) -> PodSeen:
         fence=annotations.get(FENCE_ANNOTATION, ""),
         attempt=int(attempt) if attempt.isdecimal() and len(attempt) <= _MAX_ATTEMPT_DIGITS else 1,
         phase=status.phase,
-        gated=gate_index(item) is not None,
+        gated=is_gated,
         held=REQUEUE_FINALIZER in (metadata.get("finalizers") or ()),
         deleting="deletionTimestamp" in metadata,
         deleted_at=_deleted_at(metadata),
         disruption=status.disruption,
         exceeded_deadline=status.exceeded_deadline,
+        created=datetime.fromisoformat(metadata["creationTimestamp"]) if is_gated and not of_job else None,
         limits=pod_limits(spec, item.get("status")),
         gpu_resource=annotations.get(GPU_ANNOTATION, "") if of_job else "",
         node=spec.get("nodeName", ""),

@@ -26,7 +26,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from phjob_core.api import RESERVED_NAMES
+from phjob_core.api import RESERVED_NAMES, Notebooks
 from phjob_core.errors import SettingsError
 from phjob_core.gpus import GpuResources
 from phjob_core.quantities import EPHEMERAL_STORAGE, parse
@@ -88,6 +88,8 @@ class JobSubmission(BaseModel):
     """The number of jobs of a group that may be Pending; 0: any number (spec.md, Q11)."""
     max_pending_per_user: Count = 10000
     """The number of jobs of a user that may be Pending in a group; 0: any number (spec.md, Q11)."""
+    notebooks: Notebooks = "first"
+    """Where gated pods of the pool wait: before all jobs, or in the order of creation (spec.md, Q14)."""
     max_command_bytes: Annotated[int, Field(ge=1, le=262144)] = 65536
     """The size of a command in UTF-8. The policy of the chart enforces it, not a service (spec.md, A15)."""
     reserved_names: tuple[NamePattern, ...] = RESERVED_NAMES

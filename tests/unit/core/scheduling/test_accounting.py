@@ -75,7 +75,7 @@ def test_a_charged_job_is_not_in_its_queue() -> None:
     """It could be admitted a second time there."""
     books, job = Books(), admitted()
     queue = books.queues[GROUP] = GroupQueue()
-    queue.add(QueuedJob(job.seen.uid, USER, {}, (START, 1, job.seen.name)))
+    queue.add(QueuedJob(job.seen.uid, USER, {}, (1, START, 1, job.seen.name)))
     books.accounting.update_job(job)
     assert queue.jobs == {}
 

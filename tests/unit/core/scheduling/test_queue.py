@@ -11,11 +11,11 @@ from tests.fakes.facts import at
 
 from phjob_core.api import Reason
 from phjob_core.quantities import Amounts
-from phjob_core.scheduling.queue import GroupQueue, QueuedJob
+from phjob_core.scheduling.queue import IN_ORDER, GroupQueue, QueuedJob
 
 
 def waiting(uid: str, user: str, gpus: int, second: float = 0, revision: int = 0) -> QueuedJob:
-    return QueuedJob(uid, user, {"gpu": gpus}, (at(second), revision or ord(uid[0]), uid))
+    return QueuedJob(uid, user, {"gpu": gpus}, (IN_ORDER, at(second), revision or ord(uid[0]), uid))
 
 
 def queue_of(*jobs: QueuedJob, user_quota: Amounts, group_quota: Amounts) -> GroupQueue:
@@ -171,7 +171,9 @@ class QueueAgainstReference(RuleBasedStateMachine):
         if uid not in self.charges:
             self.revision += 1
             known = self.waiting.get(uid)
-            job = QueuedJob(uid, known.user if known else user, request, (at(second), self.revision, uid))
+            job = QueuedJob(
+                uid, known.user if known else user, request, (IN_ORDER, at(second), self.revision, uid)
+            )
             self.waiting[uid] = job
             self.queue.add(job)
 

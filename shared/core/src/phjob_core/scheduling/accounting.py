@@ -5,7 +5,7 @@
 | the job | its admission is decided | its pod is charged, or has started and ended |
 | its pod | the job names it, or it has lost its gate | it is over |
 | the pod that a deleted job names | the job is gone, and the pod was not observed | its state is known |
-| a notebook | it exists | it is over |
+| a notebook | its admission is decided, or it exists without a gate | it is over |
 
 Jobs and pods come from two watches, so either may be known later than the other. An admission names a pod
 that exists already. A pod that is named but not known is therefore about to be observed, or deleted.
@@ -140,7 +140,7 @@ class Accounting:
             if job.pod.gated and not job.is_named_pod(job.pod):
                 queue.release(job.pod.uid)
             else:
-                queue.charge(job.pod.uid, user, self._charge_of_pod(job.pod, job))
+                queue.charge(job.pod.uid, user, self.charge_of_pod(job.pod, job))
         if job.is_charged:
             queue.remove(uid)
             queue.charge(uid, user, self.charge_of(job.resources))
@@ -157,7 +157,7 @@ class Accounting:
         queue, user = self._queue_of(label), label_value(job.seen.user)
         if job.pod:
             self._pods_without_job[seen.uid] = job.pod
-            queue.charge(job.pod.uid, user, self._charge_of_pod(job.pod, job))
+            queue.charge(job.pod.uid, user, self.charge_of_pod(job.pod, job))
         if self._may_have_unseen_pod(job):  # Beside an older pod whose end was not observed yet.
             self._unseen_pods[seen.pod_uid] = _UnseenPod(label, seen.resource_version)
             queue.charge(seen.pod_uid, user, self.charge_of(job.resources))
@@ -193,7 +193,7 @@ class Accounting:
         else:
             if seen.job_uid:
                 self._pods_without_job[seen.job_uid] = seen
-            self._queue_of(label).charge(seen.uid, seen.user, self._charge_of_pod(seen))
+            self._queue_of(label).charge(seen.uid, seen.user, self.charge_of_pod(seen))
         return changed
 
     def remove_pod(self, uid: str, job: TrackedJob | None) -> set[str]:
@@ -216,7 +216,7 @@ class Accounting:
         known = self._pods.get(uid)
         return known[1] if known else None
 
-    def _charge_of_pod(self, pod: PodSeen, job: TrackedJob | None = None) -> dict[str, int]:
+    def charge_of_pod(self, pod: PodSeen, job: TrackedJob | None = None) -> dict[str, int]:
         """Return what a pod counts. `job` is its job, if that is known."""
         return self._gpus.charge(pod.limits, pod.gpu_resource or (job.resources.gpu_resource if job else ""))
 

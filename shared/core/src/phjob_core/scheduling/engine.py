@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from phjob_core.api import EVERYONE, RESERVED_NAMES, Phase, Reason
+from phjob_core.api import EVERYONE, RESERVED_NAMES, Notebooks, Phase, Reason
 from phjob_core.gpus import GpuResources
 from phjob_core.labels import label_value
 from phjob_core.lifecycle import requeue_backoff
-from phjob_core.messages import Admit, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
+from phjob_core.messages import Admit, AdmitPod, Command, GroupSeen, JobSeen, PodSeen, SetPendingReason
 from phjob_core.pod_limits import describe_overhead
 from phjob_core.quantities import Amounts
 from phjob_core.retry import retry_backoff
 from phjob_core.scheduling.acceptance import NO_LIMITS, Acceptance, PendingLimits
 from phjob_core.scheduling.accounting import Accounting, BackoffEnd, Reservation, TrackedJob
 from phjob_core.scheduling.eligibility import Catalog, Ineligible, PodResources
+from phjob_core.scheduling.gated_pods import GatedPods, is_gated_pod
 from phjob_core.scheduling.outstanding_admissions import OutstandingAdmissions
 from phjob_core.scheduling.pending_reasons import PendingReason, PendingReasons
-from phjob_core.scheduling.queue import GroupQueue, QueuedJob, QueueKey
+from phjob_core.scheduling.queue import IN_ORDER, GroupQueue, QueuedJob, QueueKey
 from phjob_core.sharing import share_amounts
 from phjob_core.timers import Timers
 
@@ -46,7 +47,7 @@ _SUSPENDED: PendingReason = (
 
 def queue_key(job: JobSeen) -> QueueKey:
     """Return a job's position in the queue of its group (spec.md, Q1)."""
-    return job.created, job.revision, job.name
+    return IN_ORDER, job.created, job.revision, job.name
 
 
 class SchedulingEngine:
@@ -59,10 +60,13 @@ class SchedulingEngine:
         reserved_names: Sequence[str] = RESERVED_NAMES,
         default_limits: Amounts | None = None,
         gpus: GpuResources | None = None,
+        *,
+        notebooks: Notebooks = "first",
     ) -> None:
         """`limits` are those of `Acceptance`; `reserved_names` and `default_limits` those of `Catalog`.
 
-        `gpus` are the resources that count as `gpu`; None: those that do so without a setting.
+        `gpus` are the resources that count as `gpu`; None: those that do so without a setting. With
+        `notebooks` "first", gated pods are ahead of all jobs of their group; with "queue", they are in order.
         """
         self.session = session
         self.gpus = gpus or GpuResources()
@@ -85,6 +89,10 @@ class SchedulingEngine:
         self.foreign_admissions = 0
         """The number of admissions that were observed, and that this session did not decide."""
         self.accounting = Accounting(self._queue, self.gpus)
+        self.notebooks: Notebooks = notebooks
+        self.gated_pods = GatedPods(
+            self._queue, self.accounting, self.catalog.groups, first=notebooks == "first"
+        )
         self.wall_clock_offset = timedelta()
         """The time of day minus `now`, which never goes backwards. Other programs write the time of day."""
         self._pending_reasons = PendingReasons()
@@ -106,6 +114,7 @@ class SchedulingEngine:
         jobs = sorted(self.jobs.values(), key=lambda job: (bool(job.seen.fence), queue_key(job.seen)))
         for job in jobs:
             self._enqueue_or_reject(job.seen.uid, now)
+        self.gated_pods.start()
         return [
             *(command for job in jobs for command in self._record_revision(job)),
             *(command for label in list(self.queues) for command in self._decide(label, now)),
@@ -151,11 +160,19 @@ class SchedulingEngine:
 
     def on_pod(self, seen: PodSeen, now: datetime) -> list[Command]:
         """Process a pod's new state."""
-        return self._decide_all(self.accounting.update_pod(seen, self._job_of(seen.job_uid, seen.name)), now)
+        if is_gated_pod(seen):
+            changed = self.accounting.remove_pod(seen.uid, None) | self.gated_pods.update(seen)
+            if not self.gated_pods.is_reserved(seen.uid):
+                self.outstanding.end(seen.uid, now)
+            return self._decide_all(changed, now)
+        changed = self._forget_gated_pod(seen.uid, now)
+        changed |= self.accounting.update_pod(seen, self._job_of(seen.job_uid, seen.name))
+        return self._decide_all(changed, now)
 
     def on_pod_gone(self, uid: str, name: str, job_uid: str, now: datetime) -> list[Command]:
         """Remove a deleted pod."""
-        return self._decide_all(self.accounting.remove_pod(uid, self._job_of(job_uid, name)), now)
+        changed = self._forget_gated_pod(uid, now)
+        return self._decide_all(changed | self.accounting.remove_pod(uid, self._job_of(job_uid, name)), now)
 
     def on_pods_synced(self, revision: int, now: datetime) -> list[Command]:
         """Process that all facts about pods up to `revision` are known."""
@@ -178,6 +195,10 @@ class SchedulingEngine:
         self.catalog_revision = max(self.catalog_revision, revision)
         return self._recheck(list(self.pending_catalog_check), now)
 
+    def name_of(self, uid: str) -> str:
+        """Return the name of a job, or of a gated pod."""
+        return self.gated_pods.name(uid) if uid in self.gated_pods else self.jobs[uid].seen.name
+
     # --- Time. ---
 
     def next_wakeup(self) -> datetime | None:
@@ -196,8 +217,11 @@ class SchedulingEngine:
         for uid in self._backoffs.take(now):
             self._enqueue_or_reject(uid, now)
             commands += self._decide(label_value(self.jobs[uid].seen.group), now)
-        for uid, (reason, message) in self._pending_reasons.due_changes(now, self._current_and_wanted_reason):
-            commands.append(_set_pending_reason(self.jobs[uid].seen, reason, message))
+        for uid, reason in self._pending_reasons.due_changes(now, self._current_and_wanted_reason):
+            if uid in self.gated_pods:
+                commands.append(self.gated_pods.explain(uid, reason))
+            else:
+                commands.append(_set_pending_reason(self.jobs[uid].seen, *reason))
         return commands
 
     # --- State. ---
@@ -208,6 +232,14 @@ class SchedulingEngine:
         if queue is None:
             queue = self.queues[label] = GroupQueue()
         return queue
+
+    def _forget_gated_pod(self, uid: str, now: datetime) -> set[str]:
+        """Remove a pod from those that wait, because it is gone, or has lost its gate.
+
+        Returns the label values of the groups that may have changed.
+        """
+        self.outstanding.end(uid, now)
+        return self.gated_pods.remove(uid)
 
     def _count_phase(self, label: str, before: Phase | None, after: Phase | None) -> None:
         """Count a job's change of phase. None: the job did not exist before, or does not after."""
@@ -381,8 +413,9 @@ class SchedulingEngine:
             return []
         queue = self._queue(label)
         commands: list[Command] = [*self.acceptance.rejections.take_due(now)]
-        commands += (self._admit(self.jobs[admitted.uid], now) for admitted in queue.decide())
-        for uid in (*queue.newly_blocked_by_user_quota, queue.blocking_job):
+        commands += (self._admit(admitted.uid, now) for admitted in queue.decide())
+        blocked = (*queue.newly_blocked_by_user_quota, queue.blocking_job)
+        for uid in (*blocked, *self.gated_pods.waiting(label)):
             if uid:
                 self._pending_reasons.watch(uid, now)
         self._drop_unused_queue(label)
@@ -397,28 +430,39 @@ class SchedulingEngine:
         if queue and not queue.jobs and not queue.ledger and not queue.group_quota and not queue.user_quota:
             del self.queues[label]
 
-    def _admit(self, job: TrackedJob, now: datetime) -> Admit:
-        """Reserve the job's admission. Returns the command."""
-        seen = job.seen
+    def _admit(self, uid: str, now: datetime) -> Admit | AdmitPod:
+        """Reserve the admission of a job or a gated pod. Returns the command."""
         self._admissions += 1
-        job.reservation = Reservation(f"{self.session}#{self._admissions}", seen.fence)
+        token = f"{self.session}#{self._admissions}"
+        if uid in self.gated_pods:
+            command = self.gated_pods.admit(uid, token)
+            self.outstanding.add(uid, label_value(command.group), self._admissions, now)
+            return command
+        job = self.jobs[uid]
+        seen = job.seen
+        job.reservation = Reservation(token, seen.fence)
         self.acceptance.on_admitted(job)
-        self.outstanding.add(seen.uid, label_value(seen.group), self._admissions, now)
+        self.outstanding.add(uid, label_value(seen.group), self._admissions, now)
         return Admit(
             uid=seen.uid, name=seen.name, group=seen.group, fence=seen.fence,
-            token=job.reservation.token, resources=dict(job.resources.limits), revision=seen.revision,
+            token=token, resources=dict(job.resources.limits), revision=seen.revision,
             overhead=dict(job.resources.overhead), gpu_resource=job.resources.gpu_resource,
         )  # fmt: skip
 
     def _on_groups_changed(self, groups: set[str], now: datetime) -> list[Command]:
         """Apply the quotas of these group names, whose PhGroup changed, and check their jobs again."""
-        for label in {label_value(group) for group in groups}:
+        labels = {label_value(group) for group in groups}
+        for label in labels:
             seen = next(filter(self.catalog.groups.counts, self.catalog.groups.with_label(label)), None)
             self.dirty_groups.add(label)
             self._queue(label).set_quota(seen.user_quota if seen else {}, seen.group_quota if seen else {})
         concerns_all = EVERYONE in groups
         uids = [uid for uid, job in self.jobs.items() if concerns_all or job.seen.group in groups]
+        # Before any decision: a queue whose group is gone has no quota.
+        having_pods = self.gated_pods.recheck(labels)
         commands = self._recheck(uids, now)
+        if self._started:
+            commands += self._decide_all(having_pods, now)
         for group in groups:
             self._drop_unused_queue(label_value(group))
         return commands
@@ -436,6 +480,8 @@ class SchedulingEngine:
 
         Returns None if the job has no pending reason that is written.
         """
+        if uid in self.gated_pods:
+            return self.gated_pods.explained_and_current(uid)
         job = self.jobs.get(uid)
         if job is None or job.seen.phase is not Phase.PENDING or job.reservation:
             return None

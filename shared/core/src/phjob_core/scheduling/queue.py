@@ -1,5 +1,7 @@
 """The queue of one group, and the rule that decides which job is next (spec.md, Q1, Q2). Pure.
 
+A gated pod of the pool waits in it like a job (`gated_pods`). What is said of jobs here is true of both.
+
 Each user has a FIFO. A heap has the heads of all users, so that a decision costs O(log users), whatever the
 number of waiting jobs. Jobs in backoff are not in the queue.
 """
@@ -20,8 +22,10 @@ from phjob_core.scheduling.ledger import (
     shortages,
 )
 
-QueueKey = tuple[datetime, int, str]
-"""A job's position in its queue: creation time, revision at creation, name."""
+AHEAD_OF_JOBS, IN_ORDER = 0, 1
+"""The ranks: before all jobs, and in the order of creation."""
+QueueKey = tuple[int, datetime, int, str]
+"""A position in a queue: rank, creation time, revision at creation, name."""
 
 MAX_OUTDATED_ENTRIES = 64
 """The number of outdated entries that a list keeps in any case, beside one for each current entry.
@@ -32,7 +36,7 @@ Without a bound, a queue whose head is blocked would grow with each job that com
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job that is admitted as soon as it fits."""
+    """A job or a gated pod that is admitted as soon as it fits."""
 
     uid: str
     user: str
@@ -62,6 +66,8 @@ class _UserQueue:
 
     It stays so until a charge of the user is released, or a quota changes.
     """
+    blocked_head: str = ""
+    """The uid of the last head that did not fit the user quota."""
 
     def add(self, job: QueuedJob, jobs: Mapping[str, QueuedJob]) -> None:
         """Insert the job, which is one of `jobs`, at its position."""
@@ -185,7 +191,7 @@ class GroupQueue:
                 break
             # 3. Too little user quota blocks this user. The others go on.
             if not fits(self.ledger.used_by(name), job.request, self.user_quota):
-                user.blocked_by_user_quota = True
+                user.blocked_by_user_quota, user.blocked_head = True, uid
                 self.newly_blocked_by_user_quota.append(uid)
                 heapq.heappop(self.heads)
                 continue
@@ -206,6 +212,11 @@ class GroupQueue:
         heads = (user.head(self.jobs) for user in self._users.values())
         return min((head.key, head.uid) for head in heads if head)[1] if self.jobs else None
 
+    def count_ahead(self, uid: str) -> int:
+        """Return how many jobs of the queue are ahead of this one."""
+        key = self.jobs[uid].key
+        return sum(job.key < key for job in self.jobs.values())
+
     def pending_reason(self, uid: str) -> tuple[Reason, str]:
         """Return why a job of the queue waits, as reason and message (spec.md, Q6)."""
         job = self.jobs[uid]
@@ -217,6 +228,19 @@ class GroupQueue:
             short = shortages(self.ledger.group_usage, job.request, self.group_quota)
             return Reason.GROUP_QUOTA, describe_shortages("group", short)
         return Reason.QUEUED, ""
+
+    def reason_of(self, uid: str) -> Reason | None:
+        """Return why a job waits; None if it is not in the queue.
+
+        It changes nothing, so that metrics can be read in another thread.
+        """
+        job = self.jobs.get(uid)
+        user = self._users.get(job.user) if job else None
+        if job is None or user is None:
+            return None
+        if user.blocked_by_user_quota and user.blocked_head == uid:
+            return Reason.USER_QUOTA
+        return Reason.GROUP_QUOTA if self.blocking_job == uid else Reason.QUEUED
 
     def count_by_reason(self) -> dict[Reason, int]:
         """Return the number of jobs of the queue for each reason to wait."""

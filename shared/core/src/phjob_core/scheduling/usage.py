@@ -16,6 +16,7 @@ from phjob_core.groups import UNKNOWN_GROUP
 from phjob_core.labels import label_value
 from phjob_core.scheduling.accounting import TrackedJob
 from phjob_core.scheduling.engine import SchedulingEngine
+from phjob_core.scheduling.gated_pods import GatedPod
 from phjob_core.scheduling.queue import GroupQueue
 
 JOB, JUPYTER, RESERVED = "job", "jupyter", "reserved"
@@ -38,6 +39,8 @@ class Usage:
 
     Of the jobs that wait for quota, only the first of the user or of the group counts as such.
     """
+    waiting_pods: Counter[Reason] = field(default_factory=Counter)
+    """The number of gated pods that wait, such as notebooks, by reason."""
     oldest: datetime | None = None
     """The creation time of the oldest waiting job that is not suspended."""
     head: datetime | None = None
@@ -65,6 +68,8 @@ def usages(engine: SchedulingEngine) -> list[Usage]:
         _add_queue(engine, queue, usage_of(label))
     for job in list(engine.jobs.values()):
         _add_job(engine, job, usage_of(label_value(job.seen.group)))
+    for pod in engine.gated_pods:
+        _add_gated_pod(engine, pod, usage_of(pod.seen.group))
     for admission in engine.outstanding:
         usage = usage_of(admission.label)
         usage.admissible_since = min(usage.admissible_since or admission.decided, admission.decided)
@@ -101,6 +106,20 @@ def _add_job(engine: SchedulingEngine, job: TrackedJob, usage: Usage) -> None:
             usage.pending[Reason.RETRIED if seen.reason == Reason.RETRIED else Reason.REQUEUED] += 1
     if seen.phase is Phase.PREPARING and seen.preparing_time:
         usage.preparing_since = min(usage.preparing_since or seen.preparing_time, seen.preparing_time)
+
+
+def _add_gated_pod(engine: SchedulingEngine, pod: GatedPod, usage: Usage) -> None:
+    """Add the reason of a pod that waits. In the queue, it was counted as a job."""
+    if pod.reservation:
+        return
+    if pod.problem:
+        usage.waiting_pods[Reason(pod.problem[0])] += 1
+        return
+    queue = engine.queues.get(pod.seen.group)
+    reason = queue.reason_of(pod.seen.uid) if queue else None
+    if reason:
+        usage.waiting_pods[reason] += 1
+        usage.pending[reason] -= 1
 
 
 def _kind_of(engine: SchedulingEngine, holder: str) -> str:

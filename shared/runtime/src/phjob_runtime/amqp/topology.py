@@ -44,6 +44,7 @@ SENDS: dict[str, frozenset[type[Message]]] = {
     SCHEDULER: frozenset(
         {
             messages.Admit, messages.Reject, messages.SetPendingReason, messages.ReportGroupStatus,
+            messages.AdmitPod, messages.ExplainPod,
             messages.Fence, messages.SnapshotEnd, messages.CatalogRequest, messages.Heartbeat,
         }
     ),
