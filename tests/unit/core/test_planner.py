@@ -161,6 +161,17 @@ def test_a_preparing_job_without_a_pod_can_still_be_cancelled_or_fail_for_good()
     assert step(preparing(), None, Event.NODE_LOST_TOO_LONG, **LOST) == expected
 
 
+@pytest.mark.parametrize("job", [preparing(cancel=True), preparing(deleting=True)])
+@pytest.mark.parametrize("cause", ["", "Evicted"])
+def test_a_job_that_is_cancelled_or_deleted_is_not_requeued(job: JobSeen, cause: str) -> None:
+    """Its pod was deleted or evicted before it started, so no end of a container decides (spec.md, L9)."""
+    ended = a_pod(job, phase=PodPhase.FAILED, deleting=not cause, cause=cause)
+    detail = "" if job.cancel else ": it is being deleted"
+    assert step(job, ended) == ApplyEvent(Event.CANCELLED, detail)
+    held = ended.model_copy(update={"held": True, "deleting": True})
+    assert step(job, held) == ApplyEvent(Event.CANCELLED, detail)
+
+
 @pytest.mark.parametrize("never_started", [False, True])
 def test_a_preparing_job_that_is_deleted_with_its_pod_is_cancelled(*, never_started: bool) -> None:
     """A foreground deletion ends the pod first. A requeue would admit the job again (spec.md, L13)."""

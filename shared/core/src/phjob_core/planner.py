@@ -10,7 +10,7 @@ The checks run in this order:
 2. A stray pod is deleted. Only the pod that the admission names (`status.podUID`) is the job's pod.
 3. The end of the pod's container decides, whatever the user or the janitor wants. If the user permits it, the
    job is retried (`retry`).
-4. The user's request to cancel or to delete the job decides.
+4. The user's request to cancel or to delete the job decides, also about a pod that never started.
 5. The start of the container makes the job Running.
 6. The janitor's command is executed.
 7. The state of the pod's node becomes the job's reason.
@@ -184,7 +184,7 @@ def _preparing(state: JobState) -> Step | None:
     if pod is None:
         return _preparing_without_pod(state)
     step = _apply_pod_state(state, pod)
-    if step and not (_is_to_be_cancelled(job) and step.event is Event.POD_RUNNING):
+    if step and not (_is_to_be_cancelled(job) and step.event in _OUTRANKED_BY_CANCEL):
         return _retry_or_fail(state, step)
     if _is_to_be_cancelled(job):
         return _cancel(job)
@@ -287,6 +287,10 @@ def _give_up(state: JobState, command: PendingCommand, pod: PodSeen) -> Step | N
 
 
 # --- Cancel. ---
+
+_OUTRANKED_BY_CANCEL = frozenset({Event.POD_RUNNING, Event.POD_FAILED_UNSTARTED})
+"""The events of a pod whose container has not ended. Without the second, a job that is deleted with its pod
+would be requeued, or fail over its requeue limit."""
 
 
 def _is_to_be_cancelled(job: JobSeen) -> bool:
