@@ -40,6 +40,7 @@ REQUIREMENTS: Mapping[str, _Requirements] = {
     "phgroups": _Requirements(
         status=(
             *("pending", "preparing", "running", "used", "limit", "defaultLimits", "gpuResourceNames"),
+            *("waitingPods", "notebooks"),
             *("head", "message", "fence"),
         )
     ),

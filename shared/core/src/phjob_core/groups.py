@@ -101,8 +101,11 @@ class Groups:
         return group in self._oldest
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the group names of all PhGroups, also of those that are refused."""
-        return iter(self._oldest)
+        """Iterate over a copy of the group names of all PhGroups, also of those that are refused.
+
+        Another thread may do this, for the metrics.
+        """
+        return iter(list(self._oldest))
 
     def _neighbours(self, group: str) -> set[str]:
         """Return the group names of all objects that share a key with this group name."""
