@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from tests.simulation.clocks import Clocks
+from tests.simulation.hub import JUPYTERHUB
 from tests.simulation.nodes import Node, Nodes
 from tests.simulation.scenario import (
     CATALOG,
@@ -37,7 +38,7 @@ from phjob_core.labels import GROUP_LABEL, USER_LABEL, label_value
 
 INTERFERENCE_PERIOD_SECONDS = 60.0
 """The time from the beginning in which third parties interfere."""
-AN_OPERATOR, AN_ADMINISTRATOR, JUPYTERHUB = "an operator", "an administrator", "JupyterHub"
+AN_OPERATOR, AN_ADMINISTRATOR = "an operator", "an administrator"
 
 Action = Callable[[], Awaitable[None]]
 

@@ -151,8 +151,7 @@ class GroupSnapshot:
                 waits_for = "nothing: about to be admitted"
             else:
                 waits_for = self.queue.pending_reason(uid)[1] or "those before it"
-            charge = self.engine.accounting.charge_of_pod(seen)
-            needs = self.format_amounts(charge, self._limited_resources() & {*charge})
+            needs = self._format_request(self.engine.accounting.charge_of_pod(seen))
             created = seen.created or self.now
             found.append(
                 WaitingNotebook(uid, seen.name, self.user_name(seen.user), needs, created, waits_for)
@@ -187,7 +186,9 @@ class GroupSnapshot:
 
     def needs(self, job: JobSeen) -> str:
         """Return the limited part of the job's request, as text; all if no quota limits it."""
-        request = self.request(job)
+        return self._format_request(self.request(job))
+
+    def _format_request(self, request: Amounts) -> str:
         return self.format_amounts(request, self._limited_resources() & {*request})
 
     def format_amounts(self, amounts: Amounts, only: Collection[str] = ()) -> str:

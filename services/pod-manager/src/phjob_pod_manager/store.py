@@ -6,7 +6,6 @@ which `phjob_core.planner` derives the next step. It makes no request.
 
 from typing import Any
 
-from phjob_core.api import Phase
 from phjob_core.kinds import NODES, PHJOBS, PODS
 from phjob_core.messages import JobGone, JobSeen, NodeGone, NodeSeen, PodGone, PodSeen
 from phjob_core.object_cache import ObjectCache
@@ -154,7 +153,7 @@ class JobStore:
         ended = self._ended_pods.get(job.uid)
         if ended is None:
             return None
-        if job.phase not in (Phase.PREPARING, Phase.RUNNING) or not is_named(job, ended) or ended.held:
+        if not job.phase.admitted or not is_named(job, ended) or ended.held:
             del self._ended_pods[job.uid]
             return None
         return ended

@@ -92,6 +92,10 @@ class Groups:
         """Return the PhGroups whose group name has this label value, in order of their object names."""
         return [self._objects[name] for name in sorted(self._sharing.get(label, ()))]
 
+    def counting_with_label(self, label: str) -> GroupSeen | None:
+        """Return the PhGroup that counts for a label value; None if there is none."""
+        return next(filter(self.counts, self.with_label(label)), None)
+
     def counting(self) -> list[GroupSeen]:
         """Return the PhGroups that count."""
         return [seen for seen in self._objects.values() if self.counts(seen)]

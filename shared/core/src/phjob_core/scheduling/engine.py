@@ -453,7 +453,7 @@ class SchedulingEngine:
         """Apply the quotas of these group names, whose PhGroup changed, and check their jobs again."""
         labels = {label_value(group) for group in groups}
         for label in labels:
-            seen = next(filter(self.catalog.groups.counts, self.catalog.groups.with_label(label)), None)
+            seen = self.catalog.groups.counting_with_label(label)
             self.dirty_groups.add(label)
             self._queue(label).set_quota(seen.user_quota if seen else {}, seen.group_quota if seen else {})
         concerns_all = EVERYONE in groups

@@ -112,7 +112,8 @@ class GatedPods:
         pod.reservation = Reservation(token, pod.seen.fence)
         seen = pod.seen
         # pod-manager executes the commands of a group in sequence, so it has the group's name as for a job.
-        (group, *_) = filter(self._groups.counts, self._groups.with_label(seen.group))
+        group = self._groups.counting_with_label(seen.group)
+        assert group  # noqa: S101 - without it, the pod would not be in the queue
         return AdmitPod(uid=uid, name=seen.name, group=group.group, fence=seen.fence, token=token)
 
     def recheck(self, labels: Iterable[str]) -> set[str]:
@@ -205,8 +206,7 @@ class GatedPods:
 
     def _problem(self, label: str, infeasibility: str) -> PendingReason | None:
         """Return why a pod of a group cannot be admitted for now; None if it can."""
-        groups = self._groups.with_label(label)
-        group = next(filter(self._groups.counts, groups), None)
+        group = self._groups.counting_with_label(label)
         if group is None:
             return Reason.INVALID_SPEC, f"no PhGroup has the label value {label!r} of primehub.io/group"
         if group.invalid:
